@@ -1,0 +1,20 @@
+"""ceph: a trainer for landmark detection on lateral cephalograms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ceph.run import Result, load, train
+
+__version__ = "0.1.0"
+__all__ = ["Result", "__version__", "load", "train"]
+
+
+def __getattr__(name: str) -> object:
+    """Import torch only when training or prediction is asked for."""
+    if name in {"Result", "load", "train"}:
+        from ceph import run
+
+        return getattr(run, name)
+    raise AttributeError(f"module 'ceph' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The config file: models, YAML with line numbers, presets, provenance."""

@@ -1,0 +1,1 @@
+"""The questions the engine asks plugins, and how their answers combine."""

@@ -1,0 +1,72 @@
+"""What a plugin is: a class with settings, hooks marked with @hookimpl, and perhaps a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+
+    from ceph.data.types import Sample
+
+hookimpl = pluggy.HookimplMarker("ceph")
+
+
+class PluginConfig(BaseModel):
+    """The settings of a plugin: frozen, unknown keys are errors; describe each with Field(description=...)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+ConfigT = TypeVar("ConfigT", bound=PluginConfig)
+
+
+class Plugin(Generic[ConfigT]):
+    """Base of every plugin; subclass as `class Ohkm(Plugin[OhkmConfig])` and mark hooks with @hookimpl.
+
+    `requires` and `conflicts` name other plugins. A plugin with memory overrides both `state_dict` and
+    `load_state_dict`; the state holds tensors and plain values only.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    conflicts: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: ConfigT | None = None) -> None:
+        self.config: ConfigT = config if config is not None else self.config_model()()  # type: ignore[assignment]
+
+    @classmethod
+    def config_model(cls) -> type[PluginConfig]:
+        """The settings' model, found from `Plugin[Config]`; plain PluginConfig where none is named."""
+        for base in cls.__mro__:
+            for generic in getattr(base, "__orig_bases__", ()):
+                for argument in get_args(generic):
+                    if isinstance(argument, type) and issubclass(argument, PluginConfig):
+                        return argument
+        return PluginConfig
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know: tensors, numbers, strings, lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a plugin may know of the run. `size` is (H, W) in network px; `samples` are the training split's;
+    `config` is the whole resolved config, frozen (`run.config.train.lr`)."""
+
+    landmarks: tuple[str, ...]
+    size: tuple[int, int]
+    epochs: int
+    steps_per_epoch: int
+    seed: int
+    samples: tuple[Sample, ...]
+    device: torch.device
+    config: Any

@@ -1,0 +1,1 @@
+"""The loop, the loss, the optimiser, checkpoints, and the machine they run on."""
