@@ -23,8 +23,6 @@ Array = NDArray[np.float64]
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "core" / "ceph" / "data" / "synthetic_shape.json"
 COMPONENTS = 14
-# The export of the single reader lacks the two soft-tissue points; they take the mean of the other soft-tissue ones.
-SOFT_TISSUE = ("Pn", "Sn", "Ls", "Li")
 
 
 def shared_folder() -> Path:
@@ -72,15 +70,16 @@ def align(shapes: Array) -> tuple[Array, Array, Array]:
 def reader_sd(difference: Array) -> Array:
     """Standard deviation [K] of one reader in mm and along one axis, from differences [N, K, 2] of two.
 
-    The readers agree exactly on many points, so a median would be zero: the 90th percentile of the distance is matched
-    to that of a Gaussian (Rayleigh, 2.146 sd), which outliers beyond it cannot move.
+    The readers' marks are identical on many films, so a median would be zero: the 90th percentile of the distance is
+    matched to that of a Gaussian (Rayleigh, 2.146 sd), which outliers beyond it cannot move.
     """
     distance = np.hypot(difference[..., 0], difference[..., 1])
-    sd: Array = np.nanpercentile(np.where(np.isnan(distance).all(axis=0), 0.0, distance), 90, axis=0)
-    return sd / np.sqrt(2 * np.log(10)) / np.sqrt(2)
+    reach = np.nanpercentile(np.where(np.isnan(distance).all(axis=0), 0.0, distance), 90, axis=0)
+    sd: Array = reach / np.sqrt(2 * np.log(10)) / np.sqrt(2)
+    return sd
 
 
-def digits(values: Array, count: int = 4) -> Any:
+def digits(values: Array | np.float64, count: int = 4) -> Any:
     """Round to `count` significant digits, as plain nested lists."""
     return np.vectorize(lambda value: float(f"{value:.{count - 1}e}"))(values).tolist()
 
@@ -95,8 +94,8 @@ def make_table(path: Path) -> dict[str, Any]:
     # The sign of a component is arbitrary: fix it, so that regenerating the table gives the same one.
     directions *= np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)])[:, None]
     noise = reader_sd(difference)
-    soft = [symbols.index(s) for s in SOFT_TISSUE]
-    noise[noise == 0] = noise[soft].mean()
+    # N` and Pog` have one reader only, and on the cusps most films repeat one reader's mark: no sd can be told.
+    noise[noise == 0] = noise[noise > 0].mean()
     return {
         "about": "Head shapes in mm, x right, y down, centred; made by benchmarks/make_synthetic_shape.py",
         "films": len(shapes),

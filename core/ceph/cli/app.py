@@ -1,0 +1,101 @@
+"""The `ceph` command: a table of commands, each imported only when it is called; and how errors end it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+import typer.main
+
+from ceph.cli.console import exit_code, print_error
+from ceph.cli.options import HELP_NAMES, examples
+from ceph.errors import CephError
+
+# name -> (module with an `app`, the line in `ceph --help`); `ceph --help` imports none of the modules.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("ceph.cli.run", "Train a detector; strategies are switched on by name."),
+    "evaluate": ("ceph.cli.evaluate", "Score a run on a split, in millimetres."),
+    "plugins": ("ceph.cli.plugins", "List plugins, and show their settings and hooks."),
+    "config": ("ceph.cli.config", "Write a config, show it as resolved, or print its schema."),
+    "data": ("ceph.cli.data", "Check data sets, and draw the synthetic one."),
+}
+PROGRAMS = ("ceph", "ceph-trainer")
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """A group whose commands are imported when they are called, and are one line each until then."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002, D102 - the base's signature and sentence
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002, D102
+        if cmd_name not in COMMANDS:
+            return None
+        return typer.core.TyperCommand(name=cmd_name, help=COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: D102
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(str(name)) if command is not None else None, rest
+
+
+def load_command(name: str) -> Any:
+    """Import the module of a command and build it."""
+    command = typer.main.get_command(importlib.import_module(COMMANDS[name][0]).app)
+    command.name = name
+    return command
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        from ceph import __version__
+
+        typer.echo(f"ceph {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": HELP_NAMES},
+    epilog=examples(
+        "ceph run                                              a first look, on synthetic films",
+        "ceph run --preset quick --data ./films --plugin hard-mining",
+        "ceph plugins list                                     what can be switched on",
+        "ceph config init                                      a ceph.yaml to start from",
+    ),
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Train landmark detectors for lateral cephalograms; switch strategies on by name and compare them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors meant for a person print without a traceback."""
+    program = Path(sys.argv[0]).name
+    try:
+        app(
+            list(sys.argv[1:] if arguments is None else arguments), prog_name=program if program in PROGRAMS else "ceph"
+        )
+    except CephError as error:
+        print_error(error)
+        return exit_code(error)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

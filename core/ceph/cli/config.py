@@ -1,0 +1,80 @@
+"""`ceph config`: init writes a starter file, show prints the config as resolved, schema its JSON schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ceph.cli import options
+from ceph.errors import ConfigError
+
+app = options.new_app("Write a config, show it as resolved, or print its schema.", no_args_is_help=True)
+
+
+@app.command(epilog=options.examples("ceph config init", "ceph config init experiments/wide.yaml"))
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path("ceph.yaml"),
+) -> None:
+    """Write a commented config to start from; an existing file is left as it is."""
+    from ceph.config.starter import starter
+
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(starter())
+    except FileExistsError:
+        raise ConfigError(f"{file} is there already", hint="name another file, or remove it first") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {(error.strerror or str(error)).lower()}") from None
+    typer.echo(f"wrote {file}; `ceph config show {file}` shows what it means")
+
+
+@app.command(
+    epilog=options.examples(
+        "ceph config show", "ceph config show ceph.yaml --preset quick --plugin hard-mining --set train.epochs=5"
+    )
+)
+def show(
+    config: options.ConfigFile = None,
+    preset: options.Preset = None,
+    plugin: options.Plugins = None,
+    without: options.Without = None,
+    set_: options.Settings = None,
+    data: options.Data = None,
+    seed: options.Seed = None,
+) -> None:
+    """Print the config as `ceph run` would resolve it, each value with where it comes from."""
+    from ceph.config.load import resolve
+
+    resolved = resolve(
+        config,
+        preset=preset,
+        plugins=plugin or (),
+        without=without or (),
+        settings=set_ or (),
+        data=data,
+        seed=seed,
+    )
+    typer.echo(resolved.dump(), nl=False)
+
+
+@app.command(epilog=options.examples("ceph config schema --out ceph.schema.json"))
+def schema(
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it here; default: print it.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the JSON schema of the config, with the settings of every installed plugin (which are imported)."""
+    import json
+
+    from ceph.config.schema import json_schema
+
+    text = json.dumps(json_schema(), indent=2) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {(error.strerror or str(error)).lower()}") from None

@@ -1,0 +1,41 @@
+"""What the commands print: errors as blocks on stderr, tables as plain text; no import that costs time."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TextIO
+
+from ceph.errors import CephError, Interrupted
+
+
+def print_error(error: CephError, stream: TextIO | None = None) -> None:
+    """One block a problem, each led by `error:`; never a traceback."""
+    stream = stream or sys.stderr
+    for problem in error.problems:
+        print(f"error: {problem}", file=stream)  # noqa: T201 - this is the printer
+    stream.flush()
+
+
+def exit_code(error: CephError) -> int:
+    """0 done, 1 failed, 2 a wrong config or call, 128 + signal interrupted."""
+    return 128 + error.signal if isinstance(error, Interrupted) else error.exit_code
+
+
+def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), width: int | None = None) -> str:
+    """Columns of text, two spaces apart; the last column is wrapped to the terminal's width."""
+    everything = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    if not everything:
+        return ""
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    widths = [max(len(row[i]) for row in everything) for i in range(len(everything[0]) - 1)]
+    indent = sum(widths) + 2 * len(widths)
+    lines: list[str] = []
+    for row in everything:
+        head = "".join(f"{cell:<{size}}  " for cell, size in zip(row, widths, strict=False))
+        tail = textwrap.wrap(row[-1], max(width - indent, 30)) or [""]
+        lines.append(f"{head}{tail[0]}".rstrip())
+        lines += [" " * indent + line for line in tail[1:]]
+    return "\n".join(lines)

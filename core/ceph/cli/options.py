@@ -1,0 +1,109 @@
+"""The options that commands share: which config, which plugins, which settings; and how a command's app is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HELP_NAMES = ["-h", "--help"]
+
+
+def new_app(help: str = "", *, epilog: str = "", **settings: Any) -> typer.Typer:  # noqa: A002 - typer's own name
+    """An app for one command or one group of commands, plain text, as all of ceph's."""
+    return typer.Typer(
+        help=help or None,
+        epilog=epilog or None,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": HELP_NAMES},
+        **settings,
+    )
+
+
+def examples(*lines: str) -> str:
+    """An epilog of example calls, one a line, as they are (the \\b keeps them from being re-wrapped)."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Names of presets that begin so."""
+    from ceph.config.layers import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def complete_plugin(incomplete: str) -> list[tuple[str, str]]:
+    """Names of installed plugins that begin so, or .py files where a path was begun."""
+    if incomplete.startswith((".", "/", "~")):
+        folder, _, stem = incomplete.rpartition("/")
+        found = Path(folder or ".").expanduser().glob("*")
+        lead = f"{folder}/" if folder or incomplete.startswith("/") else ""
+        wanted = (path for path in sorted(found) if path.name.startswith(stem))
+        return [
+            (f"{lead}{path.name}{'/' if path.is_dir() else ''}", "")
+            for path in wanted
+            if path.is_dir() or path.suffix == ".py"
+        ]
+    from ceph.hooks.discovery import installed
+
+    return [(plugin.name, plugin.description) for plugin in installed() if plugin.name.startswith(incomplete)]
+
+
+def complete_key(incomplete: str) -> list[tuple[str, str]]:
+    """Keys of the config that begin so, with their meaning, for `--set`."""
+    from ceph.config.starter import keys
+
+    return [(f"{key}=", info.description or "") for key, info in keys() if key.startswith(incomplete)]
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="CONFIG", help="Config file; default: ./ceph.yaml if it is there.", show_default=False),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Lay a preset over the file.", autocompletion=complete_preset, show_default=False
+    ),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="NAME|FILE",
+        help="Switch a plugin on: a name, ./file.py or ./file.py:Class. Repeatable.",
+        autocompletion=complete_plugin,
+        show_default=False,
+    ),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without",
+        metavar="NAME",
+        help="Switch a plugin off. Repeatable.",
+        autocompletion=complete_plugin,
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any key of the config, such as train.lr=1e-4. Repeatable.",
+        autocompletion=complete_key,
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Folder of the data set (data.path).", show_default=False),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Seed of everything random (train.seed).", show_default=False),
+]

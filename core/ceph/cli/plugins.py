@@ -1,0 +1,166 @@
+"""`ceph plugins`: list names what is installed without importing it; show imports one and describes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ceph.cli import options
+from ceph.cli.console import table
+
+if TYPE_CHECKING:
+    from ceph.hooks.discovery import LoadedPlugin
+
+app = options.new_app("List plugins, and show their settings and hooks.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list", epilog=options.examples("ceph plugins list", "ceph plugins list --json"))
+def list_plugins(json: AsJson = False) -> None:  # noqa: FBT002 - a flag
+    """List every installed plugin: name, version, source, and what it does. Nothing is imported."""
+    from ceph.hooks.discovery import installed
+
+    found = [
+        {
+            "name": plugin.name,
+            "version": plugin.version,
+            "distribution": plugin.distribution,
+            "source": str(plugin.source or plugin.value),
+            "description": plugin.description,
+        }
+        for plugin in installed()
+    ]
+    if json:
+        _print_json(found)
+    elif found:
+        rows = [(p["name"], p["version"], p["distribution"], p["description"]) for p in found]
+        typer.echo(table(rows, header=("NAME", "VERSION", "SOURCE", "WHAT IT DOES")))
+    else:
+        typer.echo("no plugins are installed; `--plugin ./file.py` takes one from a file")
+
+
+@app.command(epilog=options.examples("ceph plugins show hard-mining", "ceph plugins show ./ohkm.py"))
+def show(
+    plugin: Annotated[str, typer.Argument(metavar="NAME|FILE", autocompletion=options.complete_plugin)],
+    json: AsJson = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Show one plugin: what it does, its settings with types and defaults, and the hooks it answers."""
+    from ceph.hooks.discovery import load
+
+    facts = describe(load(plugin))
+    if json:
+        _print_json(facts)
+        return
+    typer.echo(
+        f"{facts['name']} {facts['version']}  ({facts['source']})\n\n{facts['description'] or '(no docstring)'}\n"
+    )
+    for relation in ("requires", "conflicts"):
+        if facts[relation]:
+            typer.echo(f"{relation}: {', '.join(facts[relation])}\n")
+    typer.echo("settings:" if facts["settings"] else "settings: none")
+    rows = [(f"  {s['name']}", s["type"], s["default"], s["description"]) for s in facts["settings"]]
+    typer.echo(table(rows) + "\n" if rows else "")
+    typer.echo("hooks:" if facts["hooks"] else "hooks: none")
+    typer.echo(table([(f"  {hook['name']}", hook["description"]) for hook in facts["hooks"]]))
+
+
+def describe(loaded: LoadedPlugin) -> dict[str, Any]:
+    """What a person may want to know of a plugin, as plain values."""
+    import inspect
+
+    cls = loaded.plugin_class
+    return {
+        "name": loaded.name,
+        "version": loaded.version,
+        "distribution": loaded.distribution,
+        "source": str(loaded.source),
+        "class": cls.__name__,
+        "description": inspect.cleandoc(cls.__doc__ or ""),
+        "requires": list(cls.requires),
+        "conflicts": list(cls.conflicts),
+        "settings": settings_of(cls.config_model()),
+        "hooks": hooks_of(cls),
+    }
+
+
+def settings_of(model: Any) -> list[dict[str, str]]:
+    """Each setting of a model: name, type in words with its bounds, default as written, description."""
+    from pydantic_core import PydanticUndefined, to_jsonable_python
+
+    from ceph.config.dump import flow
+
+    found = []
+    for name, info in model.model_fields.items():
+        default = info.get_default(call_default_factory=True)
+        bounds = [text for text in map(_bound, info.metadata) if text]
+        found.append(
+            {
+                "name": info.alias or name,
+                "type": ", ".join((type_in_words(info.annotation), *bounds)),
+                "default": "(required)" if default is PydanticUndefined else flow(to_jsonable_python(default)),
+                "description": " ".join((info.description or "").split()),
+            }
+        )
+    return found
+
+
+def type_in_words(annotation: Any) -> str:
+    """`tuple[int, ...] | None` -> `list of whole number or null`."""
+    import types
+    from typing import Literal, Union, get_args, get_origin
+
+    words = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null", Path: "path"}
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(str(argument) for argument in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(type_in_words(argument) for argument in arguments)
+    if origin is Annotated:
+        return ", ".join((type_in_words(arguments[0]), *(text for text in map(_bound, arguments[1:]) if text)))
+    if origin in (tuple, list, set, frozenset):
+        if origin is tuple and Ellipsis not in arguments:
+            return f"[{', '.join(type_in_words(argument) for argument in arguments)}]"
+        return f"list of {type_in_words(arguments[0])}"
+    if (
+        arguments
+        and isinstance(origin, type)
+        and issubclass(origin, types.MappingProxyType | dict)
+        or origin in _mappings()
+    ):
+        return f"mapping of {type_in_words(arguments[0])} to {type_in_words(arguments[1])}"
+    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _mappings() -> tuple[Any, ...]:
+    from collections.abc import Mapping, MutableMapping
+
+    return (Mapping, MutableMapping)
+
+
+def _bound(constraint: Any) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
+    found = [
+        f"{sign} {value:g}" for name, sign in signs.items() if (value := getattr(constraint, name, None)) is not None
+    ]
+    return ", ".join(found) if found else ", ".join(_bound(c) for c in getattr(constraint, "metadata", ()))
+
+
+def hooks_of(cls: Any) -> list[dict[str, str]]:
+    """The hooks that a class answers, each with the first line of what the hook is."""
+    from ceph.hooks.specs import Specs
+
+    found = []
+    for name in dir(cls):
+        if hasattr(getattr(cls, name, None), "ceph_impl"):
+            spec = getattr(Specs, name, None)
+            text = (spec.__doc__ or "").strip() if spec is not None else "(no such hook)"
+            found.append({"name": name, "description": " ".join(text.split("\n\n", 1)[0].split())})
+    return found
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

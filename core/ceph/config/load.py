@@ -1,0 +1,322 @@
+"""From files, presets and flags to one resolved config: merged, validated, every value's origin known."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from ceph.config.dump import dump_yaml
+from ceph.config.explain import problems_of
+from ceph.config.layers import Layers, flag_place, from_python
+from ceph.config.models import Config
+from ceph.config.source import Node, dotted, show
+from ceph.errors import CephError, ConfigError, Place, PluginError, Problem, nearest
+from ceph.hooks import discovery
+from ceph.hooks.discovery import LoadedPlugin
+
+if TYPE_CHECKING:
+    from ceph.hooks.base import Plugin
+
+DEFAULT_FILE = "ceph.yaml"
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """A config as it will run: the values, where each came from, and the plugins that are on (by name)."""
+
+    config: Config
+    provenance: Mapping[str, str]
+    plugins: Mapping[str, LoadedPlugin]
+
+    def create_plugins(self) -> dict[str, Plugin[Any]]:
+        """One new instance of each plugin, with its settings, by name."""
+        return {name: loaded.create(self.config.plugins[name]) for name, loaded in self.plugins.items()}
+
+    def dump(self, files: Mapping[str, str] | None = None) -> str:
+        """The resolved config as YAML, each value with its origin; `resolve` reads it back to the same config.
+
+        `files` maps the name of a plugin in a file to what `from` shall say instead of its absolute path
+        (`./ohkm.py` for a copy beside the written config).
+        """
+        values = self.config.model_dump(mode="json")
+        for name, file in (files or {}).items():
+            values["plugins"][name]["from"] = file
+        return dump_yaml(values, self.provenance)
+
+
+def resolve(
+    config: Path | None = None,
+    *,
+    preset: str | None = None,
+    plugins: Sequence[str] = (),
+    without: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    data: Path | None = None,
+    seed: int | None = None,
+) -> Resolved:
+    """Resolve a config as the command line does: defaults < extends < file < preset < flags.
+
+    Without `config`, `./ceph.yaml` is read if it is there. With no config, no preset and no data at all,
+    the preset `demo` is the lowest layer. `plugins` are names or files (`./ohkm.py`, `./ohkm.py:Ohkm`),
+    `settings` are `KEY=VALUE`. Raises ConfigError with every problem at once, PluginError where only a
+    plugin's own code is at fault.
+    """
+    layers, flags = Layers(), _flags(plugins, settings, data, seed)
+    if config is None and Path(DEFAULT_FILE).is_file():
+        config = Path(DEFAULT_FILE)
+    if config is not None:
+        layers.add_file(config, "", None, name=str(config))
+    elif preset is None and flags.root.at("data", "path") is None:
+        layers.add_preset("demo", "", None)
+    return _resolve(layers, flags, preset, plugins, without)
+
+
+def from_values(
+    values: Mapping[str, Any],
+    *,
+    preset: str | None = None,
+    plugins: Sequence[str] = (),
+    without: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    data: Path | None = None,
+    seed: int | None = None,
+) -> Resolved:
+    """Resolve a config given as plain Python values, as from `ceph.train({...})`; relative paths start here.
+
+    The other arguments are those of `resolve`. Raises ConfigError, PluginError.
+    """
+    layers = Layers()
+    try:
+        layers.add_tree(from_python(values, "python"), Path.cwd())
+    except TypeError as error:
+        raise ConfigError(str(error)) from None
+    return _resolve(layers, _flags(plugins, settings, data, seed), preset, plugins, without)
+
+
+def _flags(plugins: Sequence[str], settings: Sequence[str], data: Path | None, seed: int | None) -> Layers:
+    """The layer of the command line: --plugin < --data < --seed < --set."""
+    flags = Layers()
+    for value in plugins:
+        if discovery.is_file(value):
+            name = discovery.file_plugin_name(value)
+            flags.add_flag("--plugin", ("plugins", name), {"from": value}, value)
+        else:
+            flags.add_flag("--plugin", ("plugins", value), {}, value)
+    if data is not None:
+        flags.add_flag("--data", ("data", "path"), str(data), str(data))
+    if seed is not None:
+        flags.add_flag("--seed", ("train", "seed"), seed, str(seed))
+    flags.add_settings(settings)
+    return flags
+
+
+def _resolve(
+    layers: Layers, flags: Layers, preset: str | None, plugins: Sequence[str], without: Sequence[str]
+) -> Resolved:
+    if preset is not None:
+        layers.add_preset(preset, "", flag_place("--preset", preset))
+    layers.add(flags.root)
+    problems = layers.problems + flags.problems
+    if layers.broken:
+        raise _error(problems)  # what follows from half a text is noise
+    tree, more = _switch_off(layers.root, plugins, without)
+    checked = _check_plugins(tree)
+    problems += more + checked.problems
+    config, more = _check_core(tree, checked.settings)
+    problems += more
+    if config is None or problems or checked.faults:
+        raise _error(problems, checked.faults)
+    return Resolved(config, provenance(config.model_dump(mode="json"), tree), checked.loaded)
+
+
+def _error(problems: Sequence[Problem], faults: Sequence[PluginError] = ()) -> CephError:
+    """All problems by place; faults of plugins' own code are told along, and alone where nothing else is wrong."""
+    told = [problem for fault in faults for problem in fault.problems]
+    lowest = Place("", 0, 0)
+    ordered = sorted({*problems, *told}, key=lambda p: (p.place or lowest, p.key, p.what))
+    return ConfigError(ordered) if problems else PluginError(ordered)
+
+
+def _switch_off(tree: Node, plugins: Sequence[str], without: Sequence[str]) -> tuple[Node, list[Problem]]:
+    """The tree without the plugins that `--without` names."""
+    problems: list[Problem] = []
+    section = tree.at("plugins")
+    on = dict(section.value) if section is not None and isinstance(section.value, Mapping) else {}
+    asked = {_plugin_name(value) for value in plugins}
+    for value in dict.fromkeys(without):
+        name, place = _plugin_name(value), flag_place("--without", value)
+        if name in asked:
+            problems.append(Problem("is switched on and off by the same call", f"plugins.{name}", place))
+        elif name not in on:
+            hint = nearest(name, on) if on else "no plugin is on"
+            hint = hint.replace("valid:", "on:", 1)
+            problems.append(Problem("is not on", f"plugins.{name}", place, hint))
+        on.pop(name, None)
+    if section is None or not isinstance(section.value, Mapping) or not isinstance(tree.value, Mapping):
+        return tree, problems
+    return replace(tree, value={**tree.value, "plugins": replace(section, value=on)}), problems
+
+
+def _plugin_name(value: str) -> str:
+    return discovery.file_plugin_name(value) if discovery.is_file(value) else value
+
+
+@dataclass
+class _Checked:
+    """The plugins that are on, and their settings with defaults; or what is wrong with them."""
+
+    loaded: dict[str, LoadedPlugin]
+    settings: dict[str, dict[str, Any]]
+    problems: list[Problem]
+    faults: list[PluginError]
+
+
+def _check_plugins(tree: Node) -> _Checked:
+    """Import the plugins that are on, and validate each one's section with its own model."""
+    checked = _Checked({}, {}, [], [])
+    section = tree.at("plugins")
+    if section is None:
+        return checked
+    if not isinstance(section.value, Mapping):
+        what = f"must be a mapping of names to settings, not {show(section.plain())}"
+        hint = "write each name as a key: `hard-mining: {}`"
+        checked.problems.append(Problem(what, "plugins", section.place, hint))
+        return checked
+    for name, node in sorted(section.value.items()):
+        place = node.key_place or node.place
+        if not isinstance(node.value, Mapping):
+            what, hint = (
+                f"must be a mapping of settings, not {show(node.plain())}",
+                f"to switch it on, write `{name}: {{}}`",
+            )
+            checked.problems.append(Problem(what, f"plugins.{name}", node.place, hint))
+            continue
+        try:
+            loaded = _load(name, node, place)
+        except ConfigError as error:
+            checked.problems += [replace(p, place=p.place or place) for p in error.problems]
+        except PluginError as error:
+            checked.faults.append(PluginError([replace(p, place=p.place or place) for p in error.problems]))
+        else:
+            _check_settings(checked, name, loaded, node, tree)
+    checked.problems += _relations(checked.loaded, section)
+    return checked
+
+
+def _load(name: str, node: Node, place: Place | None) -> LoadedPlugin:
+    file = node.at("from")
+    if file is None:
+        return discovery.load(name) if not discovery.is_file(name) else _refuse_file(name, place)
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "the name of a plugin is lower-case letters and digits, joined by dashes",
+            key=f"plugins.{name}",
+            place=place,
+            hint=f"for example '{discovery.kebab_case(name) or 'my-plugin'}'",
+        )
+    if not isinstance(file.value, str) or not discovery.is_file(file.value):
+        what = f"must be a file (./plugin.py or ./plugin.py:Class), not {show(file.plain())}"
+        raise ConfigError(what, key=f"plugins.{name}.from", place=file.place)
+    return discovery.load(file.value, name=name)
+
+
+def _refuse_file(name: str, place: Place | None) -> LoadedPlugin:
+    example = discovery.file_plugin_name(name) or "my-plugin"
+    hint = f"write `{example}: {{from: {name}}}`"
+    raise ConfigError("a file is no name", key=f"plugins.{name}", place=place, hint=hint)
+
+
+def _check_settings(checked: _Checked, name: str, loaded: LoadedPlugin, node: Node, tree: Node) -> None:
+    settings = {key: value for key, value in node.plain().items() if key != "from"}
+    try:
+        model = loaded.plugin_class.config_model()
+        resolved = loaded.validate(settings).model_dump(mode="json", by_alias=True)
+    except ValidationError as error:
+        checked.problems += problems_of(error, tree, model, ("plugins", name))
+        checked.loaded[name] = loaded
+        return
+    except Exception as error:  # noqa: BLE001 - a stranger's validator may raise anything
+        what = f"plugin {loaded.label} ({loaded.source}) cannot check its settings: {type(error).__name__}: {error}"
+        checked.faults.append(PluginError(what, place=node.key_place or node.place))
+        return
+    checked.settings[name] = {"from": loaded.file, **resolved} if loaded.file else resolved
+    checked.loaded[name] = loaded
+
+
+def _relations(loaded: Mapping[str, LoadedPlugin], section: Node) -> Iterator[Problem]:
+    """What plugins require and conflict with, by name."""
+    for name, plugin in loaded.items():
+        node = section.at(name)
+        place = (node.key_place or node.place) if node is not None else None
+        on = section.value if isinstance(section.value, Mapping) else {}
+        for other in sorted(set(plugin.plugin_class.requires) - set(on)):
+            yield Problem(f"needs the plugin {other}, which is off", f"plugins.{name}", place, f"--plugin {other}")
+        for other in sorted(set(plugin.plugin_class.conflicts) & set(on)):
+            hint = f"--without {other}, or --without {name}"
+            yield Problem(f"cannot be combined with the plugin {other}", f"plugins.{name}", place, hint)
+
+
+def _check_core(tree: Node, settings: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """The whole config, with the settings of plugins that were found right."""
+    values = {key: value for key, value in tree.plain().items() if key != "plugins"}
+    try:
+        return _validate({**values, "plugins": settings}), []
+    except ValidationError as error:
+        problems = problems_of(error, tree, Config, also=_elsewhere(tree))
+    wrong = {problem.key.partition(".")[0] for problem in problems}
+    if not wrong & {"target", "loss"}:
+        # A fault in one section keeps pydantic from checking how others fit together: look again without it.
+        try:
+            _validate({key: value for key, value in values.items() if key not in wrong})
+        except ValidationError as error:
+            problems += problems_of(error, tree, Config)
+    return None, problems
+
+
+def _validate(values: Mapping[str, Any]) -> Config:
+    # By way of JSON, lists become tuples and texts become paths while "8" is no number and true is no 1.
+    return Config.model_validate_json(json.dumps(values), strict=True)
+
+
+def _elsewhere(tree: Node) -> dict[str, str]:
+    """For keys that stand at the wrong level: where the key of that name is (`epochs` -> `train.epochs`)."""
+    homes: dict[str, str] = {}
+    for section, info in Config.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            for key in info.annotation.model_fields:
+                homes[key] = f"{section}.{key}" if key not in homes else ""
+    homes |= {plugin.name: f"plugins.{plugin.name}" for plugin in discovery.installed()}
+    wrong: dict[str, str] = {}
+    for key, node in tree.value.items() if isinstance(tree.value, Mapping) else ():
+        if key not in Config.model_fields:
+            wrong[key] = homes.get(key, "")
+        elif isinstance(node.value, Mapping) and key != "plugins":
+            wrong |= {f"{key}.{inner}": homes[inner] for inner in node.value if inner in homes}
+    return wrong
+
+
+def provenance(values: Any, tree: Node, path: tuple[str, ...] = ()) -> dict[str, str]:
+    """The origin of every leaf (lists are leaves), and of every plugin, by dotted key."""
+    found: dict[str, str] = {}
+    if path and (not isinstance(values, Mapping) or not values or path[:-1] == ("plugins",)):
+        found[dotted(path)] = _origin(tree, path)
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            found |= provenance(value, tree, (*path, key))
+    return found
+
+
+def _origin(tree: Node, path: tuple[str, ...]) -> str:
+    for length in range(len(path), 0, -1):
+        node = tree.at(*path[:length])
+        if node is not None:
+            # A mapping above a key that is not in it says nothing: the key's value is the model's default.
+            return "default" if isinstance(node.value, Mapping) and length < len(path) else node.origin
+    return "default"

@@ -1,0 +1,203 @@
+"""The config's sections as frozen models: every key, its type, unit, default and meaning; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+Kind = Literal["distribution", "heatmap"]
+Decoder = Literal["argmax", "dark", "local-soft-argmax"]
+Name = Annotated[str, Field(min_length=1)]
+Side = Annotated[int, Field(ge=16)]
+Scale = Annotated[float, Field(gt=0)]
+
+
+class ReadOnly(dict[str, Any]):
+    """A dict that cannot be changed; still JSON-able, comparable and picklable."""
+
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise TypeError("the config is read-only")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[ReadOnly], tuple[dict[str, Any]]]:
+        return ReadOnly, (dict(self),)
+
+
+def read_only(value: Any) -> Any:
+    """Plain values with every mapping read-only and every list a tuple."""
+    if isinstance(value, Mapping):
+        return ReadOnly({str(key): read_only(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return tuple(read_only(item) for item in value)
+    return value
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, strict types, unknown keys are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), validate_default=True
+    )
+
+
+class DataConfig(Section):
+    """Which films, read how, at which size."""
+
+    path: Path | None = Field(None, description="folder of the data set; null: the embedded synthetic set")
+    format: Name = Field(
+        "auto", description="layout of the folder (aariz, isbi2015, ...); auto: found by looking at it"
+    )
+    truth: Literal["mean", "senior", "junior"] = Field("mean", description="which reader's points are the truth")
+    landmarks: tuple[Name, ...] | None = Field(
+        None, min_length=1, description="symbols of the landmarks to train, in order; null: all that the set has"
+    )
+    mm_per_px: float | None = Field(
+        None, gt=0, description="millimetres per pixel of the film, for films whose spacing the set does not give"
+    )
+    size: tuple[Side, Side] = Field(
+        (512, 416), description="[height, width] in pixels of the network's input; films are letterboxed into it"
+    )
+    cache: Name = Field(
+        "auto", description="folder for decoded films; auto: the user's cache folder; none: decode films every time"
+    )
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="processes that load films; 0: load in the main process; auto: from the number of cores"
+    )
+    augmentation: Literal["default", "none"] = Field(
+        "default", description="the core's own mild rotation, scaling, shift, gamma and contrast of training films"
+    )
+    synthetic_films: int = Field(64, ge=8, description="number of films of the embedded synthetic set")
+
+    @model_validator(mode="after")
+    def _landmarks_once(self) -> DataConfig:
+        twice = sorted({s for s in self.landmarks or () if (self.landmarks or ()).count(s) > 1})
+        if twice:
+            raise _cross("landmarks", f"names {', '.join(map(repr, twice))} more than once")
+        return self
+
+
+class ModelConfig(Section):
+    """The network: a timm backbone and a light multi-scale head."""
+
+    backbone: Name = Field("tf_efficientnet_lite0", description="any timm model that has features_only")
+    weights: Name = Field(
+        "auto",
+        description="first weights of the backbone; auto: hub, else offline where it fits; hub: ImageNet weights from the "
+        "hub; offline: the pip-installed EfficientNet-Lite0; none: random; or a file (written with a slash or a suffix)",
+    )
+    stride: Literal[2, 4] = Field(4, description="network pixels per heatmap pixel")
+    width: int = Field(64, ge=1, description="channels of the head")
+
+
+class TargetConfig(Section):
+    """What the network is asked to draw, and how points are read from it."""
+
+    kind: Literal["auto", "distribution", "heatmap"] = Field(
+        "auto", description="distribution (sums to 1) or heatmap (peak 1); auto: what the loss needs"
+    )
+    sigma_px: float = Field(1.5, gt=0, description="standard deviation of the Gaussian target, in heatmap pixels")
+    decoder: Decoder = Field("dark", description="how a point is read from a map")
+
+
+class LossConfig(Section):
+    """The criterion of one landmark's map."""
+
+    name: Literal["cross-entropy", "adaptive-wing", "mse", "focal"] = Field(
+        "cross-entropy", description="cross-entropy trains distributions; the others train heatmaps"
+    )
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of target that this loss trains."""
+        return "distribution" if self.name == "cross-entropy" else "heatmap"
+
+
+class TrainConfig(Section):
+    """How long, how fast, on what."""
+
+    epochs: int = Field(60, ge=1, description="passes over the training films; the schedule spans them")
+    stop_after: int | None = Field(
+        None, ge=1, description="end after this many epochs and leave the schedule as it is; null: train all epochs"
+    )
+    batch_size: int = Field(8, ge=1, description="films per batch, over all devices together")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate, reached at the end of the warm-up")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay of AdamW")
+    warmup_epochs: float = Field(1.0, ge=0, description="epochs in which the learning rate rises to its peak")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="number format of the network's arithmetic; auto: the fastest that the device does well"
+    )
+    accumulate: int = Field(1, ge=1, description="batches whose gradients are averaged into one optimiser step")
+    clip_norm: float = Field(5.0, ge=0, description="largest norm of the gradient; 0: no clipping")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of everything random in the run")
+    early_stopping: int | None = Field(
+        None, ge=1, description="end after this many epochs without improvement of `monitor`; null: never"
+    )
+    monitor: Name = Field("mre_mm", description="validation metric that picks the best checkpoint")
+    constant_pixels: bool = Field(
+        default=False, description="keep the pixels per batch constant where a plugin changes the size of batches"
+    )
+    check_every: int = Field(20, ge=1, description="optimiser steps between looks at the flags for NaN on the device")
+    compile: bool = Field(default=False, description="compile the network and the loss (slow start, faster steps)")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where to compute; auto: the best there is"
+    )
+
+    @model_validator(mode="after")
+    def _stop_within(self) -> TrainConfig:
+        if self.stop_after is not None and self.stop_after > self.epochs:
+            raise _cross("stop_after", f"must be at most train.epochs ({self.epochs}), not {self.stop_after}", "epochs")
+        return self
+
+
+class EvaluateConfig(Section):
+    """How predictions are made for validation and evaluation."""
+
+    scales: tuple[Scale, ...] = Field(
+        (1.0,), min_length=1, description="factors on data.size at which films are predicted; activations are averaged"
+    )
+    decoder: Decoder | None = Field(None, description="how a point is read from a map; null: as target.decoder")
+    batch_size: int = Field(16, ge=1, description="films predicted at a time")
+
+
+class Config(Section):
+    """The whole resolved config of a run, frozen all the way down."""
+
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    target: TargetConfig = Field(default_factory=TargetConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    plugins: Annotated[Mapping[str, Mapping[str, Any]], AfterValidator(read_only)] = Field(
+        default_factory=dict, description="plugins that are on: name -> settings; `from: ./file.py` for one in a file"
+    )
+
+    @property
+    def target_kind(self) -> Kind:
+        """`target.kind` with auto resolved to what the loss needs."""
+        return self.loss.kind
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder of evaluation: `evaluate.decoder`, else `target.decoder`."""
+        return self.evaluate.decoder or self.target.decoder
+
+    @model_validator(mode="after")
+    def _kind_fits_loss(self) -> Config:
+        if self.target.kind not in ("auto", self.loss.kind):
+            raise _cross(
+                "target.kind",
+                f"is {self.target.kind}, but the loss {self.loss.name} needs {self.loss.kind}; leave it auto",
+                "loss.name",
+            )
+        return self
+
+
+def _cross(key: str, what: str, *others: str) -> PydanticCustomError:
+    """An error about `key` of this section that also involves `others`; the loader finds their places."""
+    return PydanticCustomError("cross_check", "{what}", {"what": what, "keys": [key, *others]})

@@ -1,0 +1,127 @@
+"""Warps and pixel changes: what the core does by default, and how it runs what plugins add.
+
+Geometry is the core's: warps give matrices or displacement fields that are composed with the letterbox into one
+resampling. Pixel changes are albumentations transforms; each plugin's are one Compose, seeded from the sample's seed
+and the plugin's name, so that no plugin's draws depend on another's.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import albumentations as A
+import numpy as np
+from numpy.typing import NDArray
+
+from ceph.data.geometry import Field, similarity
+from ceph.data.plan import derive
+from ceph.data.types import Matrix
+from ceph.errors import CephError
+
+STAGES = ("photometric", "occlusion")
+
+
+class Warp:
+    """A random change of geometry, drawn anew for every film; override one of the two methods."""
+
+    def matrix(self, rng: np.random.Generator, size: tuple[int, int]) -> Matrix | None:
+        """A map [3, 3] of network px -> network px in an image of `size` (H, W)."""
+        del rng, size
+        return None
+
+    def displacement(self, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[Any] | None:
+        """A smooth field [H, W, 2] in network px: output pixel q is sampled at q + field[q]."""
+        del rng, size
+        return None
+
+
+class DefaultWarp(Warp):
+    """A similarity: rotation, scaling and shift, each uniform in its range. No flips: a lateral film has a side."""
+
+    def __init__(self, rotate_deg: float = 12.0, scale: float = 0.15, shift: float = 0.08) -> None:
+        self.rotate_deg, self.scale, self.shift = rotate_deg, scale, shift
+
+    def matrix(self, rng: np.random.Generator, size: tuple[int, int]) -> Matrix:
+        """Rotate by up to `rotate_deg`, scale by 1 +- `scale`, shift by up to `shift` of the size."""
+        turn, zoom, x, y = rng.uniform(-1, 1, 4)
+        moved = (x * self.shift * size[1], y * self.shift * size[0])
+        return similarity(turn * self.rotate_deg, 1 + zoom * self.scale, moved, size)
+
+
+class DefaultPhotometric(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Gamma, contrast and brightness in one look-up table: exp(+-0.5), +-30 %, +-15 %."""
+
+    def __init__(self, gamma: float = 0.5, contrast: float = 0.3, brightness: float = 0.15) -> None:
+        super().__init__(p=1.0)
+        self.gamma, self.contrast, self.brightness = gamma, contrast, brightness
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the look-up table [256]."""
+        gamma, contrast, brightness = (self.py_random.uniform(-1, 1) for _ in range(3))
+        value = (np.arange(256) / 255.0) ** np.exp(gamma * self.gamma)
+        value = (value - 0.5) * (1 + contrast * self.contrast) + 0.5 + brightness * self.brightness
+        return {"table": np.clip(value * 255 + 0.5, 0, 255).astype(np.uint8)}
+
+    def apply(self, img: NDArray[np.uint8], table: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+        """Map the film's grey values through the table."""
+        del params
+        return table[img]
+
+    def get_transform_init_args_names(self) -> tuple[str, ...]:
+        """Name the arguments, for albumentations' repr."""
+        return ("gamma", "contrast", "brightness")
+
+
+class Augmentation:
+    """All random changes of a training film, by owner: `warps` and `transforms[stage]` map a plugin's name to its list."""
+
+    def __init__(
+        self, warps: Mapping[str, Sequence[Warp]], transforms: Mapping[str, Mapping[str, Sequence[Any]]]
+    ) -> None:
+        self.warps = {name: list(found) for name, found in sorted(warps.items()) if found}
+        self.composes = [
+            (f"{stage}/{name}", A.Compose(list(found)))
+            for stage in STAGES
+            for name, found in sorted(transforms.get(stage, {}).items())
+            if found
+        ]
+
+    def draw_warp(self, seed: int, size: tuple[int, int]) -> tuple[Matrix, Field | None]:
+        """The composed map [3, 3] within the network frame and the summed displacement field of one sample."""
+        matrix, field = np.eye(3), None
+        for name, warps in self.warps.items():
+            rng = np.random.default_rng(derive(seed, name))
+            for warp in warps:
+                step = warp.matrix(rng, size)
+                if step is not None:
+                    matrix = np.asarray(step, dtype=np.float64) @ matrix
+                moved = warp.displacement(rng, size)
+                if moved is not None:
+                    field = np.asarray(moved, np.float32) if field is None else field + np.asarray(moved, np.float32)
+        return matrix, field
+
+    def change_pixels(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Apply the photometric and then the occlusion transforms to a film [H, W]."""
+        for name, compose in self.composes:
+            compose.set_random_seed(derive(seed, name) % 2**32)
+            image = compose(image=image)["image"]
+        return image
+
+
+def default_augmentation() -> tuple[list[Warp], list[Any]]:
+    """What the core itself does to training films: (warps, photometric transforms)."""
+    return [DefaultWarp()], [DefaultPhotometric()]
+
+
+def refuse_albumentationsx() -> None:
+    """Stop where the AGPL successor has taken albumentations' import name: its transforms differ."""
+    try:
+        version = importlib.metadata.version("albumentationsx")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    raise CephError(
+        f"albumentationsx {version} is installed and takes the import name of albumentations",
+        hint="pip uninstall albumentationsx, then pip install --force-reinstall albumentations==2.0.8",
+    )

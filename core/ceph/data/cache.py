@@ -1,0 +1,176 @@
+"""Decode each film once: keep it, shrunk to the levels of a pyramid, in files that every process maps into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import tempfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ceph.data.files import regular
+from ceph.data.images import read_film
+from ceph.errors import DataError
+
+logger = logging.getLogger("ceph")
+
+Film = NDArray[np.uint8]
+
+# Part of the path: to be raised when reading or shrinking changes a pixel, so that no old file is taken for a new one.
+VERSION = "levels-1"
+OPEN_FILES = 128  # each open map holds a file descriptor, of which a process commonly has 1024
+CHECKSUM_BYTES = 4
+MAX_LEVEL = 16
+
+
+def default_root() -> Path:
+    """The user's folder for what can be made again: $CEPH_CACHE, else $XDG_CACHE_HOME/ceph, else ~/.cache/ceph."""
+    if own := os.environ.get("CEPH_CACHE"):
+        return Path(own)
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (shared if shared.is_absolute() else Path.home() / ".cache") / "ceph"
+    except RuntimeError:  # a container's user may have no home
+        return Path(tempfile.gettempdir()) / "ceph"
+
+
+def digest(path: Path) -> str:
+    """Hash of a file's content, 32 hexadecimal digits; DataError where it cannot be read."""
+    regular(path)
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+digest_of = digest  # methods have an argument of that name
+
+
+def digests(paths: Iterable[Path]) -> list[str]:
+    """`digest` of each of `paths`, in their order, several at a time."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(digest, paths))
+
+
+def level_for(scale: float) -> int:
+    """The smallest level that is not below `scale`: level i has the scale 2 ** (-i / 2), level 0 is the film itself."""
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale must be a number above 0, not {scale}")
+    # A scale that is a level's own up to rounding means that level.
+    return max(0, min(math.floor(-2 * math.log2(scale) + 1e-6), MAX_LEVEL))
+
+
+def pyramid_level(film: Film, scale: float) -> Film:
+    """`film` [H, W] at the smallest level not below `scale`, by one resize of it (area averages: no aliasing)."""
+    level = level_for(scale)
+    if level == 0:
+        return film
+    s = 2.0 ** (-level / 2)
+    W, H = (max(1, round(side * s)) for side in (film.shape[1], film.shape[0]))
+    small: Film = cv2.resize(film, (W, H), interpolation=cv2.INTER_AREA)
+    return small
+
+
+class FilmCache:
+    """Films by content, shrunk to pyramid levels; `root` None keeps nothing and decodes each time.
+
+    A file is written under another name and then renamed, so that processes may build the same level at once, and ends
+    in a checksum that is compared when a process first opens it. A cache that cannot be written is no reason to stop:
+    it is reported once, and films are decoded instead.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root / VERSION if root is not None else None
+        self._writable = True
+        self._open: OrderedDict[Path, Film] = OrderedDict()
+        self._checked: set[Path] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Maps would be pickled as whole films; the other process opens its own.
+        return {**self.__dict__, "_open": OrderedDict(), "_checked": set()}
+
+    def level(self, path: Path, digest: str, scale: float) -> Film:
+        """The film in `path`, read-only, at the smallest level whose scale is not below `scale` (1: as stored).
+
+        `digest` is the file's. The result [h, w] is a level of the film [H, W]: w / W and h / H are its exact scale in
+        x and y. Raises DataError where the film cannot be read.
+        """
+        if self.root is None:
+            return _read_only(pyramid_level(read_film(path), scale))
+        place = self.root / digest[:2] / f"{digest}-L{level_for(scale)}.npy"
+        if (held := self._open.get(place)) is not None:
+            self._open.move_to_end(place)
+            return held
+        found = self._load(place)
+        if found is None:
+            film = pyramid_level(read_film(path), scale)
+            if self._writable:
+                self._store(place, film, path, digest)
+            found = self._load(place) if self._writable else None
+            if found is None:
+                return _read_only(film)
+        self._open[place] = found
+        while len(self._open) > OPEN_FILES:
+            self._open.popitem(last=False)
+        return found
+
+    def _load(self, place: Path) -> Film | None:
+        """The file at `place` mapped into memory; None where it is missing or not what was written."""
+        try:
+            film = np.lib.format.open_memmap(place, mode="r")
+            if film.dtype != np.uint8 or film.ndim != 2:
+                return None
+            if place not in self._checked:
+                with place.open("rb") as stream:
+                    stream.seek(film.offset + film.nbytes)
+                    if stream.read(CHECKSUM_BYTES + 1) != _checksum(film):
+                        return None
+                self._checked.add(place)
+        except (OSError, ValueError, TypeError, OverflowError, EOFError):
+            return None
+        return film
+
+    def _store(self, place: Path, film: Film, path: Path, digest: str) -> None:
+        """Write `film` to `place`, as a whole or not at all; DataError where `path` is not the file of `digest`."""
+        # What is kept under a wrong name would be wrong in every later run.
+        if digest_of(path) != digest:
+            raise DataError(f"{path}: has changed since the run began", hint="start again when the data set is at rest")
+        temporary = None
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=place.stem, suffix=".tmp", dir=place.parent)
+            temporary = Path(name)
+            with os.fdopen(handle, "wb") as stream:
+                np.lib.format.write_array(stream, np.ascontiguousarray(film), allow_pickle=False)
+                stream.write(_checksum(film))
+            temporary.replace(place)
+        except OSError as error:
+            self._writable = False
+            logger.warning(
+                "films are not cached and will be decoded each time: %s: %s (CEPH_CACHE names another folder)",
+                place.parent,
+                error.strerror or error,
+            )
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+def _checksum(film: Film) -> bytes:
+    shape = zlib.crc32(repr(film.shape).encode())
+    return zlib.crc32(np.ascontiguousarray(film).data, shape).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _read_only(film: Film) -> Film:
+    film.flags.writeable = False
+    return film

@@ -1,0 +1,190 @@
+"""Read the Aariz layout: three splits of films, 29 landmarks in JSON by two readers, and a table of pixel sizes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ceph.data.files import inside, listing, read_text
+from ceph.data.formats.base import SPACING_RANGE_MM, DataSet, Findings, Marks, index_of, plausible_spacing
+from ceph.data.images import SUFFIXES, film_size
+from ceph.data.strict_json import Field, read_json
+from ceph.data.types import Flags, Points, Sample
+from ceph.errors import DataError, Place, Problem
+
+LANDMARKS = tuple(
+    "A ANS B Me N Or Pog PNS Pn R S Ar Co Gn Go Po LPM LIT LMT UPM UIA UIT UMT LIA Li Ls N` Pog` Sn".split()  # noqa: SIM905 - 29 lines otherwise
+)
+SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+READERS = {"senior": "Senior Orthodontists", "junior": "Junior Orthodontists"}
+FILMS = "Cephalograms"
+MARKS = Path("Annotations", "Cephalometric Landmarks")
+TABLE = "cephalogram_machine_mappings.csv"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the set's table says of a film: its machine, and mm per pixel (None where it does not say)."""
+
+    machine: str
+    mm_per_px: float | None
+
+
+def parse_table(text: str, file: Path) -> dict[str, Origin]:
+    """The rows of the set's table by film; DataError names the line of a row that is wrong or stands twice."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found: dict[str, Origin] = {}
+    lines: dict[str, int] = {}
+    try:
+        columns = [name.strip() for name in next(rows, [])]
+        for needed in ("cephalogram_id", "pixel_size"):
+            if columns.count(needed) != 1:
+                raise DataError(f"must have one column {needed!r}", place=Place(str(file), 1, 1))
+        for row in rows:
+            if not any(row):
+                continue
+            place = Place(str(file), rows.line_num, 1)
+            if len(row) != len(columns):
+                raise DataError(f"has {len(row)} columns, the first line {len(columns)}", place=place)
+            value = dict(zip(columns, map(str.strip, row), strict=True))
+            film = value["cephalogram_id"]
+            if film in found:
+                raise DataError(f"film {reprlib.repr(film)} stands here and in line {lines[film]}", place=place)
+            found[film] = Origin(value.get("machine", ""), _spacing(value["pixel_size"], place))
+            lines[film] = rows.line_num
+    except csv.Error as error:
+        raise DataError(f"is no table: {error}", place=Place(str(file), max(rows.line_num, 1), 1)) from error
+    return found
+
+
+def _spacing(text: str, place: Place) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not plausible_spacing(value):
+        low, high = SPACING_RANGE_MM
+        raise DataError(
+            f"pixel_size {reprlib.repr(text)} is no spacing of a film",
+            place=place,
+            hint=f"mm per pixel, between {low} and {high}; leave it empty where it is unknown",
+        )
+    return value
+
+
+def parse_points(annotation: Field, film: str) -> Points:
+    """The points [K, 2] in film px of one annotation, NaN where it does not list a landmark.
+
+    Raises DataError naming file and field: an unknown or doubled symbol, a value that is no number, another film's id.
+    """
+    points = np.full((len(LANDMARKS), 2), np.nan)
+    identity = annotation.get("ceph_id")
+    if identity is not None and identity.text() != film:
+        identity.fail(f"is {reprlib.repr(identity.value)}, but the file is named for film {film}")
+    listed: set[int] = set()
+    for landmark in annotation["landmarks"].items():
+        symbol = landmark["symbol"]
+        try:
+            k = index_of(symbol.text(), LANDMARKS)
+        except ValueError as error:
+            symbol.fail(str(error))
+        if k in listed:
+            symbol.fail(f"the landmark {LANDMARKS[k]} stands twice")
+        listed.add(k)
+        value = landmark["value"]
+        points[k] = value["x"].number(), value["y"].number()
+    return points
+
+
+class Aariz:
+    """The layout of the Aariz set; any of its splits may be there."""
+
+    name = "aariz"
+    layout = f"{{train,valid,test}}/{FILMS} beside {{train,valid,test}}/{MARKS.as_posix()}"
+
+    def matches(self, folder: Path) -> bool:
+        """Whether a split with films and landmarks is there."""
+        return any((folder / part / FILMS).is_dir() and (folder / part / MARKS).is_dir() for part in SPLITS)
+
+    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
+        """Read the splits that are there."""
+        findings = Findings()
+        table: dict[str, Origin] = {}
+        with findings.gather():
+            file = folder / TABLE
+            if file.exists():
+                table = parse_table(read_text(inside(folder, file)), file)
+        parts = {
+            part: Marks.find(folder, _folders(folder, part), ".json") for part in SPLITS if (folder / part).is_dir()
+        }
+        # A set may have the marks of one reader only; one who is missing in some splits is not valid there.
+        readers = tuple(reader for reader in READERS if any(reader in marks.files for marks in parts.values()))
+        samples: dict[str, Sample] = {}
+        for part, marks in parts.items():
+            with findings.gather():
+                films = listing(folder, folder / part / FILMS, SUFFIXES)
+                _check_marks(films, marks, folder / part, findings)
+                for film, path in films.items():
+                    with findings.gather():
+                        if film in samples:
+                            raise DataError(
+                                f"{path}: the film {film} is also {samples[film].path}",
+                                hint="a film may stand in one split only, or its score says nothing",
+                            )
+                        origin = table.get(film, Origin("", None))
+                        spacing = mm_per_px if mm_per_px is not None else origin.mm_per_px
+                        size = film_size(path)
+                        points, valid = _points(film, path, size, marks, readers, findings)
+                        samples[film] = Sample(
+                            id=film,
+                            split=SPLITS[part],
+                            group=film,
+                            machine=origin.machine,
+                            size=size,
+                            mm_per_px=findings.spacing(film, spacing),
+                            points=points,
+                            valid=valid,
+                            path=path,
+                        )
+        if not samples and not findings.problems:
+            raise DataError(f"{folder}: holds no films", hint=f"a film is a {', '.join(SUFFIXES)} file")
+        findings.report()
+        return DataSet(LANDMARKS, tuple(samples.values()), readers, self.name)
+
+
+def _folders(folder: Path, part: str) -> dict[str, Path]:
+    return {reader: folder / part / MARKS / name for reader, name in READERS.items()}
+
+
+def _check_marks(films: Mapping[str, Path], marks: Marks, part: Path, findings: Findings) -> None:
+    """Note annotations without a film; raise DataError where no reader is there at all."""
+    if films and not marks.files:
+        raise DataError(f"{part / MARKS}: holds no reader's folder", hint=f"looked for {' or '.join(READERS.values())}")
+    for reader, files in marks.files.items():
+        for film in sorted(files.keys() - films.keys()):
+            findings.problems.append(
+                Problem(
+                    f"{files[film]}: {reader} marks a film that is not in {part / FILMS}",
+                    hint="add the film, or take the annotation out",
+                )
+            )
+
+
+def _points(
+    film: str, path: Path, size: tuple[int, int], marks: Marks, readers: Sequence[str], findings: Findings
+) -> tuple[Points, Flags]:
+    """The points [R, K, 2] and valid [R, K] of one film, not valid for a reader who has no folder in its split."""
+    files = marks.of(film, path, ".json")
+    raw = np.full((len(readers), len(LANDMARKS), 2), np.nan)
+    for row, reader in enumerate(readers):
+        if reader in files:
+            raw[row] = parse_points(read_json(files[reader]), film)
+    return findings.settle(film, raw, size, readers, LANDMARKS)

@@ -1,0 +1,169 @@
+"""What a reader of a data format is, what it returns, and what all of them do alike with points and problems."""
+
+from __future__ import annotations
+
+import logging
+import math
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from ceph.data.files import listing
+from ceph.data.types import Flags, Points, Sample
+from ceph.errors import ConfigError, DataError, Problem, nearest
+
+logger = logging.getLogger("ceph")
+
+SHOWN = 20  # problems of one set that are printed; the rest is counted
+OUTSIDE_SHOWN = 5
+# Spacings of films and their scans lie well inside; a spacing in micrometres or dots per inch does not.
+SPACING_RANGE_MM = (0.01, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A set of films as read: K `landmarks` (symbols in order), R `readers` (first axis of a Sample's points)."""
+
+    landmarks: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    readers: tuple[str, ...]
+    format: str
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads one format. `name` is what `data.format` calls it; `layout` says in a line what the folder must hold."""
+
+    name: str
+    layout: str
+
+    def matches(self, folder: Path) -> bool:
+        """Whether `folder` looks like this format; looks at names only, opens nothing."""
+        ...
+
+    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
+        """Read the set in `folder`, an absolute path without links.
+
+        `mm_per_px`, mm of a film pixel, overrides what the set says of its films. Raises DataError naming file and
+        field, and ConfigError with the key `data.mm_per_px` where the spacing of a film is unknown.
+        """
+        ...
+
+
+def settle(points: Points, size: tuple[int, int]) -> tuple[Points, Flags, Flags]:
+    """Tell marked, missing and impossible points apart.
+
+    `points` [R, K, 2] in film px, NaN or (-1, -1) where missing; `size` (H, W). Returns the points, NaN where not
+    valid; `valid` [R, K]; and `outside` [R, K], which were marked off the film and are not valid either.
+    """
+    H, W = size
+    x, y = points[..., 0], points[..., 1]
+    marked = ~np.isnan(points).any(axis=-1) & ~(points == -1).all(axis=-1)
+    # NaN compares false; the film reaches half a pixel beyond the centres of its outer pixels.
+    on_film = (x >= -0.5) & (x <= W - 0.5) & (y >= -0.5) & (y <= H - 0.5)
+    valid = marked & on_film
+    return np.where(valid[..., None], points, np.nan), valid, marked & ~on_film
+
+
+@dataclass
+class Findings:
+    """Gathers what is wrong with the files of a set, so that a person sees all of it at once."""
+
+    problems: list[Problem] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    unspaced: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def gather(self) -> Iterator[None]:
+        """Keep a DataError raised inside and go on after the block."""
+        try:
+            yield
+        except DataError as error:
+            self.problems.extend(error.problems)
+
+    def settle(
+        self, film: str, points: Points, size: tuple[int, int], readers: Sequence[str], landmarks: Sequence[str]
+    ) -> tuple[Points, Flags]:
+        """`settle` for one film, noting the points that lie outside it."""
+        points, valid, outside = settle(marks := points, size)
+        for r, k in np.argwhere(outside):
+            x, y = marks[r, k]
+            self.outside.append(
+                f"{landmarks[k]} of film {film} ({readers[r]}: x {x:g}, y {y:g}; film {size[1]} x {size[0]})"
+            )
+        return points, valid
+
+    def spacing(self, film: str, mm_per_px: float | None) -> float:
+        """`mm_per_px` of one film; NaN, noted, where it is unknown (`report` raises then)."""
+        if mm_per_px is None:
+            self.unspaced.append(film)
+            return math.nan
+        return mm_per_px
+
+    def report(self) -> None:
+        """Raise all problems as one DataError, then unknown spacings as one ConfigError; else log what was left out."""
+        if self.problems:
+            shown = self.problems[:SHOWN]
+            if more := len(self.problems) - len(shown):
+                shown.append(Problem(f"and {more} more problems of this kind in the set"))
+            raise DataError(shown)
+        if self.unspaced:
+            others = f" (and of {len(self.unspaced) - 1} more)" if len(self.unspaced) > 1 else ""
+            raise ConfigError(
+                f"the mm per pixel of film {self.unspaced[0]}{others} is unknown",
+                key="data.mm_per_px",
+                hint="give the mm of one film pixel, for example `--set data.mm_per_px=0.1`; nothing is assumed",
+            )
+        if self.outside:
+            shown_outside = "; ".join(self.outside[:OUTSIDE_SHOWN])
+            more = len(self.outside) - OUTSIDE_SHOWN
+            logger.warning(
+                "%d points lie outside their film and are left out: %s%s",
+                len(self.outside),
+                shown_outside,
+                f"; and {more} more" if more > 0 else "",
+            )
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The annotation files of some films: by reader, the folder, and the files there by film."""
+
+    folders: Mapping[str, Path]
+    files: Mapping[str, Mapping[str, Path]]
+
+    @classmethod
+    def find(cls, root: Path, folders: Mapping[str, Path], suffix: str) -> Marks:
+        """List the readers' `folders` that are there."""
+        present = {reader: folder for reader, folder in folders.items() if folder.is_dir()}
+        return cls(present, {reader: listing(root, folder, (suffix,)) for reader, folder in present.items()})
+
+    def of(self, film: str, path: Path, suffix: str) -> dict[str, Path]:
+        """The annotation of the film in `path` by each reader; DataError names the first that is missing."""
+        for reader, files in self.files.items():
+            if film not in files:
+                raise DataError(
+                    f"{path}: has no annotation {self.folders[reader] / (film + suffix)}",
+                    hint="add it, or take the film out of the folder",
+                )
+        return {reader: files[film] for reader, files in self.files.items()}
+
+
+def index_of(symbol: str, landmarks: Sequence[str]) -> int:
+    """Where `symbol` stands among `landmarks`; ValueError saying so, with the nearest name, where it does not."""
+    try:
+        return landmarks.index(symbol)
+    except ValueError:
+        near = nearest(symbol, landmarks) if len(symbol) <= 40 else ""
+        raise ValueError(f"unknown landmark {reprlib.repr(symbol)}{': ' if near else ''}{near}") from None
+
+
+def plausible_spacing(value: float) -> bool:
+    """Whether `value` can be the mm of a film's pixel."""
+    low, high = SPACING_RANGE_MM
+    return math.isfinite(value) and low <= value <= high

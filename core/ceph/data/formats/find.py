@@ -1,0 +1,122 @@
+"""Read a data folder: find its format by looking at it, and keep the landmarks that are wanted, in their order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from ceph.data.formats.aariz import Aariz
+from ceph.data.formats.base import DataSet, Reader
+from ceph.data.formats.isbi2015 import Isbi2015
+from ceph.errors import ConfigError, DataError, Problem, nearest
+
+READERS: tuple[Reader, ...] = (Aariz(), Isbi2015())
+AUTO = "auto"
+
+
+def read(
+    folder: Path,
+    *,
+    format: str = AUTO,  # noqa: A002 - the name of the config's key
+    landmarks: Sequence[str] | None = None,
+    mm_per_px: float | None = None,
+    readers: Sequence[Reader] = READERS,
+) -> DataSet:
+    """Read the set in `folder` with the reader named `format`, or with the one of `readers` that knows its layout.
+
+    `landmarks` are the symbols to keep, in the order wanted (None: all of the set's); `mm_per_px`, mm of a film pixel,
+    overrides what the set says. Raises ConfigError where a setting is wrong and DataError where the files are.
+    """
+    if mm_per_px is not None and not (math.isfinite(mm_per_px) and mm_per_px > 0):
+        raise ConfigError(f"{mm_per_px} is not a length: must be above 0", key="data.mm_per_px")
+    root = _existing(folder)
+    data = _reader(root, format, readers).read(root, mm_per_px=mm_per_px)
+    return data if landmarks is None else select(data, landmarks)
+
+
+def select(data: DataSet, landmarks: Sequence[str]) -> DataSet:
+    """`data` with these landmarks only, in this order; ConfigError names each that is unknown or given twice."""
+    problems = []
+    for position, symbol in enumerate(landmarks):
+        if symbol not in data.landmarks:
+            hint = nearest(symbol, data.landmarks)
+            problems.append(Problem(f"this set has no landmark {symbol!r}", "data.landmarks", hint=hint))
+        elif symbol in landmarks[:position]:
+            problems.append(Problem(f"{symbol!r} stands twice", "data.landmarks", hint="name each landmark once"))
+    if not landmarks:
+        problems.append(Problem("no landmark is left", "data.landmarks", hint=f"valid: {', '.join(data.landmarks)}"))
+    if problems:
+        raise ConfigError(problems)
+    columns = [data.landmarks.index(symbol) for symbol in landmarks]
+    samples = tuple(replace(s, points=s.points[:, columns], valid=s.valid[:, columns]) for s in data.samples)
+    return replace(data, landmarks=tuple(landmarks), samples=samples)
+
+
+def _existing(folder: Path) -> Path:
+    """`folder` made absolute, without links; ConfigError where there is none."""
+    try:
+        root = folder.expanduser().resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(
+            f"{str(folder)!r} cannot be opened ({reason})", key="data.path", hint="name the folder of the data set"
+        ) from error
+    if not root.is_dir():
+        raise ConfigError(f"{folder} is a file", key="data.path", hint="name the folder of the data set")
+    return root
+
+
+def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
+    """The one reader that is named, or that takes the folder for its own."""
+    by_name = {reader.name: reader for reader in readers}
+    if name != AUTO:
+        if name not in by_name:
+            raise ConfigError(
+                f"unknown format {name!r}", key="data.format", hint=nearest(name, [AUTO, *by_name]) if name else ""
+            )
+        if not by_name[name].matches(root):
+            raise DataError(
+                f"{root}: is not in the format {name!r}",
+                key="data.path",
+                hint=f"looked for {by_name[name].layout}{_elsewhere(root, [by_name[name]])}",
+            )
+        return by_name[name]
+    found = [reader for reader in readers if reader.matches(root)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        sought = "; ".join(f"{reader.name}: {reader.layout}" for reader in readers)
+        raise DataError(
+            f"{root}: is no data set of a known format",
+            key="data.path",
+            hint=f"looked for {sought}{_elsewhere(root, readers)}",
+        )
+    names = [reader.name for reader in found]
+    raise DataError(
+        f"{root}: looks like several formats ({', '.join(names)})",
+        key="data.path",
+        hint=f"say which one, for example `--set data.format={names[0]}`",
+    )
+
+
+def _elsewhere(root: Path, readers: Sequence[Reader]) -> str:
+    """Where a set lies close by, for a person who named a folder one or two levels too high or too low."""
+    for candidate in _neighbours(root):
+        try:
+            if any(reader.matches(candidate) for reader in readers):
+                return f"; did you mean {candidate}?"
+        except OSError:
+            continue
+    return ""
+
+
+def _neighbours(root: Path) -> Iterator[Path]:
+    """A few folders around `root`: its parents, and the first of its children in order."""
+    yield from root.parents[:2]
+    try:
+        yield from sorted(path for path in islice(root.iterdir(), 200) if path.is_dir())
+    except OSError:
+        return

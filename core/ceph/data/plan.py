@@ -1,0 +1,89 @@
+"""Which film, at what size, with what seed: the whole epoch as a pure function, fixed before its first step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BatchShape = Callable[[int], tuple[int, int]]  # index of the micro-batch in the epoch -> (H, W)
+
+
+class Entry(NamedTuple):
+    """One film to load: its place in the samples, the size (H, W) to load it at, and its own seed."""
+
+    film: int
+    size: tuple[int, int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """The global micro-batches of one epoch, in order."""
+
+    batches: tuple[tuple[Entry, ...], ...]
+
+    def part(self, rank: int, ranks: int, start: int = 0) -> list[list[Entry]]:
+        """What rank r of `ranks` loads, from micro-batch `start` on: its slice of each global batch."""
+        return [list(batch[rank::ranks]) for batch in self.batches[start:]]
+
+
+def derive(*parts: object) -> int:
+    """A 63-bit seed from any printable parts; the same on every machine and in every process."""
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def epoch_order(films: int, weights: NDArray[np.float64] | None, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The films [N] of an epoch in order: a permutation, or, with unequal weights, N draws with replacement."""
+    rng = np.random.default_rng(derive("order", seed, epoch))
+    if weights is None or np.all(weights == weights[0]):
+        return np.asarray(rng.permutation(films), dtype=np.int64)
+    chances = np.cumsum(np.asarray(weights, dtype=np.float64))
+    # searchsorted instead of choice(p=): the draw depends on nothing but these float64 sums.
+    draws = np.searchsorted(chances, rng.random(films) * chances[-1], side="right")
+    return np.minimum(draws, films - 1).astype(np.int64)
+
+
+def plan_epoch(
+    films: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    size: tuple[int, int],
+    weights: NDArray[np.float64] | None = None,
+    batch_shape: BatchShape | None = None,
+    constant_pixels: bool = False,
+) -> EpochPlan:
+    """Plan an epoch over `films` training films.
+
+    `weights` [N] >= 0 are the chances of each film (None: all alike). `batch_shape` gives each micro-batch its size
+    (None: `size`). With `constant_pixels` a batch at another size holds as many films as keep the pixels of
+    `batch_size` films at `size`. A last batch that would be smaller than the others is left out, unless it is the only one.
+    """
+    order = epoch_order(films, weights, seed, epoch)
+    batches: list[tuple[Entry, ...]] = []
+    used = 0
+    while used < films:
+        shape = size if batch_shape is None else batch_shape(len(batches))
+        count = batch_size
+        if constant_pixels:
+            count = max(1, round(batch_size * (size[0] * size[1]) / (shape[0] * shape[1])))
+        if batches and used + count > films:
+            break
+        chosen: Sequence[int] = order[used : used + count].tolist()
+        batches.append(
+            tuple(Entry(film, shape, derive(seed, epoch, used + i, film)) for i, film in enumerate(chosen))
+        )
+        used += count
+    return EpochPlan(tuple(batches))
+
+
+def steps_per_epoch(films: int, batch_size: int, accumulate: int) -> int:
+    """Optimiser steps of an epoch at the base size."""
+    return max(1, -(-max(1, films // batch_size) // accumulate))

@@ -1,0 +1,60 @@
+"""From radial errors in millimetres to the field's figures: MRE, its deviation, and SDR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ceph.data.types import Flags, Points
+
+THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)
+
+
+def radial_errors_mm(found: Points, truth: Points, valid: Flags, mm_per_px: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances [N, K] in mm of points [N, K, 2] in film px; NaN where not valid. `mm_per_px` [N] of the films."""
+    distance = np.linalg.norm(found - truth, axis=-1) * mm_per_px[:, None]
+    return np.where(valid, distance, np.nan)
+
+
+def summarise(errors_mm: NDArray[np.float64], landmarks: Sequence[str], truth: str) -> dict[str, Any]:
+    """The figures of one split from errors [N, K] in mm (NaN: no truth). SDR counts errors <= the threshold, in percent."""
+    overall = _figures(errors_mm)
+    points = overall.pop("n")
+    return {
+        **overall,
+        "n_images": int(errors_mm.shape[0]),
+        "n_points": points,
+        "truth": truth,
+        "per_landmark": {symbol: _figures(errors_mm[:, k]) for k, symbol in enumerate(landmarks)},
+    }
+
+
+def _figures(errors_mm: NDArray[np.float64]) -> dict[str, Any]:
+    known = errors_mm[~np.isnan(errors_mm)]
+    if not known.size:
+        return {"mre_mm": None, "sd_mm": None, "sdr_percent": {f"{t:.1f}": None for t in THRESHOLDS_MM}, "n": 0}
+    return {
+        "mre_mm": float(known.mean()),
+        "sd_mm": float(known.std(ddof=1)) if known.size > 1 else 0.0,
+        "sdr_percent": {f"{t:.1f}": float((known <= t).mean() * 100) for t in THRESHOLDS_MM},
+        "n": int(known.size),
+    }
+
+
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Every number of nested figures under its dotted name: `sdr_percent.2.0`, `per_landmark.Go.mre_mm`."""
+    flat: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        elif isinstance(value, int | float):
+            flat[prefix + name] = float(value)
+    return flat
+
+
+def higher_is_better(monitor: str) -> bool:
+    """Whether the best value of a figure is its largest: success rates are, errors are not."""
+    return "sdr_percent" in monitor

@@ -1,0 +1,275 @@
+"""Which plugins are installed, listed without importing them; and the import of those that are selected."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ceph.errors import ConfigError, PluginError, nearest
+
+if TYPE_CHECKING:
+    from ceph.hooks.base import Plugin, PluginConfig
+
+GROUP = "ceph.plugins"
+_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<cls>[A-Za-z_]\w*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class InstalledPlugin:
+    """An entry point of the group `ceph.plugins`; nothing of it has been imported."""
+
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    @property
+    def source(self) -> Path | None:
+        """The file that holds the plugin's class, found without importing its package."""
+        return _module_file(self.value.partition(":")[0].strip())
+
+    @property
+    def description(self) -> str:
+        """The first line of the class's docstring, read without importing it; empty where there is none."""
+        source = self.source
+        return _docstring(source, self.value.partition(":")[2].strip()) if source is not None else ""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPlugin:
+    """A plugin that was selected and imported: its class, and where exactly it came from.
+
+    `version` is its distribution's, or the first 12 digits of the file's hash; `file` is the absolute
+    `path.py` or `path.py:Class` of a plugin in a file, and empty for an installed one.
+    """
+
+    name: str
+    plugin_class: type[Plugin[Any]]
+    version: str
+    distribution: str
+    source: Path
+    sha256: str
+    file: str = ""
+
+    def validate(self, settings: Mapping[str, Any]) -> PluginConfig:
+        """The settings as the plugin's own model; raises pydantic's ValidationError. `from` is ours, not the plugin's."""
+        own = {key: value for key, value in settings.items() if key != "from"}
+        return self.plugin_class.config_model().model_validate_json(json.dumps(own), strict=True)
+
+    def create(self, settings: Mapping[str, Any]) -> Plugin[Any]:
+        """The plugin with these settings, which were validated before."""
+        config = self.validate(settings)
+        try:
+            return self.plugin_class(config)
+        except (Exception, SystemExit) as error:
+            raise _failed(self.name, self.version, self.source, "cannot be created", error) from error
+
+    @property
+    def label(self) -> str:
+        """Name and version, for messages."""
+        return f"{self.name} {self.version}"
+
+
+def installed() -> tuple[InstalledPlugin, ...]:
+    """Every installed plugin, by name; two distributions that give one name stand side by side."""
+    found = {
+        InstalledPlugin(
+            point.name, point.value, point.dist.name if point.dist else "?", point.dist.version if point.dist else "?"
+        )
+        for point in metadata.entry_points(group=GROUP)
+    }
+    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution)))
+
+
+def is_file(value: str) -> bool:
+    """Whether a value of `--plugin` names a file: it ends in `.py` or `.py:Class`."""
+    return _FILE.fullmatch(value) is not None
+
+
+def file_plugin_name(value: str) -> str:
+    """The name of a plugin in a file: the class after the colon, else the file's stem, in kebab-case."""
+    match = _FILE.fullmatch(value)
+    if match is None:
+        raise ValueError(f"{value!r} names no .py file")
+    return kebab_case(match["cls"] or Path(match["path"]).stem)
+
+
+def kebab_case(name: str) -> str:
+    """`OhkmLoss2`, `ohkm_loss2` -> `ohkm-loss2`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name)
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def load(value: str, *, name: str = "") -> LoadedPlugin:
+    """Import one plugin: by the name of an installed one, or from a file (`path.py`, `path.py:Class`).
+
+    `name` overrides the name of a plugin in a file. Raises ConfigError where the name or the file is
+    wrong, PluginError where the plugin cannot be imported or is no plugin.
+    """
+    return _load_file(value, name or file_plugin_name(value)) if is_file(value) else _load_installed(value)
+
+
+def _load_installed(name: str) -> LoadedPlugin:
+    known = installed()
+    found = [plugin for plugin in known if plugin.name == name]
+    key = f"plugins.{name}"
+    if not found:
+        hint = (
+            nearest(name, {plugin.name for plugin in known})
+            or "no plugins are installed; a file works too: ./my_plugin.py"
+        )
+        raise ConfigError(f"there is no plugin {name!r}", key=key, hint=hint)
+    if len(found) > 1:
+        givers = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in found)
+        raise ConfigError(f"the plugin {name!r} is given by {givers}", key=key, hint="uninstall one of them")
+    plugin = found[0]
+    source = plugin.source or Path(plugin.value)
+    module_name, _, attribute = plugin.value.partition(":")
+    try:
+        target: Any = importlib.import_module(module_name.strip())
+        for part in filter(None, attribute.strip().split(".")):
+            target = getattr(target, part)
+    except (Exception, SystemExit) as error:
+        raise _failed(name, plugin.version, source, "cannot be imported", error) from error
+    _check_class(target, name, plugin.version, source, plugin.value)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest() if source.is_file() else ""
+    return LoadedPlugin(name, target, plugin.version, plugin.distribution, source, digest)
+
+
+def _load_file(value: str, name: str) -> LoadedPlugin:
+    from ceph.hooks.base import Plugin
+
+    match, key = _FILE.fullmatch(value), f"plugins.{name}"
+    assert match is not None  # noqa: S101 - the caller has asked is_file
+    path = Path(match["path"]).expanduser().absolute()
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"cannot read the plugin's file {path}: {reason}", key=key) from None
+    digest = hashlib.sha256(data).hexdigest()
+    module = _import_file(path, data, digest, name)
+    own = {
+        attribute: found
+        for attribute, found in vars(module).items()
+        if isinstance(found, type) and issubclass(found, Plugin) and found.__module__ == module.__name__
+    }
+    if match["cls"]:
+        target = getattr(module, match["cls"], None)
+        if target is None:
+            raise ConfigError(f"{path} has no class {match['cls']!r}", key=key, hint=nearest(match["cls"], own))
+        _check_class(target, name, digest[:12], path, match["cls"])
+    elif len(own) != 1:
+        hint = "write class Name(Plugin[NameConfig])" if not own else f"name one: {path.name}:{min(own)}"
+        what = "no Plugin subclass" if not own else f"several Plugin subclasses ({', '.join(sorted(own))})"
+        raise ConfigError(f"{path} has {what}", key=key, hint=hint)
+    else:
+        target = next(iter(own.values()))
+    return LoadedPlugin(
+        name, target, digest[:12], "", path, digest, f"{path}:{match['cls']}" if match["cls"] else str(path)
+    )
+
+
+class _BytesLoader(importlib.machinery.SourceFileLoader):
+    """Runs exactly the bytes whose hash is recorded, and leaves no __pycache__ beside the user's file."""
+
+    def __init__(self, fullname: str, path: str, data: bytes) -> None:
+        super().__init__(fullname, path)
+        self.data = data
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the import system's signature
+        return compile(self.data, self.path, "exec", dont_inherit=True)
+
+
+def _import_file(path: Path, data: bytes, digest: str, name: str) -> ModuleType:
+    """The module of a plugin's file; the same file is imported once, so its classes stay the same objects."""
+    place = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    module_name = f"ceph_file_plugin_{kebab_case(path.stem).replace('-', '_')}_{place}_{digest[:12]}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    loader = _BytesLoader(module_name, str(path), data)
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
+    assert spec is not None  # noqa: S101 - a loader was given
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # before it runs: pydantic and dataclasses look their module up
+    try:
+        loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise _failed(name, digest[:12], path, "cannot be imported", error) from error
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def _check_class(target: Any, name: str, version: str, source: Path, value: str) -> None:
+    from ceph.hooks.base import Plugin
+
+    if not (isinstance(target, type) and issubclass(target, Plugin) and target is not Plugin):
+        raise PluginError(
+            f"plugin {name} {version} ({source}): {value} is no subclass of ceph.plugin.Plugin",
+            hint=f"write class Name(Plugin[NameConfig]), or do without it: --without {name}",
+        )
+
+
+def _failed(name: str, version: str, source: Path, what: str, error: BaseException) -> PluginError:
+    """The error of a plugin whose own code failed, with the line where it did."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == source]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f"{source}:{line}" if line else str(source)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    hint = f"mend it or do without it: --without {name}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = f"install what provides the module {error.name!r}, or do without the plugin: --without {name}"
+    return PluginError(f"plugin {name} {version} ({where}) {what}: {reason}", hint=hint)
+
+
+def _module_file(module: str) -> Path | None:
+    """The file of a module; only finders run, no package is imported."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top) if top else None
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None:
+        return None
+    if not rest and spec.origin and spec.origin.endswith(".py"):
+        return Path(spec.origin)
+    for folder in spec.submodule_search_locations or ():
+        base = Path(folder, *rest)
+        for candidate in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _docstring(source: Path, class_name: str) -> str:
+    try:
+        tree = ast.parse(source.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    return _first_line(next(_docstrings(tree, class_name), ""))
+
+
+def _docstrings(tree: ast.Module, class_name: str) -> Iterable[Any]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            yield ast.get_docstring(node) or ""
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n", 1)[0].strip()

@@ -1,0 +1,267 @@
+"""How the engine asks plugins: one object that calls every hook, combines the answers and names whoever fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from ceph.errors import CheckpointError, ConfigError, Interrupted, PluginError, Problem
+from ceph.hooks import answers as check
+from ceph.hooks.base import Plugin
+from ceph.hooks.misuse import find_misuse, label, manager, taken_arguments
+from ceph.hooks.specs import VERBS, Verb
+
+T = TypeVar("T")
+log = logging.getLogger("ceph")
+
+
+class Call(NamedTuple):
+    """One plugin's implementation of one hook, and the arguments it takes."""
+
+    plugin: str
+    hook: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+
+
+class Hooks:
+    """The plugins of a run, asked by verb; answers are always in the order of the plugins' names.
+
+    `plugins` maps names to instances, `versions` names to versions (for messages). Every misuse that can be seen
+    before the run is raised here at once, as a ConfigError. It pickles as its plugins do, for loader workers.
+    """
+
+    def __init__(self, plugins: Mapping[str, Plugin[Any]], versions: Mapping[str, str] | None = None) -> None:
+        self.plugins = dict(sorted(plugins.items()))
+        self.versions = dict(versions or {})
+        self.disabled: dict[str, str] = {}  # observers that failed, with the reason
+        problems = find_misuse(self.plugins, self.versions)
+        if problems:
+            raise ConfigError(problems)
+        pm = manager()
+        for name, plugin in self.plugins.items():
+            pm.register(plugin, name)
+        self._calls: dict[str, tuple[Call, ...]] = {}
+        for hook in VERBS:
+            found = sorted(getattr(pm.hook, hook).get_hookimpls(), key=lambda impl: impl.plugin_name)
+            calls = (Call(i.plugin_name, hook, i.function, taken_arguments(i.function)) for i in found)
+            self._calls[hook] = tuple(calls)
+        deciding = {call.plugin for hook, calls in self._calls.items() if VERBS[hook] != "tell" for call in calls}
+        self._observers = {n for n, p in self.plugins.items() if n not in deciding and not _has_memory(p)}
+        # Least and greatest number that each plugin gave since the last check, still on the device.
+        self._seen: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __reduce__(self) -> tuple[type[Hooks], tuple[dict[str, Plugin[Any]], dict[str, str]]]:
+        return type(self), (self.plugins, self.versions)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The plugins' names, sorted."""
+        return tuple(self.plugins)
+
+    def answers(self, hook: str) -> bool:
+        """Tell whether any plugin implements the hook."""
+        return bool(self._calls[hook])
+
+    def answerers(self, hook: str) -> tuple[str, ...]:
+        """The plugins that implement the hook, in the order of their answers."""
+        return tuple(call.plugin for call in self._calls[hook])
+
+    def one(self, hook: str, /, default: Callable[[], T], **arguments: Any) -> T:
+        """The answer of the plugin that implements the hook, or `default()`; a hook may see `default` too."""
+        calls = self._of(hook, "one")
+        if not calls:
+            return default()
+        arguments["default"] = default
+        answer = self._ask(calls[0], arguments)
+        found: T = self._right(calls[0], check.ONE[hook](answer, arguments), answer)
+        return found
+
+    def each(self, hook: str, /, **arguments: Any) -> list[tuple[str, list[Any]]]:
+        """The lists that plugins answer to a merge hook (warps, augmentations), apart: [(plugin, list)]."""
+        found = []
+        for call in self._of(hook, "merge"):
+            answer = self._ask(call, arguments)
+            if answer is None:
+                continue
+            if not isinstance(answer, (list, tuple)):
+                raise self._broken(call, f"gave {check.given(answer)} where a list is promised")
+            found.append((call.plugin, list(answer)))
+        return found
+
+    def merge(self, hook: str, /, **arguments: Any) -> dict[str, Any]:
+        """The dicts that plugins answer to a merge hook, joined; a key given twice names both plugins."""
+        joined: dict[str, Any] = {}
+        owner: dict[str, str] = {}
+        for call in self._of(hook, "merge"):
+            answer = self._ask(call, arguments)
+            if answer is None:
+                continue
+            if not isinstance(answer, Mapping) or not all(isinstance(key, str) for key in answer):
+                raise self._broken(call, f"gave {check.given(answer)} where a dict with names as keys is promised")
+            for key, value in answer.items():
+                if key in owner:
+                    other = label(owner[key], self.versions.get(owner[key], ""))
+                    hint = f"rename one, or leave a plugin out: --without {owner[key]} or --without {call.plugin}"
+                    raise self._broken(call, f"gave '{key}', which {other} gives too", hint=hint)
+                owner[key] = call.plugin
+                joined[key] = self._part(call, key, value, arguments)
+        return joined
+
+    def product(self, hook: str, /, shape: tuple[int, ...], **arguments: Any) -> torch.Tensor | None:
+        """The product of the weights that plugins answer, or None where none does.
+
+        The product broadcasts to `shape` and is float32, on the device; do not write into it, it may be a plugin's
+        own. That of `sample_weights` is [N], float64, on the CPU. On the device nothing is waited for: `check` tells
+        later of NaN, infinite and negative weights.
+        """
+        total: torch.Tensor | None = None
+        device = _device(arguments)
+        for call in self._of(hook, "product"):
+            answer = self._ask(call, arguments)
+            if answer is None:
+                continue
+            if hook == "sample_weights":
+                weights = self._right(call, check.wrong_table(answer, shape), answer)
+                weights = torch.tensor(weights.tolist(), dtype=torch.float64)
+            else:
+                weights = self._right(call, check.wrong_weights(answer, shape, device), answer).float()
+                self._watch(call, "", weights)
+            total = weights if total is None else total * weights
+        if total is not None and hook == "sample_weights" and not bool(total.any()):
+            names = ", ".join(self.answerers(hook))
+            raise PluginError(f"hook {hook}: together the plugins {names} leave no film to train on")
+        return total
+
+    def tell(self, hook: str, /, **arguments: Any) -> None:
+        """Tell all plugins; one that only observes is switched off if it fails, and the run goes on."""
+        problems: list[Problem] = []
+        for call in self._of(hook, "tell"):
+            try:
+                answer = self._ask(call, arguments)
+                if answer is not None:
+                    raise self._broken(call, f"gave {check.given(answer)}, but this hook takes no answer")
+            except ConfigError as error:
+                problems += error.problems
+            except PluginError as error:
+                if call.plugin not in self._observers:
+                    raise
+                self._disable(call.plugin, error)
+        if problems:
+            raise ConfigError(problems)
+
+    def check(self) -> None:
+        """Read the flags of the weights and terms given since the last check; waits for the device.
+
+        Raises PluginError naming the plugin and the hook that gave NaN, an infinite or a negative weight.
+        """
+        seen, self._seen = self._seen, {}
+        for (name, hook, part), (low, high) in seen.items():
+            least, greatest = torch.stack((low, high)).tolist()
+            wrong = check.wrong_range(least, greatest, negative=hook == "loss_terms")
+            if wrong:
+                term = f" in the term '{part}'" if part else ""
+                raise self._error(name, hook, wrong + term)
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """The state of every plugin under its name, {} for those without memory."""
+        states = {}
+        for name, plugin in self.plugins.items():
+            state = self._ask(Call(name, "state_dict", plugin.state_dict, ()), {})
+            wrong = check.wrong_state(state) or ("" if isinstance(state, dict) else "state_dict() gave no dict")
+            if wrong:
+                hint = "keep tensors and plain values only: torch.as_tensor(array), float(number)"
+                raise self._error(name, "state_dict", wrong, hint=hint)
+            states[name] = state
+        return states
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]], without: tuple[str, ...] = ()) -> None:
+        """Give every plugin its state back; a plugin that is on one side only is an error unless in `without`."""
+        for name in sorted(set(state) - set(self.plugins) - set(without)):
+            hint = f"switch it on: --plugin {name}, or go on without it: --without {name}"
+            raise CheckpointError(f"the checkpoint was written with the plugin '{name}', which is not on", hint=hint)
+        for name, plugin in self.plugins.items():
+            if name in state:
+                load = plugin.load_state_dict
+                self._ask(Call(name, "load_state_dict", lambda load=load, name=name: load(state[name]), ()), {})
+            elif name not in without:
+                hint = f"a resumed run has the plugins it had; to add '{name}', start a new one: --init-from"
+                raise CheckpointError(f"the checkpoint was written without the plugin '{name}'", hint=hint)
+
+    def _of(self, hook: str, verb: Verb) -> tuple[Call, ...]:
+        if VERBS[hook] != verb:
+            raise ValueError(f"{hook} is asked by the verb {VERBS[hook]}, not {verb}")
+        return self._calls[hook]
+
+    def _ask(self, call: Call, arguments: Mapping[str, Any]) -> Any:
+        chosen = {name: arguments[name] for name in call.arguments}
+        try:
+            return call.function(**chosen)
+        except (Interrupted, PluginError):
+            raise
+        except ConfigError as error:
+            keyed = [p if p.key else dataclasses.replace(p, key=f"plugins.{call.plugin}") for p in error.problems]
+            raise ConfigError(keyed) from error
+        except (Exception, SystemExit) as error:
+            what = f"{type(error).__name__}: {error}{_where(error, call.function)}"
+            raise self._error(call.plugin, call.hook, what) from error
+
+    def _part(self, call: Call, key: str, value: Any, arguments: Mapping[str, Any]) -> Any:
+        wrong = ""
+        if call.hook == "loss_terms":
+            wrong = check.wrong_term(value, _device(arguments))
+        elif call.hook == "metrics":
+            wrong = check.wrong_number(value)
+        self._right(call, wrong and f"{wrong} under '{key}'", value)
+        if call.hook == "loss_terms":
+            self._watch(call, key, value.detach())
+        return float(value) if call.hook == "metrics" else value
+
+    def _right(self, call: Call, wrong: str, answer: Any) -> Any:
+        if wrong:
+            raise self._broken(call, wrong)
+        return answer
+
+    def _watch(self, call: Call, part: str, given: torch.Tensor) -> None:
+        if given.numel() == 0:
+            return
+        low, high = torch.aminmax(given)  # one pass, NaN goes through, no wait for the device
+        key = (call.plugin, call.hook, part)
+        if key in self._seen:
+            low, high = torch.minimum(low, self._seen[key][0]), torch.maximum(high, self._seen[key][1])
+        self._seen[key] = (low, high)
+
+    def _disable(self, name: str, error: PluginError) -> None:
+        self.disabled[name] = error.problems[0].what
+        self._calls = {hook: tuple(c for c in calls if c.plugin != name) for hook, calls in self._calls.items()}
+        log.warning("%s\n  it only observes: it is switched off and the run goes on", error.problems[0].what)
+
+    def _broken(self, call: Call, what: str, hint: str = "") -> PluginError:
+        return self._error(call.plugin, call.hook, what, hint=hint)
+
+    def _error(self, name: str, hook: str, what: str, hint: str = "") -> PluginError:
+        remedy = hint or f"mend the plugin, or run without it: --without {name}"
+        return PluginError(f"{label(name, self.versions.get(name, ''), hook)}: {what}", hint=remedy)
+
+
+def _has_memory(plugin: Plugin[Any]) -> bool:
+    return type(plugin).state_dict is not Plugin.state_dict
+
+
+def _device(arguments: Mapping[str, Any]) -> torch.device | None:
+    """The device of the first tensor among the arguments, on which answers must be."""
+    return next((value.device for value in arguments.values() if isinstance(value, torch.Tensor)), None)
+
+
+def _where(error: BaseException, function: Callable[..., Any]) -> str:
+    """` (ohkm.py, line 14)`: the deepest line of the plugin's own file, or of any, where the error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    own = [frame for frame in frames if frame.filename == file] or frames
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -1,0 +1,152 @@
+"""Points to maps and back, in one object, so that the two cannot disagree.
+
+Legend: B films, K landmarks, H x W network pixels, h x w map pixels. A network point q stands at (q + 0.5) / stride - 0.5
+on the map. `kind` is `distribution` (a map sums to 1; softmax activates) or `heatmap` (its peak is 1; sigmoid activates).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+DECODERS = ("argmax", "dark", "local-soft-argmax")
+SUB_PIXEL = ("dark", "local-soft-argmax")
+
+
+class Codec(Protocol):
+    """What `build_codec` answers."""
+
+    def encode(self, points: torch.Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> torch.Tensor:
+        """Points [B, K, 2] in network px -> target maps [B, K, h, w]."""
+        ...
+
+    def decode(self, pred: torch.Tensor, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Activations [B, K, h, w] -> points [B, K, 2] in network px and scores [B, K] in 0..1."""
+        ...
+
+
+class GaussianCodec:
+    """Gaussian targets of `sigma_px` map pixels, rendered separably; decoded to a fraction of a map pixel."""
+
+    def __init__(self, kind: str, sigma_px: float, stride: int, decoder: str) -> None:
+        self.kind, self.sigma_px, self.stride, self.decoder = kind, sigma_px, stride, decoder
+        self.radius = math.ceil(3.5 * sigma_px)
+
+    def encode(self, points: torch.Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> torch.Tensor:
+        """Points [B, K, 2] in network px -> target maps [B, K, h, w], fp32."""
+        del image_size
+        on_map = (points.float() + 0.5) / self.stride - 0.5
+        x = _bell(on_map[..., 0], map_size[1], self.sigma_px)
+        y = _bell(on_map[..., 1], map_size[0], self.sigma_px)
+        if self.kind == "distribution":
+            # A point far outside leaves only zeros; the floor keeps its (invalid) target finite.
+            x, y = (axis / axis.sum(-1, keepdim=True).clamp_min(1e-12) for axis in (x, y))
+        return y[..., :, None] * x[..., None, :]
+
+    def decode(self, pred: torch.Tensor, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Activations [B, K, h, w] -> points [B, K, 2] in network px and scores [B, K].
+
+        The score of a distribution is the mass within `radius` of the peak, that of a heatmap its peak.
+        """
+        del image_size
+        pred = pred.float()
+        peak = _peak(pred)
+        if self.decoder == "argmax":
+            on_map = peak.to(pred.dtype)
+        elif self.decoder == "dark":
+            on_map = dark(pred, peak, self.sigma_px)
+        else:
+            on_map = local_soft_argmax(pred, peak, self.radius)
+            height, width = pred.shape[-2:]
+            last = torch.tensor([width - 1, height - 1], device=pred.device)
+            # A window cut by the map's edge is lopsided and pulls the mean inward: there the parabola decides.
+            cut = ((peak < self.radius) | (peak > last - self.radius)).any(-1, keepdim=True)
+            on_map = torch.where(cut, dark(pred, peak, self.sigma_px), on_map)
+        if self.kind == "distribution":
+            score = _window(pred, peak, self.radius)[0].sum((-2, -1)).clamp(0, 1)
+        else:
+            score = pred.flatten(2).amax(-1)
+        return (on_map + 0.5) * self.stride - 0.5, score
+
+
+def activate(pred: torch.Tensor, kind: str) -> torch.Tensor:
+    """Raw maps [B, K, h, w] -> activations, fp32: softmax over each map, or sigmoid."""
+    pred = pred.float()
+    if kind == "distribution":
+        return pred.flatten(2).softmax(-1).view_as(pred)
+    return pred.sigmoid()
+
+
+def soft_points(pred: torch.Tensor, kind: str, image_size: tuple[int, int], radius: int = 6) -> torch.Tensor:
+    """Differentiable points [B, K, 2] in network px from raw maps [B, K, h, w]: local soft-argmax about the peak."""
+    activations = activate(pred, kind)
+    on_map = local_soft_argmax(activations, _peak(activations), radius)
+    stride = torch.tensor([image_size[1] / pred.shape[-1], image_size[0] / pred.shape[-2]], device=pred.device)
+    return (on_map + 0.5) * stride.round() - 0.5
+
+
+def local_soft_argmax(maps: torch.Tensor, peak: torch.Tensor, radius: int) -> torch.Tensor:
+    """The centre of mass [B, K, 2] of each map within a square window about `peak` [B, K, 2], in map px."""
+    window, x, y = _window(maps, peak, radius)
+    total = window.sum((-2, -1)).clamp_min(1e-12)
+    return torch.stack([(window.sum(-2) * x).sum(-1) / total, (window.sum(-1) * y).sum(-1) / total], -1)
+
+
+def dark(maps: torch.Tensor, peak: torch.Tensor, sigma_px: float) -> torch.Tensor:
+    """Distribution-aware decoding (Zhang et al. 2020): smooth, take the logarithm, step to the parabola's top.
+
+    Maps [B, K, h, w], peak [B, K, 2] -> [B, K, 2] in map px. The smoothing (a Gaussian of half the target's sigma) is
+    left out near the edge, where it would be lopsided; the stencil is moved inside, which is exact for a Gaussian.
+    """
+    height, width = maps.shape[-2:]
+    reach = max(1, math.ceil(1.5 * sigma_px))
+    last = torch.tensor([width - 1, height - 1], device=maps.device)
+    centre = torch.minimum(peak.clamp_min(1), last - 1)
+    size = 1 + reach
+    raw = _window(maps, centre, size)[0]  # [B, K, 2 size + 1, 2 size + 1]
+    kernel = _bell(torch.tensor(float(reach), device=maps.device), 2 * reach + 1, sigma_px / 2)
+    kernel = kernel / kernel.sum()
+    flat = raw.flatten(0, 1)[:, None]
+    smooth = F.conv2d(F.conv2d(flat, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1)).view(*maps.shape[:2], 3, 3)
+    inside = ((centre >= size) & (centre <= last - size)).all(-1)[..., None, None]
+    stencil = torch.where(inside, smooth, raw[..., size - 1 : size + 2, size - 1 : size + 2])
+    log = stencil.clamp_min(1e-20).log()
+    dx, dy = (log[..., 1, 2] - log[..., 1, 0]) / 2, (log[..., 2, 1] - log[..., 0, 1]) / 2
+    dxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
+    dyy = log[..., 2, 1] - 2 * log[..., 1, 1] + log[..., 0, 1]
+    dxy = (log[..., 2, 2] - log[..., 2, 0] - log[..., 0, 2] + log[..., 0, 0]) / 4
+    determinant = dxx * dyy - dxy * dxy
+    top = (dxx < 0) & (determinant > 1e-12)
+    safe = torch.where(top, determinant, torch.ones_like(determinant))
+    step = torch.stack([-(dyy * dx - dxy * dy) / safe, -(dxx * dy - dxy * dx) / safe], -1)
+    step = torch.where(top[..., None], step, torch.zeros_like(step))
+    # A true top lies within half a pixel of the peak; the rest is room for the smoothing.
+    return torch.maximum(torch.minimum(centre + step, peak + 1.0), peak - 1.0)
+
+
+def _bell(centre: torch.Tensor, length: int, sigma: float) -> torch.Tensor:
+    """Gaussians [..., length] about `centre` [...]."""
+    at = torch.arange(length, device=centre.device, dtype=torch.float32)
+    return torch.exp(-((at - centre[..., None]) ** 2) / (2 * sigma**2))
+
+
+def _peak(maps: torch.Tensor) -> torch.Tensor:
+    """The largest pixel of each map [B, K, h, w], as (x, y) [B, K, 2], int64."""
+    flat = maps.flatten(2).argmax(-1)
+    return torch.stack([flat % maps.shape[-1], flat // maps.shape[-1]], -1)
+
+
+def _window(maps: torch.Tensor, peak: torch.Tensor, radius: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Windows [B, K, 2r+1, 2r+1] about `peak`, zero outside the map, and their x and y [B, K, 2r+1]."""
+    height, width = maps.shape[-2:]
+    offset = torch.arange(-radius, radius + 1, device=maps.device)
+    x, y = peak[..., :1] + offset, peak[..., 1:] + offset
+    inside = ((y >= 0) & (y < height))[..., :, None] & ((x >= 0) & (x < width))[..., None, :]
+    index = y.clamp(0, height - 1)[..., :, None] * width + x.clamp(0, width - 1)[..., None, :]
+    values = maps.flatten(2).gather(2, index.flatten(2)).view_as(index)
+    return values * inside, x.to(maps.dtype), y.to(maps.dtype)
+
+

@@ -1,0 +1,88 @@
+"""The network: any timm backbone with feature maps, and a light pyramid that brings them to stride 4 or 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ceph.errors import ConfigError, nearest
+
+
+class LandmarkNetwork(nn.Module):
+    """Films [B, 1, H, W] in 0..1 -> raw maps [B, K, ceil(H / stride), ceil(W / stride)].
+
+    The features of every stride are projected to `width` channels and summed from coarse to fine (Lin et al. 2017,
+    feature pyramid networks), each level smoothed by one 3x3 convolution; a 1x1 convolution gives the maps.
+    """
+
+    def __init__(
+        self, backbone: str, landmarks: int, *, stride: int = 4, width: int = 64, prior: float | None = None
+    ) -> None:
+        """`prior` in (0, 1): the sigmoid activation that an untrained map should have (Lin et al. 2017, focal loss)."""
+        super().__init__()
+        self.backbone = build_backbone(backbone)
+        self.stride = stride
+        info: Any = self.backbone.feature_info
+        used = [(i, c, r) for i, (c, r) in enumerate(zip(info.channels(), info.reduction(), strict=True)) if r >= stride]
+        self.used = [i for i, _, _ in used]
+        self.finest = used[0][2]
+        self.multiple = max(info.reduction())
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for _, channels, _ in used)
+        self.smooth = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+            for _ in used
+        )
+        self.head = nn.Conv2d(width, landmarks, 1)
+        if prior is not None:
+            nn.init.constant_(self.head.bias, float(torch.logit(torch.tensor(prior))))  # type: ignore[arg-type]
+        mean, std = grey_statistics(self.backbone.pretrained_cfg)
+        self.input_scale, self.input_shift = 1 / std, -mean / std
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Raw maps of films [B, 1, H, W] in 0..1."""
+        height, width = image.shape[-2:]
+        image = image * self.input_scale + self.input_shift
+        short = (-width % self.multiple, -height % self.multiple)
+        if any(short):
+            image = F.pad(image, (0, short[0], 0, short[1]), value=self.input_shift)
+        features: Sequence[torch.Tensor] = self.backbone(image)
+        top: torch.Tensor | None = None
+        for index, lateral, smooth in reversed(list(zip(self.used, self.lateral, self.smooth, strict=True))):
+            here = lateral(features[index])
+            if top is not None:
+                here = here + F.interpolate(top, size=here.shape[-2:], mode="bilinear", align_corners=False)
+            top = smooth(here)
+        assert top is not None  # noqa: S101 - a backbone has at least one level
+        maps: torch.Tensor = self.head(top)
+        if self.finest > self.stride:
+            maps = F.interpolate(maps, scale_factor=self.finest / self.stride, mode="bilinear", align_corners=False)
+        return maps[..., : -(-height // self.stride), : -(-width // self.stride)]
+
+
+def build_backbone(name: str) -> nn.Module:
+    """An untrained timm backbone for one-channel films, giving its feature maps."""
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('_')[0]}*") or timm.list_models()
+        raise ConfigError(f"timm has no model {name!r}", key="model.backbone", hint=nearest(name, close[:200]))
+    try:
+        backbone: nn.Module = timm.create_model(name, features_only=True, pretrained=False, in_chans=1)
+    except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
+        raise ConfigError(
+            f"{name!r} gives no feature maps ({error})",
+            key="model.backbone",
+            hint="take a backbone that timm offers with features_only: hrnet_w32, resnet50, convnext_tiny ...",
+        ) from error
+    return backbone
+
+
+def grey_statistics(pretrained_cfg: object) -> tuple[float, float]:
+    """Mean and standard deviation of grey input in 0..1 that a backbone's weights expect."""
+    config = pretrained_cfg if isinstance(pretrained_cfg, dict) else vars(pretrained_cfg)
+    mean, std = config.get("mean") or (0.449,), config.get("std") or (0.226,)
+    return sum(mean) / len(mean), sum(std) / len(std)

@@ -1,0 +1,36 @@
+"""The table of landmarks that ends a run or an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+THRESHOLDS = ("2.0", "2.5", "3.0", "4.0")
+
+
+def landmark_table(figures: Mapping[str, Any], title: str) -> Table:
+    """MRE, deviation and SDR of each landmark, the worst first, and of all together."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("landmark")
+    for name in ("MRE mm", "SD mm", *(f"SDR {t} mm" for t in THRESHOLDS), "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    worst_first = sorted(figures["per_landmark"].items(), key=lambda item: -(item[1]["mre_mm"] or -1.0))
+    for symbol, row in worst_first:
+        table.add_row(symbol, *_cells(row, row["n"]))
+    table.add_section()
+    table.add_row("all", *_cells(figures, figures["n_points"]), style="bold")
+    return table
+
+
+def _cells(row: Mapping[str, Any], count: int) -> list[str]:
+    def number(value: float | None, digits: int) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    return [
+        number(row["mre_mm"], 2),
+        number(row["sd_mm"], 2),
+        *(number(row["sdr_percent"][t], 1) for t in THRESHOLDS),
+        str(count),
+    ]

@@ -1,0 +1,337 @@
+"""Train, resume, load, evaluate: what the command line does, from Python. Knows all the parts and puts them together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ceph.assembly import (
+    Evaluator,
+    loader_workers,
+    make_augmentation,
+    make_codec,
+    make_criterion,
+    make_films,
+    make_hooks,
+    make_model,
+    make_monitor,
+    make_optimizer,
+    make_truth,
+    read_data,
+)
+from ceph.config.load import Resolved, from_values, resolve
+from ceph.config.models import Config
+from ceph.data.augment import refuse_albumentationsx
+from ceph.data.dataset import Films, Loader, bare_item, collate, in_order
+from ceph.data.images import read_film
+from ceph.data.plan import derive, steps_per_epoch
+from ceph.data.types import Points
+from ceph.errors import ConfigError, nearest
+from ceph.evaluation.predict import Prediction
+from ceph.hooks.base import Run
+from ceph.hooks.verbs import Hooks
+from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
+from ceph.report.progress import Silent
+from ceph.training import checkpoint
+from ceph.training import folder as run_folder
+from ceph.training.engine import Job, Progress, Watcher, finished, fit, restore
+from ceph.training.runtime import Runtime, start, stop_on_signals
+
+log = logging.getLogger("ceph")
+
+AnyConfig = Resolved | Mapping[str, Any] | Path | str
+TRAINING_SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its folder, the figures of its best checkpoint on the validation split, and that epoch (from 0)."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    best_epoch: int
+
+
+def train(
+    config: AnyConfig,
+    *,
+    out: Path | str | None = None,
+    init_from: Path | str | None = None,
+    watcher: Watcher | None = None,
+) -> Result:
+    """Train what `config` says (resolved, a mapping, or a file) in a new run folder `out`.
+
+    `init_from` is a run, or a file of weights, to start from. Raises ConfigError or DataError before anything is
+    written, and another CephError when the run fails.
+    """
+    resolved = as_resolved(config)
+    prepared = prepare(resolved)
+    settings = resolved.config
+    where = Path(out) if out else run_folder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
+    with ExitStack() as stack:
+        run_folder.create(where)
+        stack.enter_context(run_folder.locked(where))
+        stack.enter_context(run_folder.logging_to(where))
+        torch.manual_seed(derive(settings.train.seed, "weights"))
+        model = make_model(settings, prepared.hooks, prepared.run)
+        if init_from is not None:
+            log.info("initial weights from %s", transfer_from(model, Path(init_from), prepared.run.landmarks))
+        else:
+            source = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
+            log.info("initial weights: %s; %s", source, describe_size(model))
+        write_description(resolved, prepared, where)
+        job = build(prepared, model, where)
+        prepared.hooks.tell("run_start", run=prepared.run)
+        return drive(job, prepared, Progress(), where, watcher or Silent())
+
+
+def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher | None = None) -> Result:
+    """Go on with a run exactly where its last checkpoint is; a finished run is left as it is.
+
+    `without` names plugins to leave out from here on. Raises CheckpointError where no good checkpoint is left.
+    """
+    where = Path(folder)
+    run_folder.require_run(where)
+    resolved = resolve(where / run_folder.CONFIG, without=without)
+    with ExitStack() as stack:
+        stack.enter_context(run_folder.locked(where))
+        stack.enter_context(run_folder.logging_to(where))
+        content, note = checkpoint.load_last(where / "checkpoints")
+        if note:
+            log.warning(note)
+        prepared = prepare(resolved)
+        run_folder.require_same_data(where, prepared.fingerprint)
+        job = build(prepared, make_model(resolved.config, prepared.hooks, prepared.run), where)
+        prepared.hooks.tell("run_start", run=prepared.run)
+        progress = restore(job, content, tuple(without))
+        log.info("going on at epoch %d, batch %d", progress.epoch, progress.batch)
+        return drive(job, prepared, progress, where, watcher or Silent())
+
+
+def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
+    """The best checkpoint of a run, ready to predict; `settings` are `KEY=VALUE` texts as for `--set`."""
+    where = Path(folder)
+    run_folder.require_run(where)
+    return Trained(where, resolve(where / run_folder.CONFIG, settings=settings))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a config comes to before anything is built or written: hooks asked, data read, machine chosen."""
+
+    config: Config
+    hooks: Hooks
+    runtime: Runtime
+    run: Run
+    train: Films
+    validation: Films
+    fingerprint: Mapping[str, Any]
+
+
+def as_resolved(config: AnyConfig) -> Resolved:
+    """Resolve a file or a mapping; what is resolved already is taken as it is."""
+    if isinstance(config, Resolved):
+        return config
+    return from_values(config) if isinstance(config, Mapping) else resolve(Path(config))
+
+
+def prepare(resolved: Resolved) -> Prepared:
+    """Read the data and check the run: all that `ceph run --dry-run` does. Test splits are not looked at."""
+    refuse_albumentationsx()
+    config = resolved.config
+    hooks = make_hooks(resolved)
+    runtime = start(config.train.device, config.train.precision)
+    data = read_data(config, hooks)
+    training = make_films(
+        data, "train", config, truth=make_truth(config, data, hooks), augmentation=make_augmentation(config, hooks)
+    )
+    validation = make_films(data, "validation", config)
+    run = Run(
+        landmarks=data.landmarks,
+        size=config.data.size,
+        epochs=config.train.epochs,
+        steps_per_epoch=steps_per_epoch(len(training), config.train.batch_size, config.train.accumulate),
+        seed=config.train.seed,
+        samples=tuple(training.samples),
+        device=runtime.device,
+        config=config,
+    )
+    make_monitor(config.train.monitor, run.landmarks)
+    hooks.tell("check_run", run=run)
+    used = [*training.samples, *validation.samples]
+    fingerprint = run_folder.fingerprint(used, [*training.digests, *validation.digests], data.landmarks)
+    return Prepared(config, hooks, runtime, run, training, validation, fingerprint)
+
+
+def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
+    """Everything around the network that training needs."""
+    config, hooks, runtime, run = prepared.config, prepared.hooks, prepared.runtime, prepared.run
+    runtime.place(model)
+    codec = make_codec(config, hooks, run)
+    criterion = make_criterion(config, hooks, run)
+    optimizer, schedule = make_optimizer(config, hooks, model, run)
+    workers, pin = loader_workers(config, runtime), runtime.device.type == "cuda"
+    evaluator = Evaluator(config, hooks, runtime, run.landmarks, codec)
+    validation = Loader(prepared.validation, workers, pin=pin)
+
+    def validate(module: nn.Module) -> dict[str, Any]:
+        batches = in_order(len(prepared.validation), config.evaluate.batch_size, config.data.size)
+        return evaluator.figures(evaluator.predict(module, validation.load(batches)), prepared.validation.samples)
+
+    return Job(
+        run=run,
+        hooks=hooks,
+        runtime=runtime,
+        model=model,
+        forward=torch.compile(model) if config.train.compile else model,
+        codec=codec,
+        kind=config.target_kind,
+        criterion=torch.compile(criterion) if config.train.compile else criterion,
+        optimizer=optimizer,
+        schedule=schedule,
+        scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16"),
+        loader=Loader(prepared.train, workers, pin=pin),
+        validate=validate,
+        monitor=make_monitor(config.train.monitor, run.landmarks),
+        checkpoints=where / "checkpoints",
+    )
+
+
+def drive(job: Job, prepared: Prepared, progress: Progress, where: Path, watcher: Watcher) -> Result:
+    """Train to the end under signal handlers; then the figures and predictions of the best checkpoint."""
+    done = run_folder.read_metrics(where).get("validation")
+    if done and finished(progress, job.run.config.train):
+        return Result(where, done, progress.best_epoch)
+    with stop_on_signals() as stop:
+        fit(job, progress, _Recorded(watcher, where, progress), stop)
+    figures, _ = load(where).evaluate("validation")
+    result = Result(where, figures, progress.best_epoch)
+    job.hooks.tell("run_end", run=job.run, result=result)
+    log.info("done: validation MRE %s mm, best epoch %d", figures["mre_mm"], progress.best_epoch + 1)
+    return result
+
+
+@dataclass
+class _Recorded:
+    """A watcher that also keeps metrics.jsonl."""
+
+    inner: Watcher
+    where: Path
+    progress: Progress
+
+    def start(self, epochs: int, done: int) -> None:
+        run_folder.write_records(self.where / "metrics.jsonl", self.progress.records)
+        self.inner.start(epochs, done)
+
+    def step(self, epoch: int, done: int, total: int, loss: float) -> None:
+        self.inner.step(epoch, done, total, loss)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        run_folder.write_records(self.where / "metrics.jsonl", self.progress.records)
+        self.inner.epoch(record)
+
+
+def write_description(resolved: Resolved, prepared: Prepared, where: Path) -> None:
+    """config.yaml, environment.json, data_fingerprint.json, and copies of file plugins: a run folder that stands alone."""
+    copies = run_folder.copy_plugins(where, {n: p.file for n, p in resolved.plugins.items() if p.file})
+    run_folder.write_text(where / run_folder.CONFIG, resolved.dump(copies))
+    plugins = {
+        name: {"version": p.version, "source": p.distribution or p.source.name, "sha256": p.sha256}
+        for name, p in resolved.plugins.items()
+    }
+    run_folder.write_json(where / "environment.json", run_folder.environment(plugins, describe(prepared.runtime)))
+    run_folder.write_json(where / "data_fingerprint.json", prepared.fingerprint)
+
+
+def describe(runtime: Runtime) -> str:
+    """The device and the precision, for a person."""
+    name = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else str(runtime.device)
+    return f"{name}, {runtime.precision}"
+
+
+def transfer_from(model: nn.Module, source: Path, landmarks: tuple[str, ...]) -> str:
+    """Start from the best checkpoint of a run, or from a file of weights."""
+    if source.is_dir():
+        run_folder.require_run(source)
+        content = checkpoint.load(source / "checkpoints", checkpoint.BEST)
+        return f"{source}: {transfer(model, content['model'], tuple(content['landmarks']), landmarks)}"
+    return f"{source}: {transfer(model, read_weights(source, key='--init-from'), landmarks, landmarks)}"
+
+
+class Trained:
+    """The best checkpoint of a run."""
+
+    def __init__(self, folder: Path, resolved: Resolved) -> None:
+        self.folder, self.resolved, self.config = folder, resolved, resolved.config
+        content = checkpoint.load(folder / "checkpoints", checkpoint.BEST)
+        self.landmarks = tuple(content["landmarks"])
+        self.hooks = make_hooks(resolved)
+        self.runtime = start(self.config.train.device, self.config.train.precision)
+        settings = self.config.train
+        self.run = Run(
+            self.landmarks, self.config.data.size, settings.epochs, 0, settings.seed, (), self.runtime.device, self.config
+        )
+        self.model = make_model(self.config, self.hooks, self.run)
+        self.model.load_state_dict(content["model"])
+        self.runtime.place(self.model).eval()
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """What turns this model into figures."""
+        codec = make_codec(self.config, self.hooks, self.run)
+        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, codec)
+
+    def predict(self, images: Sequence[Path | str | NDArray[np.uint8]]) -> tuple[Points, NDArray[np.float64]]:
+        """Points [N, K, 2] in pixels of each film and scores [N, K], in the order of `landmarks`.
+
+        `images` are files, or grey arrays [H, W] uint8. Raises DataError for one that cannot be read.
+        """
+        if not len(images):
+            return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
+        films = (read_film(Path(i)) if isinstance(i, str | Path) else i for i in images)
+        items = (collate([bare_item(film, self.config.data.size, len(self.landmarks))]) for film in films)
+        found = self.evaluator.predict(self.model, items)
+        return found.points_px, found.scores
+
+    def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
+        """Figures of a split, and its name (default: validation, or the only split that `data` has).
+
+        Without `data` the run's own set is read, and figures and predictions are written into the run folder;
+        with it nothing is.
+        """
+        config = self.config
+        found = read_data(config, self.hooks, data)
+        if found.landmarks != self.landmarks:
+            raise ConfigError(
+                f"the run knows {len(self.landmarks)} landmarks, this set has {len(found.landmarks)}",
+                key="data.landmarks",
+            )
+        there = sorted({sample.split for sample in found.samples})
+        name = split or ("validation" if "validation" in there or len(there) != 1 else there[0])
+        if name not in there:
+            raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
+        films = make_films(found, name, config)
+        loader = Loader(films, loader_workers(config, self.runtime))
+        prediction = self.evaluator.predict(
+            self.model, loader.load(in_order(len(films), config.evaluate.batch_size, config.data.size))
+        )
+        figures = self.evaluator.figures(prediction, films.samples)
+        if data is None:
+            self._write(name, figures, prediction, [sample.id for sample in films.samples])
+        return figures, name
+
+    def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, ids: list[str]) -> None:
+        run_folder.write_json(self.folder / "metrics.json", {**run_folder.read_metrics(self.folder), split: figures})
+        run_folder.write_predictions(self.folder / f"predictions-{split}.csv", prediction, ids, self.landmarks)
+        if split not in TRAINING_SPLITS:
+            run_folder.note_opened(self.folder, split)

@@ -1,0 +1,111 @@
+"""Checkpoints that survive: written aside, checksummed, put in place in one move; read only when the sum agrees.
+
+`last.pt` holds raw weights and all state, `previous.pt` the one before it, `best.pt` the weights that were evaluated.
+`NAME.sha256` lists the sums under which NAME may stand; while a file is being replaced that is the old and the new one,
+so that at no moment a good file is without its sum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ceph.errors import CheckpointError
+
+FORMAT = 1
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+
+
+def save(folder: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Write `content` (tensors and plain values) as `folder/name`; a `last` that stood there becomes `previous`.
+
+    Raises CheckpointError when it cannot be written; what stood there before is then intact.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
+    data = buffer.getbuffer()
+    digest = hashlib.sha256(data).hexdigest()
+    fresh = folder / f".{name}.new"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with fresh.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if name == LAST and (folder / LAST).exists():
+            keep = folder / f".{PREVIOUS}.new"
+            keep.unlink(missing_ok=True)
+            os.link(folder / LAST, keep)
+            _put(folder, keep, PREVIOUS, _sums(folder, LAST))
+        _put(folder, fresh, name, [digest])
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {folder / name}: {error.strerror or error}",
+            hint="free some space or give the run another folder; the checkpoints already there are intact",
+        ) from error
+
+
+def load(folder: Path, name: str) -> dict[str, Any]:
+    """Read `folder/name`, tensors on the CPU. Raises CheckpointError where it is missing or damaged."""
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"there is no checkpoint {path} ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() not in _sums(folder, name):
+        raise CheckpointError(f"{path} is damaged: its content does not match {name}.sha256")
+    content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
+    return content
+
+
+def load_last(folder: Path) -> tuple[dict[str, Any], str]:
+    """The newest good state of a run, and a note if it is not the newest file ("" if it is)."""
+    try:
+        return load(folder, LAST), ""
+    except CheckpointError as error:
+        if not (folder / PREVIOUS).exists():
+            raise
+        return load(folder, PREVIOUS), f"{error}; going on from {folder / PREVIOUS}, the one before"
+
+
+def _put(folder: Path, fresh: Path, name: str, digests: list[str]) -> None:
+    """Move `fresh` to `name`, whose sums are `digests`; whenever this is cut short, `name` has its sum."""
+    _write_sums(folder, name, _sums(folder, name) + digests)
+    fresh.replace(folder / name)
+    _sync(folder)
+    _write_sums(folder, name, digests)
+
+
+def _sums(folder: Path, name: str) -> list[str]:
+    try:
+        return [line.split()[0] for line in (folder / f"{name}.sha256").read_text("ascii").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _write_sums(folder: Path, name: str, digests: list[str]) -> None:
+    fresh = folder / f".{name}.sha256.new"
+    with fresh.open("w", encoding="ascii") as file:
+        file.writelines(f"{digest}  {name}\n" for digest in dict.fromkeys(digests))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(folder / f"{name}.sha256")
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,114 @@
+"""The machine under the loop: device, precision, ranks, determinism, signals. The only place that knows accelerate."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from ceph.errors import ConfigError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a run computes; `rank` of `ranks` processes."""
+
+    device: torch.device
+    precision: str
+    rank: int = 0
+    ranks: int = 1
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device, its convolutions in channels-last order; changes and returns it."""
+        return model.to(device=self.device).to(memory_format=torch.channels_last)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision for the model's forward pass."""
+        dtype = DTYPES.get(self.precision)
+        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def start(device: str = "auto", precision: str = "auto") -> Runtime:
+    """Choose the device and the precision, and make arithmetic repeatable.
+
+    Raises ConfigError where the machine lacks what was asked for.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is visible", key="train.device", hint="--set train.device=auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("this machine has no MPS device", key="train.device", hint="--set train.device=auto")
+    if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        device = "cpu"
+    state = PartialState(cpu=device == "cpu")
+    found = torch.device("cpu") if device == "cpu" else torch.device(state.device)
+    # Gaussian tails end in denormals, which make CPU arithmetic many times slower.
+    torch.set_flush_denormal(True)
+    if found.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    return Runtime(found, choose_precision(found, precision), state.process_index, state.num_processes)
+
+
+def choose_precision(device: torch.device, precision: str) -> str:
+    """`auto` is bf16 where the device computes in it natively, else fp16 on CUDA and fp32 elsewhere."""
+    if precision != "auto":
+        if precision == "fp16" and device.type == "cpu":
+            raise ConfigError("fp16 needs a GPU", key="train.precision", hint="--set train.precision=bf16, or auto")
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu":
+        return "bf16" if cpu_has_bf16() else "fp32"
+    return "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 natively (AVX512-BF16 or AMX); emulated it is slower than fp32."""
+    capability: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    if capability:
+        return any(bool(value) for name, value in capability.items() if "bf16" in name.lower())
+    return any(
+        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+
+
+class StopRequest:
+    """Set by SIGINT or SIGTERM; the loop looks at it between steps. A second signal ends the process at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __bool__(self) -> bool:
+        return self.signal != 0
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.signal:
+            os._exit(128 + number)
+        self.signal = number
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a StopRequest while a run goes on (in the main thread; elsewhere they are left alone)."""
+    request = StopRequest()
+    try:
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        yield request
+        return
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,102 @@
+"""Small data sets that tests write: films of noise, 64 x 80 pixels, in the layouts that the readers know."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ceph.data.formats import aariz, isbi2015
+
+H, W = 80, 64
+NUMBERS = {"TrainingData": range(1, 151), "Test1Data": range(151, 301), "Test2Data": range(301, 401)}
+
+
+def shared_data() -> Path:
+    """The folder of real data; skips the test where it is missing."""
+    shared = Path(os.environ.get("CEPH_SHARED", Path(__file__).parents[3] / "shared"))
+    if not (shared / "data" / "isbi2015").is_dir():
+        pytest.skip(f"needs the real films in {shared} (CEPH_SHARED names another folder)")
+    return shared / "data"
+
+
+def noise_film(path: Path, seed: int = 0, size: tuple[int, int] = (H, W)) -> Path:
+    """Write a grey film of noise with a bright spot at the lower right."""
+    film = np.random.default_rng(seed).integers(0, 200, size, dtype=np.uint8)
+    film[-3:, -3:] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(film).save(path)
+    return path
+
+
+def some_points(count: int, seed: int) -> np.ndarray:
+    """Whole-numbered points [count, 2] inside a small film."""
+    return np.random.default_rng(seed).integers(2, (W - 2, H - 2), (count, 2)).astype(float)
+
+
+def aariz_json(film: str, points: np.ndarray, symbols: Sequence[str] = aariz.LANDMARKS) -> str:
+    landmarks = [
+        {"landmark_id": f"id{k}", "title": s, "symbol": s, "value": {"x": int(x), "y": int(y)}}
+        for k, (s, (x, y)) in enumerate(zip(symbols, points, strict=True))
+    ]
+    return json.dumps({"ceph_id": film, "landmarks": landmarks, "dataset_name": "small"})
+
+
+def write_aariz(
+    folder: Path,
+    films_per_split: Mapping[str, int] | int = 2,
+    *,
+    mm_per_px: float | None = 0.1,
+    suffix: str = ".png",
+    readers: Sequence[str] = ("senior", "junior"),
+) -> Path:
+    """Write a set in the Aariz layout: `films_per_split` by folder name (train, valid, test), or the same in each.
+
+    The film's points are those of `some_points`, seeded by its number; the junior's lie (1, 1) px from the senior's.
+    """
+    counts = dict.fromkeys(aariz.SPLITS, films_per_split) if isinstance(films_per_split, int) else films_per_split
+    rows = ["cephalogram_id,machine,pixel_size,image_format,mode"]
+    for part, count in counts.items():
+        for number in range(count):
+            film = f"{part}{number:03d}"
+            noise_film(folder / part / aariz.FILMS / f"{film}{suffix}", number)
+            rows.append(
+                f"{film},Machine {number % 2},{'' if mm_per_px is None else mm_per_px},{suffix[1:]},{part.title()}"
+            )
+            for offset, reader in enumerate(readers):
+                place = folder / part / aariz.MARKS / aariz.READERS[reader]
+                place.mkdir(parents=True, exist_ok=True)
+                points = some_points(len(aariz.LANDMARKS), number) + offset
+                (place / f"{film}.json").write_text(aariz_json(film, points), encoding="utf-8")
+    (folder / aariz.TABLE).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_isbi(
+    folder: Path,
+    films_per_part: Mapping[str, int] | int = 2,
+    *,
+    suffix: str = ".bmp",
+    readers: Sequence[str] = ("senior", "junior"),
+    trailing: Sequence[str] = ("1", "2", "1", "1"),
+) -> Path:
+    """Write a set in the ISBI 2015 layout; parts by folder name (TrainingData, Test1Data, Test2Data), numbered as there.
+
+    The points are those of `some_points`, seeded by the film's number; the junior's lie (1, 1) px from the senior's.
+    """
+    counts = dict.fromkeys(NUMBERS, films_per_part) if isinstance(films_per_part, int) else films_per_part
+    for part, count in counts.items():
+        for number in NUMBERS[part][:count]:
+            noise_film(folder / "RawImage" / part / f"{number:03d}{suffix}", number)
+            for offset, reader in enumerate(readers):
+                place = folder / "AnnotationsByMD" / f"400_{reader}"
+                place.mkdir(parents=True, exist_ok=True)
+                points = some_points(len(isbi2015.LANDMARKS), number) + offset
+                lines = [f"{x:g},{y:g}" for x, y in points]
+                (place / f"{number:03d}.txt").write_text("\n".join([*lines, *trailing]) + "\n", encoding="ascii")
+    return folder
