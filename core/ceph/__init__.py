@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ceph.run import Result, load, train
+    from ceph.run import Result, load, resume, train
 
 __version__ = "0.1.0"
-__all__ = ["Result", "__version__", "load", "train"]
+__all__ = ["Result", "__version__", "load", "resume", "train"]
 
 
 def __getattr__(name: str) -> object:
     """Import torch only when training or prediction is asked for."""
-    if name in {"Result", "load", "train"}:
+    if name in {"Result", "load", "resume", "train"}:
         from ceph import run
 
         return getattr(run, name)

@@ -15,7 +15,7 @@ import logging
 
 import numpy as np
 
-from ceph.data.augment import Warp
+from ceph.data.warps import Warp
 from ceph.data.geometry import similarity, transform
 from ceph.data.plan import derive
 from ceph.data.types import Batch, Matrix, Points, Sample

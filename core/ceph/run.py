@@ -45,7 +45,7 @@ from ceph.report.progress import Silent
 from ceph.training import checkpoint
 from ceph.training import folder as run_folder
 from ceph.training.engine import Job, Progress, Watcher, finished, fit, restore
-from ceph.training.runtime import Runtime, start, stop_on_signals
+from ceph.training.runtime import Runtime, flushed_denormals, start, stop_on_signals
 
 log = logging.getLogger("ceph")
 
@@ -79,6 +79,7 @@ def train(
     settings = resolved.config
     where = Path(out) if out else run_folder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
     with ExitStack() as stack:
+        stack.enter_context(flushed_denormals())
         run_folder.create(where)
         stack.enter_context(run_folder.locked(where))
         stack.enter_context(run_folder.logging_to(where))
@@ -104,6 +105,7 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
     run_folder.require_run(where)
     resolved = resolve(where / run_folder.CONFIG, without=without)
     with ExitStack() as stack:
+        stack.enter_context(flushed_denormals())
         stack.enter_context(run_folder.locked(where))
         stack.enter_context(run_folder.logging_to(where))
         content, note = checkpoint.load_last(where / "checkpoints")
@@ -116,6 +118,21 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
         progress = restore(job, content, tuple(without))
         log.info("going on at epoch %d, batch %d", progress.epoch, progress.batch)
         return drive(job, prepared, progress, where, watcher or Silent())
+
+
+def check(config: AnyConfig) -> str:
+    """Check everything that can be checked without training, and say what would be trained; `ceph run --dry-run`."""
+    prepared = prepare(as_resolved(config))
+    run, network = prepared.run, make_model(prepared.config, prepared.hooks, prepared.run)
+    lines = {
+        "films": f"{len(prepared.train)} train, {len(prepared.validation)} validation",
+        "landmarks": f"{len(run.landmarks)}: {' '.join(run.landmarks)}",
+        "network": f"{prepared.config.model.backbone}, {describe_size(network)}, input {run.size[0]} x {run.size[1]} px",
+        "loss": f"{prepared.config.loss.name} on {prepared.config.target_kind}",
+        "training": f"{run.epochs} epochs of {run.steps_per_epoch} steps on {describe(prepared.runtime)}",
+        "plugins": ", ".join(prepared.hooks.names) or "none",
+    }
+    return "\n".join(f"{name:<10} {text}" for name, text in lines.items())
 
 
 def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
@@ -281,9 +298,10 @@ class Trained:
         self.run = Run(
             self.landmarks, self.config.data.size, settings.epochs, 0, settings.seed, (), self.runtime.device, self.config
         )
-        self.model = make_model(self.config, self.hooks, self.run)
-        self.model.load_state_dict(content["model"])
-        self.runtime.place(self.model).eval()
+        with flushed_denormals():
+            self.model = make_model(self.config, self.hooks, self.run)
+            self.model.load_state_dict(content["model"])
+            self.runtime.place(self.model).eval()
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -300,7 +318,8 @@ class Trained:
             return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
         films = (read_film(Path(i)) if isinstance(i, str | Path) else i for i in images)
         items = (collate([bare_item(film, self.config.data.size, len(self.landmarks))]) for film in films)
-        found = self.evaluator.predict(self.model, items)
+        with flushed_denormals():
+            found = self.evaluator.predict(self.model, items)
         return found.points_px, found.scores
 
     def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
@@ -322,9 +341,9 @@ class Trained:
             raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
         films = make_films(found, name, config)
         loader = Loader(films, loader_workers(config, self.runtime))
-        prediction = self.evaluator.predict(
-            self.model, loader.load(in_order(len(films), config.evaluate.batch_size, config.data.size))
-        )
+        items = loader.load(in_order(len(films), config.evaluate.batch_size, config.data.size))
+        with flushed_denormals():
+            prediction = self.evaluator.predict(self.model, items)
         figures = self.evaluator.figures(prediction, films.samples)
         if data is None:
             self._write(name, figures, prediction, [sample.id for sample in films.samples])

@@ -6,13 +6,15 @@ from functools import lru_cache
 from typing import Any
 
 import albumentations as A  # noqa: N812 - its own docs' name
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from ceph.plugin import Matrix, Plugin, PluginConfig, Warp, hookimpl, similarity
 
-CELLS = 5  # control points of the elastic field along the longer side: deformations as long as a jaw, not as a tooth
+CELLS = 5  # cells of the elastic field along the longer side: deformations as long as a jaw, not as a tooth
+GRID = 8  # px; the field is drawn on a grid this wide
 SLOPE = 0.4  # greatest stretch of the elastic field: under 1 it folds nowhere and its inverse can be iterated
 
 
@@ -24,9 +26,9 @@ def tilt(x: float, y: float, size: tuple[int, int]) -> Matrix:
 
 
 @lru_cache(maxsize=64)
-def splines(length: int, cell_px: float) -> NDArray[np.float32]:
-    """Cubic B-splines on control points `cell_px` apart: the matrix [length, points] from controls to pixels."""
-    at = np.arange(length) / cell_px + 1  # one control point before the first pixel
+def splines(samples: int, cell: float) -> NDArray[np.float32]:
+    """Cubic B-splines with knots `cell` samples apart: the matrix [samples, knots] from control points to samples."""
+    at = np.arange(samples) / cell + 1  # one knot before the first sample
     distance = np.abs(at[:, None] - np.arange(int(at[-1]) + 3))
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6
@@ -36,17 +38,19 @@ def splines(length: int, cell_px: float) -> NDArray[np.float32]:
 def elastic_field(rng: np.random.Generator, size: tuple[int, int], amplitude_px: float) -> NDArray[np.float32]:
     """A smooth field [H, W, 2] in network px, of cubic B-splines with random control points (Rueckert et al. 1999).
 
-    A field steeper than SLOPE is scaled down to it, which keeps the map invertible.
+    It is drawn on every `GRID`th pixel and is linear between. A field steeper than SLOPE is scaled down to it.
     """
-    cell_px = max(size) / CELLS
-    down, along = splines(size[0], cell_px), splines(size[1], cell_px)
+    height, width = (max(2, round(side / GRID)) for side in size)
+    cell = max(height, width) / CELLS
+    down, along = splines(height, cell), splines(width, cell)
     control = rng.uniform(-amplitude_px, amplitude_px, (2, down.shape[1], along.shape[1])).astype(np.float32)
-    # The slope changes over a cell, so a few samples in each cell find its maximum.
-    step = max(1, int(cell_px / 12))
-    by_y, by_x = np.gradient(down[::step] @ control @ along[::step].T, step, axis=(1, 2))
-    steepest = float(np.sqrt((by_y**2 + by_x**2).sum(axis=0).max()))
-    control *= min(1.0, SLOPE / max(steepest, 1e-9))
-    return np.ascontiguousarray((down @ control @ along.T).transpose(1, 2, 0))
+    field = down @ control @ along.T
+    by_y, by_x = np.diff(field, axis=1) * (height / size[0]), np.diff(field, axis=2) * (width / size[1])
+    # The greatest norm of the Jacobian, by parts: at least what any pixel has.
+    steepest = float(np.sqrt((by_y**2).sum(axis=0).max() + (by_x**2).sum(axis=0).max()))
+    field *= min(1.0, SLOPE / max(steepest, 1e-9))
+    coarse = np.ascontiguousarray(field.transpose(1, 2, 0))
+    return np.asarray(cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 class Pose(Warp):
@@ -64,7 +68,7 @@ class Pose(Warp):
 
 
 class Elastic(Warp):
-    """A face of another shape: a smooth, invertible displacement, its control points up to `amplitude` x the longer side."""
+    """A face of another shape: a smooth, invertible displacement; `amplitude` is a share of the longer side."""
 
     def __init__(self, amplitude: float) -> None:
         self.amplitude = amplitude
@@ -81,15 +85,16 @@ def photometric(amount: float) -> list[Any]:
     weaker = 100 / (1 + 0.5 * amount)  # gamma in percent, the same factor up and down
     # GaussNoise at half the size costs a quarter and has the grain of a real detector.
     noise = A.GaussNoise(std_range=(0, min(1.0, 0.05 * amount)), noise_scale_factor=0.5, p=1)
+    speckle = A.MultiplicativeNoise((1 - min(0.9, 0.1 * amount), 1 + 0.1 * amount), elementwise=True, p=1)
     blur = A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 0.1 + amount), p=1)
     sharpen = A.Sharpen(alpha=(0, min(1.0, 0.3 * amount)), lightness=(1, 1), p=1)
     best = max(1, round(95 - 10 * min(amount, 2)))
     return [
         A.RandomGamma(gamma_limit=(weaker, 1e4 / weaker), p=0.5),
-        A.RandomBrightnessContrast(min(1.0, 0.15 * amount), min(1.0, 0.25 * amount), p=0.5),
+        A.RandomBrightnessContrast(min(1.0, 0.1 * amount), min(1.0, 0.2 * amount), p=0.5),
         A.CLAHE(clip_limit=(1, 1 + 2 * amount), p=0.2),
         A.OneOf([blur, sharpen], p=0.3),
-        A.OneOf([noise, A.MultiplicativeNoise((1 - min(0.9, 0.1 * amount), 1 + 0.1 * amount), p=1)], p=0.3),
+        A.OneOf([noise, speckle], p=0.3),
         A.ImageCompression(quality_range=(max(1, round(95 - 30 * min(amount, 3))), best), p=0.2),
     ]
 

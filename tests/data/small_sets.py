@@ -85,7 +85,7 @@ def write_isbi(
     readers: Sequence[str] = ("senior", "junior"),
     trailing: Sequence[str] = ("1", "2", "1", "1"),
 ) -> Path:
-    """Write a set in the ISBI 2015 layout; parts by folder name (TrainingData, Test1Data, Test2Data), numbered as there.
+    """Write a set in the ISBI 2015 layout: the first films of each part (TrainingData 001.., Test1Data 151.., ...).
 
     The points are those of `some_points`, seeded by the film's number; the junior's lie (1, 1) px from the senior's.
     """

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
 
 import pytest
-from ceph.data.files import MAX_TEXT_BYTES, inside, listing, read_text
-from ceph.data.strict_json import MAX_DEPTH, Field, depth, parse_json, read_json
-from ceph.errors import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ceph.data.strict_json import MAX_DEPTH, Field, depth, parse_json, read_json
+from ceph.errors import DataError
 
 FILE = Path("film.json")
 
@@ -31,7 +32,7 @@ FILE = Path("film.json")
     ],
 )
 def test_refuses_what_the_standard_parser_accepts_or_dies_of(text, says):
-    with pytest.raises(DataError, match="film.json") as error:
+    with pytest.raises(DataError, match=r"film\.json") as error:
         parse_json(text, FILE)
     assert says in str(error.value)
 
@@ -59,7 +60,7 @@ def test_the_deepest_allowed_nesting_is_read():
     assert parse_json("[" * MAX_DEPTH + "]" * MAX_DEPTH, FILE) is not None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -73,10 +74,8 @@ def test_reads_all_valid_json_as_the_standard_parser_does(value):
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet='{}[]",:\\0e9.-+ntfalsru N', max_size=40))
 def test_arbitrary_text_raises_nothing_but_data_errors(text):
-    try:
+    with contextlib.suppress(DataError):
         parse_json(text, FILE)
-    except DataError:
-        pass
 
 
 def test_a_field_names_itself_in_errors():
@@ -85,7 +84,7 @@ def test_a_field_names_itself_in_errors():
         root["landmarks"].items()[0]["value"]["x"].number()
     with pytest.raises(DataError, match=r"film.json: landmarks\[0\]: 'symbol' is missing"):
         root["landmarks"].items()[0]["symbol"]
-    with pytest.raises(DataError, match="film.json: the file: must be a list, not an object"):
+    with pytest.raises(DataError, match=r"film\.json: the file: must be a list, not an object"):
         root.items()
     with pytest.raises(DataError, match="must be a number, not True"):
         Field(True, FILE, "x").number()
@@ -95,49 +94,3 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
     file = tmp_path / "a.json"
     file.write_bytes(b'\xef\xbb\xbf{"x":\r\n 1}\r\n')
     assert read_json(file)["x"].number() == 1.0
-
-
-def test_large_missing_and_undecodable_files_are_refused_by_name(tmp_path):
-    large, latin = tmp_path / "large.json", tmp_path / "latin.json"
-    with large.open("wb") as stream:
-        stream.truncate(200 * 2**20)
-    latin.write_bytes(b'{"\xe9": 1}')
-    with pytest.raises(DataError, match=r"large.json: 200 MB is too large"):
-        read_text(large)
-    with pytest.raises(DataError, match=r"latin.json: is not UTF-8 text \(byte 2\)"):
-        read_text(latin)
-    with pytest.raises(DataError, match=r"none.json: cannot be opened"):
-        read_text(tmp_path / "none.json")
-    assert MAX_TEXT_BYTES == 16 * 2**20
-
-
-def test_a_pipe_named_like_an_annotation_does_not_hang(tmp_path):
-    import os
-
-    os.mkfifo(tmp_path / "001.json")
-    assert listing(tmp_path, tmp_path, (".json",)) == {}
-    with pytest.raises(DataError, match="no regular file"):
-        read_text(tmp_path / "001.json")
-
-
-def test_links_are_followed_inside_the_data_folder_only(tmp_path):
-    root = tmp_path / "set"
-    (root / "films").mkdir(parents=True)
-    (root / "one.txt").write_text("1")
-    (tmp_path / "secret.txt").write_text("2")
-    (root / "films" / "in.txt").symlink_to(root / "one.txt")
-    assert list(listing(root, root / "films", (".txt",))) == ["in"]
-    (root / "films" / "out.txt").symlink_to("../../secret.txt")
-    with pytest.raises(DataError, match="leads out of the data folder"):
-        listing(root, root / "films", (".txt",))
-    (root / "loop").symlink_to("loop")
-    with pytest.raises(DataError, match="loop"):
-        inside(root, root / "loop" / "x")
-
-
-def test_a_listing_is_sorted_and_passes_over_hidden_and_other_files(tmp_path):
-    for name in ("b.txt", "a.TXT", "._a.txt", ".DS_Store", "c.csv"):
-        (tmp_path / name).touch()
-    (tmp_path / "d.txt").mkdir()
-    assert list(listing(tmp_path, tmp_path, (".txt",))) == ["a", "b"]
-    assert listing(tmp_path, tmp_path / "missing", (".txt",)) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ceph.data.truth import combine
 from ceph.errors import ConfigError
 

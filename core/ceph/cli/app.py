@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("ceph.cli.evaluate", "Score a run on a split, in millimetres."),
     "plugins": ("ceph.cli.plugins", "List plugins, and show their settings and hooks."),
     "config": ("ceph.cli.config", "Write a config, show it as resolved, or print its schema."),
-    "data": ("ceph.cli.data", "Check data sets, and draw the synthetic one."),
+    "data": ("ceph.cli.data", "Draw the synthetic data set."),
 }
 PROGRAMS = ("ceph", "ceph-trainer")
 
@@ -58,6 +58,10 @@ def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
         raise typer.Exit
 
 
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+]
+
 app = typer.Typer(
     cls=LazyGroup,
     rich_markup_mode=None,
@@ -75,9 +79,7 @@ app = typer.Typer(
 
 @app.callback()
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,  # noqa: FBT002 - a flag
+    version: Version = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Train landmark detectors for lateral cephalograms; switch strategies on by name and compare them."""
 

@@ -17,7 +17,7 @@ app = options.new_app("Write a config, show it as resolved, or print its schema.
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path("ceph.yaml"),
 ) -> None:
-    """Write a commented config to start from; an existing file is left as it is."""
+    """Write a commented config to start from. An existing file is left as it is."""
     from ceph.config.starter import starter
 
     try:
@@ -44,7 +44,7 @@ def show(
     data: options.Data = None,
     seed: options.Seed = None,
 ) -> None:
-    """Print the config as `ceph run` would resolve it, each value with where it comes from."""
+    """Print the config as a run would resolve it. Each value says where it comes from."""
     from ceph.config.load import resolve
 
     resolved = resolve(
@@ -65,7 +65,7 @@ def schema(
         Path | None, typer.Option(metavar="FILE", help="Write it here; default: print it.", show_default=False)
     ] = None,
 ) -> None:
-    """Print the JSON schema of the config, with the settings of every installed plugin (which are imported)."""
+    """Print the JSON schema of the config. It covers the settings of every installed plugin, which is imported."""
     import json
 
     from ceph.config.schema import json_schema

@@ -15,7 +15,7 @@ def print_error(error: CephError, stream: TextIO | None = None) -> None:
     """One block a problem, each led by `error:`; never a traceback."""
     stream = stream or sys.stderr
     for problem in error.problems:
-        print(f"error: {problem}", file=stream)  # noqa: T201 - this is the printer
+        print(f"error: {problem}", file=stream)
     stream.flush()
 
 

@@ -24,7 +24,8 @@ def new_app(help: str = "", *, epilog: str = "", **settings: Any) -> typer.Typer
 
 
 def examples(*lines: str) -> str:
-    """An epilog of example calls, one a line, as they are (the \\b keeps them from being re-wrapped)."""
+    """An epilog of example calls, one a line, as they are."""
+    # The control character keeps click from re-wrapping the lines below it.
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list", epilog=options.examples("ceph plugins list", "ceph plugins list --json"))
 def list_plugins(json: AsJson = False) -> None:  # noqa: FBT002 - a flag
-    """List every installed plugin: name, version, source, and what it does. Nothing is imported."""
+    """List every installed plugin and what it does. Nothing is imported."""
     from ceph.hooks.discovery import installed
 
     found = [
@@ -46,7 +47,7 @@ def show(
     plugin: Annotated[str, typer.Argument(metavar="NAME|FILE", autocompletion=options.complete_plugin)],
     json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Show one plugin: what it does, its settings with types and defaults, and the hooks it answers."""
+    """Show one plugin, its settings and its hooks. The plugin is imported."""
     from ceph.hooks.discovery import load
 
     facts = describe(load(plugin))
@@ -98,7 +99,7 @@ def settings_of(model: Any) -> list[dict[str, str]]:
         found.append(
             {
                 "name": info.alias or name,
-                "type": ", ".join((type_in_words(info.annotation), *bounds)),
+                "type": type_in_words(info.annotation) + (f" ({', '.join(bounds)})" if bounds else ""),
                 "default": "(required)" if default is PydanticUndefined else flow(to_jsonable_python(default)),
                 "description": " ".join((info.description or "").split()),
             }
@@ -111,32 +112,23 @@ def type_in_words(annotation: Any) -> str:
     import types
     from typing import Literal, Union, get_args, get_origin
 
-    words = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null", Path: "path"}
+    words: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path"}
+    words |= {type(None): "null", dict: "mapping", Any: "anything"}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(str(argument) for argument in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(type_in_words(argument) for argument in arguments)
     if origin is Annotated:
-        return ", ".join((type_in_words(arguments[0]), *(text for text in map(_bound, arguments[1:]) if text)))
+        bounds = ", ".join(text for text in map(_bound, arguments[1:]) if text)
+        return type_in_words(arguments[0]) + (f" ({bounds})" if bounds else "")
     if origin in (tuple, list, set, frozenset):
         if origin is tuple and Ellipsis not in arguments:
             return f"[{', '.join(type_in_words(argument) for argument in arguments)}]"
         return f"list of {type_in_words(arguments[0])}"
-    if (
-        arguments
-        and isinstance(origin, type)
-        and issubclass(origin, types.MappingProxyType | dict)
-        or origin in _mappings()
-    ):
+    if origin in (dict, Mapping, MutableMapping):
         return f"mapping of {type_in_words(arguments[0])} to {type_in_words(arguments[1])}"
-    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-def _mappings() -> tuple[Any, ...]:
-    from collections.abc import Mapping, MutableMapping
-
-    return (Mapping, MutableMapping)
+    return words.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 def _bound(constraint: Any) -> str:

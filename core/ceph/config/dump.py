@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ceph.config.source import dotted, scalar
+from ceph.config.source import dotted
+from ceph.config.words import scalar
 
 _START = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./")
 _PLAIN = _START | set("-+@ ")

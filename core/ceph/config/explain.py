@@ -10,7 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ceph.config.source import Node, dotted, show
+from ceph.config.source import Node, dotted
+from ceph.config.words import show
 from ceph.errors import Place, Problem, nearest
 
 Path = tuple[str | int, ...]
@@ -64,7 +65,7 @@ class Fault:
 
     @property
     def kind(self) -> str:
-        """pydantic's name of the error."""
+        """The error's name, as pydantic calls it."""
         return self.details["type"]
 
     @property

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ceph.config.source import Node, decode, dotted, parse, show
+from ceph.config.source import Node, Source, dotted, parse, parse_bytes
+from ceph.config.words import show
 from ceph.errors import Place, Problem, nearest
 
 PRESETS = Path(__file__).parent / "presets"
@@ -28,9 +30,8 @@ class Layers:
         """Lay one more layer on top."""
         self.root = merge(self.root, layer)
 
-    def add_text(self, text: str, name: str, folder: Path, *, origin: str = "", chain: tuple[str, ...] = ()) -> None:
-        """Lay a YAML text, and below it what it extends; `folder` is where its relative paths start."""
-        source = parse(text, name, origin=origin)
+    def add_source(self, source: Source, folder: Path, chain: tuple[str, ...] = ()) -> None:
+        """Lay a text that was parsed, and below it what it extends; its relative paths start at `folder`."""
         self.problems += source.problems
         self.broken |= source.broken
         self.add_tree(source.root, folder, chain)
@@ -51,7 +52,12 @@ class Layers:
         if not isinstance(name, str):
             self.fault(f"must be the name of a preset or a file, not {show(base.plain())}", "extends", base.place)
         elif is_file_name(name, (".yaml", ".yml")):
-            self.add_file((folder / name).expanduser(), "extends", base.place, chain=chain)
+            try:
+                path = folder / Path(name).expanduser()
+            except RuntimeError as error:  # `~nobody` has no home
+                self.fault(f"is no path: {error}", "extends", base.place)
+            else:
+                self.add_file(path, "extends", base.place, chain=chain)
         else:
             self.add_preset(name, "extends", base.place, chain=chain)
 
@@ -64,7 +70,7 @@ class Layers:
         link = f"preset {name}"
         if not self.cycle(link, key, place, chain):
             text = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
-            self.add_text(text, link, Path.cwd(), origin=link, chain=(*chain, link))
+            self.add_source(parse(text, link, origin=link), Path.cwd(), (*chain, link))
 
     def add_file(
         self, path: Path, key: str, place: Place | None, *, name: str = "", chain: tuple[str, ...] = ()
@@ -73,17 +79,14 @@ class Layers:
         path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links away from the file's own folder
         name = name or shown(path)
         try:
-            text = decode(path.read_bytes(), name)
-        except OSError as error:
-            self.fault(f"cannot read the config {name}: {(error.strerror or str(error)).lower()}", key, place)
-            self.broken = True
-            return
-        except ValueError as error:
-            self.fault(f"{name} {error}", key, place or Place(name, 1, 1))
+            data = path.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            self.fault(f"cannot read the config {name}: {reason.lower()}", key, place)
             self.broken = True
             return
         if not self.cycle(str(path), key, place, chain, name):
-            self.add_text(text, name, path.parent, chain=(*chain, str(path)))
+            self.add_source(parse_bytes(data, name), path.parent, (*chain, str(path)))
 
     def cycle(self, link: str, key: str, place: Place | None, chain: tuple[str, ...], name: str = "") -> bool:
         """Whether `link` stands in the chain already; notes the problem."""
@@ -121,6 +124,7 @@ class Layers:
         self.add(tree)
 
     def fault(self, what: str, key: str, place: Place | None, hint: str = "") -> None:
+        """Note a problem."""
         self.problems.append(Problem(what, key, place, hint))
 
 
@@ -157,7 +161,7 @@ def from_python(value: Any, origin: str, place: Place | None = None) -> Node:
         return Node(tuple(from_python(item, origin, place) for item in value), origin, place)
     if isinstance(value, os.PathLike):
         return Node(os.path.abspath(os.fspath(value)), origin, place)  # noqa: PTH100 - does not follow links
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124
+    if isinstance(value, float) and not math.isfinite(value):
         raise TypeError(f"a config holds finite numbers only, not {value}")
     if value is None or isinstance(value, (bool, int, float, str)):
         return Node(value, origin, place)

@@ -22,7 +22,7 @@ class ReadOnly(dict[str, Any]):
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError("the config is read-only")
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type[ReadOnly], tuple[dict[str, Any]]]:
         return ReadOnly, (dict(self),)
@@ -35,6 +35,13 @@ def read_only(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(read_only(item) for item in value)
     return value
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"names {', '.join(map(repr, twice))} more than once")
+    return names
 
 
 class Section(BaseModel):
@@ -53,11 +60,13 @@ class DataConfig(Section):
         "auto", description="layout of the folder (aariz, isbi2015, ...); auto: found by looking at it"
     )
     truth: Literal["mean", "senior", "junior"] = Field("mean", description="which reader's points are the truth")
-    landmarks: tuple[Name, ...] | None = Field(
-        None, min_length=1, description="symbols of the landmarks to train, in order; null: all that the set has"
+    landmarks: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_once)] | None = Field(
+        None, description="symbols of the landmarks to train, in order; null: all that the set has"
     )
     mm_per_px: float | None = Field(
-        None, gt=0, description="millimetres per pixel of the film, for films whose spacing the set does not give"
+        None,
+        gt=0,
+        description="millimetres per pixel of films whose spacing the set does not give; null: that is an error",
     )
     size: tuple[Side, Side] = Field(
         (512, 416), description="[height, width] in pixels of the network's input; films are letterboxed into it"
@@ -73,13 +82,6 @@ class DataConfig(Section):
     )
     synthetic_films: int = Field(64, ge=8, description="number of films of the embedded synthetic set")
 
-    @model_validator(mode="after")
-    def _landmarks_once(self) -> DataConfig:
-        twice = sorted({s for s in self.landmarks or () if (self.landmarks or ()).count(s) > 1})
-        if twice:
-            raise _cross("landmarks", f"names {', '.join(map(repr, twice))} more than once")
-        return self
-
 
 class ModelConfig(Section):
     """The network: a timm backbone and a light multi-scale head."""
@@ -87,8 +89,8 @@ class ModelConfig(Section):
     backbone: Name = Field("tf_efficientnet_lite0", description="any timm model that has features_only")
     weights: Name = Field(
         "auto",
-        description="first weights of the backbone; auto: hub, else offline where it fits; hub: ImageNet weights from the "
-        "hub; offline: the pip-installed EfficientNet-Lite0; none: random; or a file (written with a slash or a suffix)",
+        description="first weights of the backbone; auto: hub, else offline where it fits; hub: ImageNet weights "
+        "from the hub; offline: the pip-installed EfficientNet-Lite0; none: random; or a file (with a slash or suffix)",
     )
     stride: Literal[2, 4] = Field(4, description="network pixels per heatmap pixel")
     width: int = Field(64, ge=1, description="channels of the head")

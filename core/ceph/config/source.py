@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ceph.config.words import Scalar, scalar, show, whole_text
 from ceph.errors import Place, Problem
 
 MAX_BYTES = 1_000_000
@@ -15,17 +15,7 @@ MAX_NODES = 20_000  # after aliases are followed: a bomb of nested aliases stops
 MAX_DEPTH = 24
 SHOWN = 160  # columns of a line that are shown under an error
 
-Scalar = None | bool | int | float | str
-
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS: dict[str, Scalar] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 _TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
@@ -69,34 +59,18 @@ class Source:
     broken: bool = False  # the text could not be read to its end: nothing can be said of keys that are missing
 
 
-def scalar(text: str) -> Scalar:
-    """What a plain word means by the core schema of YAML 1.2; raises ValueError for a number out of range."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.fullmatch(text):
-        if len(text) > 20:
-            raise ValueError("is a number of more than 20 digits")
-        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-    if _NOT_FINITE.fullmatch(text):
-        raise ValueError(f"must be a finite number, not {text}")
-    if _FLOAT.fullmatch(text):
-        number = float(text)
-        if not math.isfinite(number):
-            raise ValueError(f"must be a finite number; {text[:40]} is too large")
-        return number
-    return text
-
-
-def decode(data: bytes, file: str) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark; raises ValueError saying what it is instead."""
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"is larger than {MAX_BYTES // 1_000_000} MB: this is no config")
+def parse_bytes(data: bytes, file: str, *, origin: str = "") -> Source:
+    """Read the bytes of a file: UTF-8, with or without a byte order mark, up to 1 MB."""
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig") if len(data) <= MAX_BYTES else ""
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"is not UTF-8 text: byte {data[error.start]:#04x} in line {line} of {file}") from None
-    return text
+        head = data[: error.start].decode("utf-8-sig", "replace")
+        what = f"the file is not UTF-8 text (byte {data[error.start]:#04x})"
+        return _Reader(head, file, origin, "", []).refuse(what, head.count("\n"), len(head.rpartition("\n")[2]))
+    if len(data) > MAX_BYTES:
+        what = f"the file is larger than {MAX_BYTES // 1_000_000} MB: this is no config"
+        return _Reader("", file, origin, "", []).refuse(what, 0, 0)
+    return parse(text, file, origin=origin)
 
 
 def parse(text: str, file: str, *, origin: str = "", before: str = "", at: tuple[str, ...] | None = None) -> Source:
@@ -117,7 +91,7 @@ def dotted(path: Iterable[str | int]) -> str:
     return text
 
 
-class _Stop(Exception):
+class _UnreadableError(Exception):
     """The text cannot be read further."""
 
     def __init__(self, what: str, place: Place, hint: str = "") -> None:
@@ -145,21 +119,20 @@ class _Reader:
     def read(self, *, fragment: bool) -> Source:
         empty = Node(None if fragment else {}, self.origin or self.file, self.place(0, 0))
         try:
-            if len(self.text) > MAX_BYTES:
-                raise _Stop("is too long for a config", self.place(0, 0))
             root = self.document()
-            if root is None:
-                return Source(empty, tuple(self.problems), broken=True)
-            if not fragment and not isinstance(root.value, Mapping):
-                if root.value is not None:
-                    raise _Stop(
-                        "the file must hold keys and values (`train:` and below it `  epochs: 60`)",
-                        root.place or self.place(0, 0),
-                    )
-                root = empty
-        except _Stop as stop:
-            return Source(empty, (*self.problems, stop.problem), broken=True)
+        except _UnreadableError as error:
+            return Source(empty, (*self.problems, error.problem), broken=True)
+        if root is None or (not fragment and root.value is None):
+            return Source(empty, tuple(self.problems), broken=root is None)
+        if not fragment and not isinstance(root.value, Mapping):
+            what = "the file must hold keys and values (`train:` and below it `  epochs: 60`)"
+            return Source(empty, (*self.problems, Problem(what, place=root.place)), broken=True)
         return Source(root, tuple(self.problems))
+
+    def refuse(self, what: str, line: int, column: int) -> Source:
+        """Nothing, because the whole text is unreadable."""
+        place = self.place(line, column)
+        return Source(Node({}, self.origin or self.file, place), (Problem(what, place=place),), broken=True)
 
     def place(self, line: int, column: int) -> Place:
         """A place from the parser's marks, which count from 0."""
@@ -181,17 +154,18 @@ class _Reader:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             what = "; ".join(str(part).strip() for part in (error.context, error.problem) if part)
-            raise _Stop(
+            raise _UnreadableError(
                 f"not YAML: {_one_line(what)}", self.place(mark.line, mark.column) if mark else self.place(0, 0)
             ) from None
         except ReaderError as error:
             head = _BREAK.split(self.text[: error.position])
-            what = f"holds a character that no text may hold: U+{ord(str(error.character)):04X}"
-            raise _Stop(what, self.place(len(head) - 1, len(head[-1]))) from None
-        except (_Stop, GeneratorExit):
+            character = self.text[error.position : error.position + 1] or "\0"
+            what = f"holds a character that no text may hold: U+{ord(character):04X}"
+            raise _UnreadableError(what, self.place(len(head) - 1, len(head[-1]))) from None
+        except (_UnreadableError, GeneratorExit):
             raise
         except Exception as error:  # noqa: BLE001 - malformed texts make the parser fail in ways of its own (IndexError, ...)
-            raise _Stop(f"not YAML ({type(error).__name__})", self.place(0, 0)) from None
+            raise _UnreadableError(f"not YAML ({type(error).__name__})", self.place(0, 0)) from None
 
     def document(self) -> Node | None:
         """The one document of the text; an empty text is a null."""
@@ -203,7 +177,7 @@ class _Reader:
             if isinstance(event, e.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise _Stop("a second document begins here; a config is one", self.mark(event))
+                    raise _UnreadableError("a second document begins here; a config is one", self.mark(event))
                 root = self.value(next(stream), stream, 0, None)
         return root
 
@@ -220,7 +194,9 @@ class _Reader:
         return self.place(event.start_mark.line, event.start_mark.column)
 
     def node(self, value: Any, event: Any, key_place: Place | None) -> Node:
-        return Node(value, self.origin or f"{self.file}:{event.start_mark.line + 1}", self.mark(event), key_place)
+        place = self.mark(event)
+        # A person looks for a value in the line of its key, also where it begins on the next.
+        return Node(value, self.origin or f"{self.file}:{(key_place or place).line}", place, key_place)
 
     def value(self, event: Any, stream: Iterator[Any], depth: int, key_place: Place | None) -> Node | None:
         """One value, however deep; None where it is wrong (the problem is noted)."""
@@ -228,7 +204,7 @@ class _Reader:
 
         self.count += 1
         if depth > MAX_DEPTH:
-            raise _Stop(f"is nested deeper than {MAX_DEPTH} levels", self.mark(event))
+            raise _UnreadableError(f"is nested deeper than {MAX_DEPTH} levels", self.mark(event))
         if isinstance(event, e.AliasEvent):
             return self.alias(event, key_place)
         before, anchor = self.count, event.anchor
@@ -241,21 +217,21 @@ class _Reader:
         else:
             node = self.scalar(event, key_place)
         if self.count > MAX_NODES:
-            raise _Stop(f"holds more than {MAX_NODES} values", self.mark(event))
+            raise _UnreadableError(f"holds more than {MAX_NODES} values", self.mark(event))
         if anchor:
             self.anchors[anchor] = (node, self.count - before + 1)
         return node
 
     def alias(self, event: Any, key_place: Place | None) -> Node | None:
         if event.anchor not in self.anchors:
-            raise _Stop(f"the alias *{event.anchor} has no anchor before it", self.mark(event))
+            raise _UnreadableError(f"the alias *{event.anchor} has no anchor before it", self.mark(event))
         known = self.anchors[event.anchor]
         if known is None:
-            raise _Stop(f"the alias *{event.anchor} stands inside its own anchor", self.mark(event))
+            raise _UnreadableError(f"the alias *{event.anchor} stands inside its own anchor", self.mark(event))
         node, size = known
         self.count += size
         if self.count > MAX_NODES:
-            raise _Stop(f"aliases make this more than {MAX_NODES} values", self.mark(event))
+            raise _UnreadableError(f"aliases make this more than {MAX_NODES} values", self.mark(event))
         return replace(node, place=self.mark(event), key_place=key_place) if node is not None else None
 
     def mapping(self, event: Any, stream: Iterator[Any], depth: int, key_place: Place | None) -> Node | None:
@@ -281,8 +257,10 @@ class _Reader:
             seen.setdefault(key, place.line)
             if node is not None:
                 found.setdefault(key, node)
-        wrong = self.tag(event) not in (None, "map")
-        return self.node(found, event, key_place) if not wrong else self.unknown_tag(event)
+        if self.tag(event) not in (None, "map"):
+            self.unknown_tag(event)
+            return None
+        return self.node(found, event, key_place)
 
     def sequence(self, event: Any, stream: Iterator[Any], depth: int, key_place: Place | None) -> Node | None:
         from ruamel.yaml import events as e
@@ -293,17 +271,16 @@ class _Reader:
                 break
             items.append(self.inside(len(items), item, stream, depth, None))
         if self.tag(event) not in (None, "seq"):
-            return self.unknown_tag(event)
+            self.unknown_tag(event)
+            return None
         whole = [item for item in items if item is not None]
         return self.node(tuple(whole), event, key_place) if len(whole) == len(items) else None
 
     def scalar(self, event: Any, key_place: Place | None) -> Node | None:
-        tag, plain = self.tag(event), event.style in (None, "")
-        text = str(event.value)
+        tag, text = self.tag(event), str(event.value)
+        plain = tag is None and event.style in (None, "")
         try:
-            if any("\ud800" <= c <= "\udfff" for c in text):
-                raise ValueError("holds half a character (a lone surrogate)")
-            value = scalar(text) if tag not in (None, "str") or (tag is None and plain) else text
+            value = scalar(text) if plain or tag not in (None, "str") else whole_text(text)
         except ValueError as error:
             self.problem(str(error), self.mark(event))
             return None
@@ -311,7 +288,8 @@ class _Reader:
             value = float(value)
         kinds: dict[str | None, type] = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
         if tag is not None and type(value) is not kinds.get(tag):
-            return self.unknown_tag(event)
+            self.unknown_tag(event)
+            return None
         return self.node(value, event, key_place)
 
     def tag(self, event: Any) -> str | None:
@@ -326,19 +304,6 @@ class _Reader:
         known = tag in _TAGS.values()
         what = f"is no {tag}, as its tag !!{tag} says" if known else f"the tag {_one_line(str(tag))} is not known here"
         self.problem(what, self.mark(event), "write the value without a tag")
-
-
-def show(value: Any, *, limit: int = 60) -> str:
-    """A value as it would be written, short enough for a sentence."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, Mapping):
-        return "a mapping" if value else "an empty mapping"
-    if isinstance(value, (list, tuple)):
-        text = f"[{', '.join(show(item, limit=20) for item in value[:8])}{', ...' if len(value) > 8 else ''}]"
-        return text if len(text) <= limit else f"a list of {len(value)}"
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"
 
 
 def _one_line(text: str) -> str:

@@ -51,7 +51,7 @@ def starter() -> str:
         default = flow(to_jsonable_python(field.get_default(call_default_factory=True)))
         text = " ".join((field.description or "").split())
         head = f"  # {key}: {default}"
-        wrapped = textwrap.wrap(text, _WIDTH - 34)
-        lines.append(f"{head:<32}# {wrapped[0]}\n")
-        lines += [f"  #{'':<29}# {more}\n" for more in wrapped[1:]]
+        wrapped = textwrap.wrap(text, _WIDTH - 38)
+        lines.append(f"{head:<35} # {wrapped[0]}\n")
+        lines += [f"  #{'':<33}# {more}\n" for more in wrapped[1:]]
     return "".join(lines) + _PLUGINS

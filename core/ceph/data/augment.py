@@ -1,4 +1,4 @@
-"""Warps and pixel changes: what the core does by default, and how it runs what plugins add.
+"""Random changes of a training film: what the core does by default, and how it runs what plugins add.
 
 Geometry is the core's: warps give matrices or displacement fields that are composed with the letterbox into one
 resampling. Pixel changes are albumentations transforms; each plugin's are one Compose, seeded from the sample's seed
@@ -15,39 +15,13 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
-from ceph.data.geometry import Field, similarity
+from ceph.data.geometry import Field
 from ceph.data.plan import derive
 from ceph.data.types import Matrix
+from ceph.data.warps import DefaultWarp, Warp
 from ceph.errors import CephError
 
 STAGES = ("photometric", "occlusion")
-
-
-class Warp:
-    """A random change of geometry, drawn anew for every film; override one of the two methods."""
-
-    def matrix(self, rng: np.random.Generator, size: tuple[int, int]) -> Matrix | None:
-        """A map [3, 3] of network px -> network px in an image of `size` (H, W)."""
-        del rng, size
-        return None
-
-    def displacement(self, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[Any] | None:
-        """A smooth field [H, W, 2] in network px: output pixel q is sampled at q + field[q]."""
-        del rng, size
-        return None
-
-
-class DefaultWarp(Warp):
-    """A similarity: rotation, scaling and shift, each uniform in its range. No flips: a lateral film has a side."""
-
-    def __init__(self, rotate_deg: float = 12.0, scale: float = 0.15, shift: float = 0.08) -> None:
-        self.rotate_deg, self.scale, self.shift = rotate_deg, scale, shift
-
-    def matrix(self, rng: np.random.Generator, size: tuple[int, int]) -> Matrix:
-        """Rotate by up to `rotate_deg`, scale by 1 +- `scale`, shift by up to `shift` of the size."""
-        turn, zoom, x, y = rng.uniform(-1, 1, 4)
-        moved = (x * self.shift * size[1], y * self.shift * size[0])
-        return similarity(turn * self.rotate_deg, 1 + zoom * self.scale, moved, size)
 
 
 class DefaultPhotometric(A.ImageOnlyTransform):  # type: ignore[misc]
@@ -105,7 +79,9 @@ class Augmentation:
     def change_pixels(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Apply the photometric and then the occlusion transforms to a film [H, W]."""
         for name, compose in self.composes:
-            compose.set_random_seed(derive(seed, name) % 2**32)
+            # Compose would give all its transforms one seed, and then they all draw alike.
+            for place, transform in enumerate((compose, *compose.transforms)):
+                transform.set_random_seed(derive(seed, name, place) % 2**32)
             image = compose(image=image)["image"]
         return image
 

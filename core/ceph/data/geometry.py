@@ -7,6 +7,8 @@ at q + field[q], in network pixels.
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -82,12 +84,18 @@ def displace(field: Field, points: Points, steps: int = 20) -> Points:
     return found
 
 
+@cache
+def _grid(size: tuple[int, int]) -> Field:
+    """Each pixel's own (x, y), [H, W, 2]."""
+    columns, rows = np.meshgrid(np.arange(size[1], dtype=np.float32), np.arange(size[0], dtype=np.float32))
+    return np.stack([columns, rows], -1)
+
+
 def resample(image: NDArray[np.uint8], matrix: Matrix, size: tuple[int, int], field: Field | None = None) -> NDArray[np.uint8]:
     """The image [h, w] seen through `matrix` (image px -> network px) and then `field`, as [H, W]; black outside."""
     height, width = size
     if field is not None:
-        grid = np.stack(np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height)), -1) + field
-        source = transform(inverse(matrix), grid).astype(np.float32)
+        source = cv2.perspectiveTransform(_grid(size) + np.asarray(field, np.float32), inverse(matrix))
         warped = cv2.remap(image, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     elif np.array_equal(matrix[2], (0, 0, 1)):
         warped = cv2.warpAffine(image, matrix[:2], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)

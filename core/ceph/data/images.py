@@ -124,7 +124,6 @@ def _refuse(image: ImageFile.ImageFile, path: Path) -> None:
         raise DataError(f"{path}: {width} x {height} pixels is no film", hint=COPY_AGAIN)
     remedies = {
         "CMYK": "it was saved for printing: save it again as grey",
-        "YCCK": "it was saved for printing: save it again as grey",
         "LAB": "save it again as grey",
         "F": "save it again as 16-bit grey: the range of its floats is unknown",
         "1": "it has one bit a pixel, black or white: scan it again as grey",

@@ -39,14 +39,19 @@ def derive(*parts: object) -> int:
 
 
 def epoch_order(films: int, weights: NDArray[np.float64] | None, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The films [N] of an epoch in order: a permutation, or, with unequal weights, N draws with replacement."""
+    """The films [N] of an epoch in order: a permutation, or, with unequal weights, N draws with replacement.
+
+    The draws are systematic: N equally spaced marks on the films' shuffled, stacked chances. A film is drawn as often as
+    its chance says, up or down to a whole number, so that no film with an average chance is missed by bad luck.
+    """
     rng = np.random.default_rng(derive("order", seed, epoch))
     if weights is None or np.all(weights == weights[0]):
         return np.asarray(rng.permutation(films), dtype=np.int64)
-    chances = np.cumsum(np.asarray(weights, dtype=np.float64))
-    # searchsorted instead of choice(p=): the draw depends on nothing but these float64 sums.
-    draws = np.searchsorted(chances, rng.random(films) * chances[-1], side="right")
-    return np.minimum(draws, films - 1).astype(np.int64)
+    shuffled = rng.permutation(films)
+    chances = np.cumsum(np.asarray(weights, dtype=np.float64)[shuffled])
+    marks = (np.arange(films) + rng.random()) / films * chances[-1]
+    drawn = shuffled[np.minimum(np.searchsorted(chances, marks, side="right"), films - 1)]
+    return np.asarray(rng.permutation(drawn), dtype=np.int64)
 
 
 def plan_epoch(

@@ -5,20 +5,18 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
-import importlib.machinery
 import importlib.util
 import json
 import re
-import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ceph.errors import ConfigError, PluginError, nearest
+from ceph.hooks.file_modules import import_file
 
 if TYPE_CHECKING:
     from ceph.hooks.base import Plugin, PluginConfig
@@ -65,7 +63,7 @@ class LoadedPlugin:
     file: str = ""
 
     def validate(self, settings: Mapping[str, Any]) -> PluginConfig:
-        """The settings as the plugin's own model; raises pydantic's ValidationError. `from` is ours, not the plugin's."""
+        """The settings (less our own `from`) as the plugin's own model; raises pydantic's ValidationError."""
         own = {key: value for key, value in settings.items() if key != "from"}
         return self.plugin_class.config_model().model_validate_json(json.dumps(own), strict=True)
 
@@ -154,14 +152,18 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
 
     match, key = _FILE.fullmatch(value), f"plugins.{name}"
     assert match is not None  # noqa: S101 - the caller has asked is_file
-    path = Path(match["path"]).expanduser().absolute()
+    path = Path(match["path"])
     try:
+        path = path.expanduser().absolute()
         data = path.read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: `~nobody` has no home
         reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
         raise ConfigError(f"cannot read the plugin's file {path}: {reason}", key=key) from None
     digest = hashlib.sha256(data).hexdigest()
-    module = _import_file(path, data, digest, name)
+    try:
+        module = import_file(path, digest)
+    except (Exception, SystemExit) as error:
+        raise _failed(name, digest[:12], path, "cannot be imported", error) from error
     own = {
         attribute: found
         for attribute, found in vars(module).items()
@@ -181,39 +183,6 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
     return LoadedPlugin(
         name, target, digest[:12], "", path, digest, f"{path}:{match['cls']}" if match["cls"] else str(path)
     )
-
-
-class _BytesLoader(importlib.machinery.SourceFileLoader):
-    """Runs exactly the bytes whose hash is recorded, and leaves no __pycache__ beside the user's file."""
-
-    def __init__(self, fullname: str, path: str, data: bytes) -> None:
-        super().__init__(fullname, path)
-        self.data = data
-
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the import system's signature
-        return compile(self.data, self.path, "exec", dont_inherit=True)
-
-
-def _import_file(path: Path, data: bytes, digest: str, name: str) -> ModuleType:
-    """The module of a plugin's file; the same file is imported once, so its classes stay the same objects."""
-    place = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    module_name = f"ceph_file_plugin_{kebab_case(path.stem).replace('-', '_')}_{place}_{digest[:12]}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    loader = _BytesLoader(module_name, str(path), data)
-    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
-    assert spec is not None  # noqa: S101 - a loader was given
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # before it runs: pydantic and dataclasses look their module up
-    try:
-        loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
-        raise _failed(name, digest[:12], path, "cannot be imported", error) from error
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    return module
 
 
 def _check_class(target: Any, name: str, version: str, source: Path, value: str) -> None:
@@ -262,14 +231,6 @@ def _docstring(source: Path, class_name: str) -> str:
         tree = ast.parse(source.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
-    return _first_line(next(_docstrings(tree, class_name), ""))
-
-
-def _docstrings(tree: ast.Module, class_name: str) -> Iterable[Any]:
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == class_name:
-            yield ast.get_docstring(node) or ""
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n", 1)[0].strip()
+    found = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    text = next((ast.get_docstring(node) or "" for node in found), "")
+    return text.strip().partition("\n")[0].strip()

@@ -107,8 +107,8 @@ def _together(plugins: Mapping[str, Plugin[Any]], versions: Mapping[str, str]) -
     for hook, verb in VERBS.items():
         takers = [name for name, implemented in hooks.items() if hook in implemented]
         if verb == "one" and len(takers) > 1:
-            both = " and ".join(label(name, versions.get(name, "")) for name in takers)
-            what = f"{both} both answer the hook {hook}, which takes one answer"
+            all_of_them = " and ".join(label(name, versions.get(name, "")) for name in takers)
+            what = f"{all_of_them} answer the hook {hook}, which takes one answer"
             hint = "leave one out: " + " or ".join(f"--without {name}" for name in takers)
             yield Problem(what, f"plugins.{takers[-1]}", hint=hint)
     for name, plugin in sorted(known.items()):

@@ -17,8 +17,8 @@ map's size, [H, W] the network image's; a name before `=` is what the hook answe
     criterion = build_criterion(run, default)                            one
     optimizer, schedule = build_optimizer(model, run, default)           one
     warps, transforms = warps(), augmentations(stage)                    merge    for both stages
-    (a resumed run loads its checkpoint and every plugin's state here)
     run_start(run)                                                       tell
+    (a resumed run loads its checkpoint and every plugin's state here)
     for epoch in range(run.epochs):
         model.train()
         epoch_start(epoch, model)                                        tell
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from ceph.data.augment import Warp
+    from ceph.data.warps import Warp
     from ceph.data.types import Batch, Flags, Points, Sample
     from ceph.hooks.base import Run
 
@@ -128,7 +128,7 @@ class Specs(Protocol):
         """Build the network.
 
         Answer: a module from images [B, 1, H, W] (0..1) to maps [B, K, h, w], its backbone at `model.backbone`.
-        `default()` builds the core's own. Fires: setup, once.
+        `run` is as in `check_run`; `default()` builds the core's own. Fires: setup, once.
         """
 
     @one
@@ -136,7 +136,8 @@ class Specs(Protocol):
         """Build the object that renders targets and decodes predictions.
 
         Answer: `encode(points [B, K, 2] in network px, image_size (H, W), map_size (h, w))` -> [B, K, h, w], and
-        `decode(pred [B, K, h, w], image_size)` -> points [B, K, 2] in network px, scores [B, K]. Fires: setup, once.
+        `decode(pred [B, K, h, w], image_size)` -> points [B, K, 2] in network px, scores [B, K]. `run` is as
+        in `check_run`; `default()` builds the core's own. Fires: setup, once.
         """
 
     @one
@@ -144,7 +145,7 @@ class Specs(Protocol):
         """Build the loss of a landmark's map.
 
         Answer: `f(pred [B, K, h, w], target [B, K, h, w], pixel_weights or None)` -> [B, K], unreduced, fp32.
-        Fires: setup, once.
+        `run` is as in `check_run`; `default()` gives the one that the config names. Fires: setup, once.
         """
 
     @one
@@ -155,7 +156,8 @@ class Specs(Protocol):
 
         Answer: (optimizer, schedule): `schedule(epochs_done)` is a pure function from 0..run.epochs, fractional inside
         an epoch, to the factor that multiplies each group's own rate, so a resumed run needs no state of it.
-        `model` maps [B, 1, H, W] to [B, K, h, w]; `default()` gives the core's pair. Fires: setup, once.
+        `model` maps [B, 1, H, W] to [B, K, h, w]; `run` is as in `check_run`; `default()` gives the core's pair.
+        Fires: setup, once, after `build_model`.
         """
 
     @merge
@@ -245,8 +247,8 @@ class Specs(Protocol):
     def step_end(self, step: int, model: nn.Module, loss: torch.Tensor) -> None:
         """Learn that the optimiser has stepped.
 
-        `step` counts optimiser steps; `loss` [] is the step's, detached, on the device: reading it (`.item()`) would
-        stall the device, so do not synchronise here. Fires: after each optimiser step.
+        `step` counts optimiser steps; `model` has its new weights; `loss` [] is the step's, detached, on the device:
+        reading it (`.item()`) would stall the device, so do not synchronise here. Fires: after each optimiser step.
         """
 
     # --- evaluation ----------------------------------------------------------------------------------------------
@@ -262,8 +264,8 @@ class Specs(Protocol):
     def predict(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Predict a batch in evaluation, with test-time augmentation, say.
 
-        `images` [B, 1, H, W] at the base size, 0..1. Answer: activations (after softmax or sigmoid) [B, K, h, w], fp32.
-        Fires: for each batch of an evaluation, without gradients.
+        `model` is the one to evaluate; `images` [B, 1, H, W], 0..1. Answer: activations (after softmax or sigmoid)
+        [B, K, h, w], fp32. Fires: for each batch of an evaluation, and at each of its sizes, without gradients.
         """
 
     @merge
@@ -297,13 +299,13 @@ class Specs(Protocol):
     def run_start(self, run: Run) -> None:
         """Learn that training begins: keep what later hooks need of the run.
 
-        `run`: landmarks [K symbols], size (H, W) in network px, device. Fires: once a process, when all is built and,
-        in a resumed run, after `load_state_dict`.
+        `run`: landmarks [K symbols], size (H, W) in network px, device. Fires: once a process, when all is built, and
+        in a resumed run before `load_state_dict`.
         """
 
     @tell
     def run_end(self, run: Run, result: Any) -> None:
         """Learn that the run has ended well.
 
-        `result` is what `ceph.train` returns (its metrics hold numbers, errors in mm). Fires: once, at the end.
+        `run` is as in `run_start`; `result` is what `ceph.train` returns, errors in mm. Fires: once, at the end.
         """

@@ -68,8 +68,9 @@ class LandmarkNetwork(nn.Module):
 def build_backbone(name: str) -> nn.Module:
     """An untrained timm backbone for one-channel films, giving its feature maps."""
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('_')[0]}*") or timm.list_models()
-        raise ConfigError(f"timm has no model {name!r}", key="model.backbone", hint=nearest(name, close[:200]))
+        close = nearest(name, timm.list_models())
+        hint = close if close.startswith("did") else "`timm.list_models()` lists them all"
+        raise ConfigError(f"timm has no model {name!r}", key="model.backbone", hint=hint)
     try:
         backbone: nn.Module = timm.create_model(name, features_only=True, pretrained=False, in_chans=1)
     except (RuntimeError, AttributeError, AssertionError, TypeError) as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -79,6 +80,19 @@ class Live(Lines):
     def stop(self) -> None:
         """Take the bar away."""
         self.bar.stop()
+
+
+@contextmanager
+def watcher_for(console: Console) -> Iterator[Lines]:
+    """A bar where `console` is a terminal, else lines; the bar is gone when the block ends."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    live = Live(console)
+    try:
+        yield live
+    finally:
+        live.stop()
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:

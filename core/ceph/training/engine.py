@@ -161,22 +161,24 @@ def train_step(job: Job, progress: Progress, items: Iterator[Item], count: int) 
     """One optimiser step over `count` micro-batches; returns their mean loss, detached."""
     settings = job.run.config.train
     total: torch.Tensor = torch.zeros((), device=job.runtime.device)
-    seen: list[torch.Tensor] = []
+    finite = torch.ones((), dtype=torch.bool, device=job.runtime.device)
     for _ in range(count):
         batch = to_batch(next(items), job.runtime.device, epoch=progress.epoch, step=progress.step)
-        loss, per_landmark, errors_mm = batch_loss(job, batch)
+        loss, raw, errors_mm = batch_loss(job, batch)
         job.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         total += loss.detach() / count
-        seen.append(batch.index)
+        finite &= torch.isfinite(raw).all()
         progress.index.append(batch.index)
-        progress.loss.append(per_landmark.masked_fill(~batch.valid, math.nan))
+        progress.loss.append(raw.masked_fill(~batch.valid, math.nan))
         progress.errors_mm.append(errors_mm.masked_fill(~batch.valid, math.nan))
     job.scaler.unscale_(job.optimizer)
     if settings.clip_norm:
         nn.utils.clip_grad_norm_(job.model.parameters(), settings.clip_norm)
     if progress.step % settings.check_every == 0 or job.runtime.device.type == "cpu":
+        films = torch.cat(progress.index[-count:])
+        require_finite(job, progress, films, finite)  # before the plugins are blamed for what they were given
         job.hooks.check()
-        require_finite(job, total, seen, progress)
+        require_finite(job, progress, films, torch.isfinite(total))
     job.scaler.step(job.optimizer)
     job.scaler.update()
     progress.step += 1
@@ -325,13 +327,13 @@ def weights_are_finite(model: nn.Module) -> bool:
     return all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
-def require_finite(job: Job, loss: torch.Tensor, seen: list[torch.Tensor], progress: Progress) -> None:
-    """Stop before a loss that is not finite reaches the weights, naming the films of the step."""
-    if math.isfinite(float(loss)):
+def require_finite(job: Job, progress: Progress, films: torch.Tensor, finite: torch.Tensor) -> None:
+    """Stop before a loss that is not finite reaches the weights, naming the films [B] of the step."""
+    if bool(finite):
         return
-    films = ", ".join(job.run.samples[i].id for i in torch.cat(seen).tolist())
+    names = ", ".join(job.run.samples[film].id for film in films.tolist())
     raise TrainingError(
-        f"the loss is {float(loss)} at step {progress.step} (epoch {progress.epoch}); films: {films}",
+        f"the loss is not finite at step {progress.step} (epoch {progress.epoch}); films: {names}",
         hint="a lower train.lr, train.precision=fp32, or a look at these films; the last checkpoint is from before this",
     )
 

@@ -50,8 +50,6 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
         device = "cpu"
     state = PartialState(cpu=device == "cpu")
     found = torch.device("cpu") if device == "cpu" else torch.device(state.device)
-    # Gaussian tails end in denormals, which make CPU arithmetic many times slower.
-    torch.set_flush_denormal(True)
     if found.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -80,6 +78,19 @@ def cpu_has_bf16() -> bool:
     return any(
         getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Take denormal numbers for zero: Gaussian tails are full of them, and they make CPU arithmetic many times slower.
+
+    Threads take the setting over from the one that starts them, so this belongs around the first computation.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 class StopRequest:

@@ -1,0 +1,32 @@
+# make demo: a first look. make test: lint, types, tests. Both make .venv first if it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types soak clean
+
+demo: $(STAMP)
+	$(BIN)/ceph run --plugin weighted-loss --plugin hard-mining
+
+test: lint types
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+soak: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow"
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

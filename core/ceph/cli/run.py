@@ -1,0 +1,107 @@
+"""`ceph run`: train, go on with a run, or only check a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ceph.cli import options
+from ceph.errors import ConfigError
+
+app = options.new_app()
+
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Run folder; default: runs/DATE-MODEL-PLUGINS-SEED.", show_default=False),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN", help="Go on with this run exactly where it stopped; takes only --without.", show_default=False
+    ),
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN|FILE", help="Start a new run from these weights, at the rate that is asked for.", show_default=False
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the data, check everything, train nothing.")]
+
+
+@app.command(
+    epilog=options.examples(
+        "ceph run                                                   the embedded synthetic set",
+        "ceph run --preset quick --data ./isbi2015 --set data.mm_per_px=0.1",
+        "ceph run ceph.yaml --plugin weighted-loss --plugin hard-mining --out runs/hard",
+        "ceph run --resume runs/hard",
+        "ceph run ceph.yaml --init-from runs/hard --set train.lr=1e-6",
+    )
+)
+def run(
+    config: options.ConfigFile = None,
+    preset: options.Preset = None,
+    plugin: options.Plugins = None,
+    without: options.Without = None,
+    set_: options.Settings = None,
+    data: options.Data = None,
+    out: Out = None,
+    resume: Resume = None,
+    init_from: InitFrom = None,
+    seed: options.Seed = None,
+    dry_run: DryRun = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Train a landmark detector; with no config, ./ceph.yaml, else the embedded synthetic set."""
+    if resume is not None:
+        others = {
+            "CONFIG": config,
+            "--preset": preset,
+            "--plugin": plugin,
+            "--set": set_,
+            "--data": data,
+            "--out": out,
+            "--init-from": init_from,
+            "--seed": seed,
+            "--dry-run": dry_run or None,
+        }
+        given = ", ".join(name for name, value in others.items() if value is not None)
+        if given:
+            raise ConfigError(
+                f"--resume takes only --without, not {given}",
+                hint=f"to change a run's settings, start a new one from its weights: --init-from {resume}",
+            )
+
+    from rich.console import Console
+
+    from ceph.report.progress import watcher_for
+    from ceph.report.tables import landmark_table
+
+    console = Console(highlight=False)
+    with watcher_for(console) as watcher:
+        if resume is not None:
+            from ceph.run import resume as go_on
+
+            result = go_on(resume, without=without or (), watcher=watcher)
+        else:
+            from ceph.config.load import resolve
+
+            resolved = resolve(
+                config,
+                preset=preset,
+                plugins=plugin or (),
+                without=without or (),
+                settings=set_ or (),
+                data=data,
+                seed=seed,
+            )
+            from ceph.run import check, train
+
+            if dry_run:
+                console.print(check(resolved), markup=False)
+                return
+            result = train(resolved, out=out, init_from=init_from, watcher=watcher)
+    console.print(landmark_table(result.metrics, f"validation, epoch {result.best_epoch + 1}"))
+    console.print(f"run: {result.folder}", markup=False, soft_wrap=True)
+    console.print(f"next: ceph evaluate {result.folder}", markup=False, soft_wrap=True)

@@ -1,0 +1,114 @@
+"""The config's `plugins` section: each plugin imported, its settings checked by its own model, relations kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from ceph.config.explain import problems_of
+from ceph.config.source import Node
+from ceph.config.words import show
+from ceph.errors import ConfigError, Place, PluginError, Problem
+from ceph.hooks import discovery
+from ceph.hooks.discovery import LoadedPlugin
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass
+class Checked:
+    """The plugins that are on, and their settings with defaults; or what is wrong with them."""
+
+    loaded: dict[str, LoadedPlugin]
+    settings: dict[str, dict[str, Any]]
+    problems: list[Problem]
+    faults: list[PluginError]
+
+
+def check_plugins(tree: Node) -> Checked:
+    """Import the plugins that are on, and validate each one's section with its own model."""
+    checked = Checked({}, {}, [], [])
+    section = tree.at("plugins")
+    if section is None:
+        return checked
+    if not isinstance(section.value, Mapping):
+        what = f"must be a mapping of names to settings, not {show(section.plain())}"
+        hint = "write each name as a key: `hard-mining: {}`"
+        checked.problems.append(Problem(what, "plugins", section.place, hint))
+        return checked
+    for name, node in sorted(section.value.items()):
+        place = node.key_place or node.place
+        if not isinstance(node.value, Mapping):
+            what, hint = (
+                f"must be a mapping of settings, not {show(node.plain())}",
+                f"to switch it on, write `{name}: {{}}`",
+            )
+            checked.problems.append(Problem(what, f"plugins.{name}", node.place, hint))
+            continue
+        try:
+            loaded = _load(name, node, place)
+        except ConfigError as error:
+            checked.problems += [replace(p, place=p.place or place) for p in error.problems]
+        except PluginError as error:
+            checked.faults.append(PluginError([replace(p, place=p.place or place) for p in error.problems]))
+        else:
+            _check_settings(checked, name, loaded, node, tree)
+    checked.problems += _relations(checked.loaded, section)
+    return checked
+
+
+def _load(name: str, node: Node, place: Place | None) -> LoadedPlugin:
+    file = node.at("from")
+    if file is None:
+        return discovery.load(name) if not discovery.is_file(name) else _refuse_file(name, place)
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "the name of a plugin is lower-case letters and digits, joined by dashes",
+            key=f"plugins.{name}",
+            place=place,
+            hint=f"for example '{discovery.kebab_case(name) or 'my-plugin'}'",
+        )
+    if not isinstance(file.value, str) or not discovery.is_file(file.value):
+        what = f"must be a file (./plugin.py or ./plugin.py:Class), not {show(file.plain())}"
+        raise ConfigError(what, key=f"plugins.{name}.from", place=file.place)
+    return discovery.load(file.value, name=name)
+
+
+def _refuse_file(name: str, place: Place | None) -> LoadedPlugin:
+    example = discovery.file_plugin_name(name) or "my-plugin"
+    hint = f"write `{example}: {{from: {name}}}`"
+    raise ConfigError("a file is no name", key=f"plugins.{name}", place=place, hint=hint)
+
+
+def _check_settings(checked: Checked, name: str, loaded: LoadedPlugin, node: Node, tree: Node) -> None:
+    settings = {key: value for key, value in node.plain().items() if key != "from"}
+    try:
+        model = loaded.plugin_class.config_model()
+        resolved = loaded.validate(settings).model_dump(mode="json", by_alias=True)
+    except ValidationError as error:
+        checked.problems += problems_of(error, tree, model, ("plugins", name))
+        checked.loaded[name] = loaded
+        return
+    except Exception as error:  # noqa: BLE001 - a stranger's validator may raise anything
+        what = f"plugin {loaded.label} ({loaded.source}) cannot check its settings: {type(error).__name__}: {error}"
+        checked.faults.append(PluginError(what, place=node.key_place or node.place))
+        return
+    checked.settings[name] = {"from": loaded.file, **resolved} if loaded.file else resolved
+    checked.loaded[name] = loaded
+
+
+def _relations(loaded: Mapping[str, LoadedPlugin], section: Node) -> Iterator[Problem]:
+    """What plugins require and conflict with, by name."""
+    for name, plugin in loaded.items():
+        node = section.at(name)
+        place = (node.key_place or node.place) if node is not None else None
+        on = section.value if isinstance(section.value, Mapping) else {}
+        for other in sorted(set(plugin.plugin_class.requires) - set(on)):
+            yield Problem(f"needs the plugin {other}, which is off", f"plugins.{name}", place, f"--plugin {other}")
+        for other in sorted(set(plugin.plugin_class.conflicts) & set(on)):
+            hint = f"--without {other}, or --without {name}"
+            yield Problem(f"cannot be combined with the plugin {other}", f"plugins.{name}", place, hint)

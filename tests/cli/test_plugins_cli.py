@@ -1,0 +1,96 @@
+"""`ceph plugins`: what is installed, and what one plugin is, does and takes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+from tests.config.fakes import OHKM, install
+
+from ceph.cli.app import main
+from ceph.cli.plugins import type_in_words
+
+
+def test_the_list_names_version_source_and_purpose_without_importing(tmp_path, monkeypatch, capsys):
+    module = install(tmp_path, monkeypatch, name="ohkm")
+    assert main(["plugins", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NAME", "VERSION", "SOURCE", "WHAT", "IT", "DOES"]
+    (line,) = [line for line in lines if line.startswith("ohkm ")]
+    assert line.split(maxsplit=3) == ["ohkm", "1.2", "fake-dist", "Only the hardest landmarks count."]
+    assert module not in sys.modules
+
+
+def test_the_list_as_json(tmp_path, monkeypatch, capsys):
+    module = install(tmp_path, monkeypatch, name="ohkm")
+    assert main(["plugins", "list", "--json"]) == 0
+    found = {plugin["name"]: plugin for plugin in json.loads(capsys.readouterr().out)}
+    assert found["ohkm"] == {
+        "name": "ohkm",
+        "version": "1.2",
+        "distribution": "fake-dist",
+        "source": str(tmp_path / f"{module}.py"),
+        "description": "Only the hardest landmarks count.",
+    }
+
+
+def test_show_describes_settings_and_hooks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    install(tmp_path, monkeypatch, name="ohkm", source=OHKM + "\n    requires = ('other',)\n")
+    assert main(["plugins", "show", "ohkm"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("ohkm 1.2  (")
+    assert "A second paragraph." in text
+    assert "requires: other" in text
+    assert "  keep   whole number (> 0)         8         landmarks of each film that count" in text
+    assert "  table  mapping of text to number  {A: 1.0}  weights by symbol" in text
+    assert "  landmark_weights  " in text
+    assert "(no such hook)" not in text
+
+
+def test_show_takes_a_file_and_prints_json(tmp_path, capsys):
+    (tmp_path / "my_loss.py").write_text(OHKM)
+    assert main(["plugins", "show", str(tmp_path / "my_loss.py"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["name"], facts["class"], [hook["name"] for hook in facts["hooks"]]) == (
+        "my-loss",
+        "Ohkm",
+        ["landmark_weights"],
+    )
+    assert facts["settings"][0] == {
+        "name": "keep",
+        "type": "whole number (> 0)",
+        "default": "8",
+        "description": "landmarks of each film that count",
+    }
+
+
+def test_a_wrong_name_exits_with_2_and_a_broken_plugin_with_1(tmp_path, monkeypatch, capsys):
+    install(tmp_path, monkeypatch, name="ohkm", source="1 / 0\n")
+    assert main(["plugins", "show", "okhm"]) == 2
+    assert capsys.readouterr().err == ("error: plugins.okhm: there is no plugin 'okhm'\n  hint: did you mean 'ohkm'?\n")
+    assert main(["plugins", "show", "ohkm"]) == 1
+    assert "cannot be imported: ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int, "whole number"),
+        (bool, "true or false"),
+        (float | None, "number or null"),
+        (Literal["a", "b"], "a, b"),
+        (tuple[int, int], "[whole number, whole number]"),
+        (tuple[Annotated[int, Field(ge=1)], ...], "list of whole number (>= 1)"),
+        (list[str], "list of text"),
+        (dict[str, float], "mapping of text to number"),
+        (dict, "mapping"),
+        (list, "list"),
+        (Any, "anything"),
+    ],
+)
+def test_types_are_told_in_words(annotation, words):
+    assert type_in_words(annotation) == words

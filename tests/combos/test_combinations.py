@@ -1,0 +1,30 @@
+"""Any of the four built-in strategies go together, and the order in which they are named changes nothing."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+import ceph
+from ceph.config.load import from_values
+from tests.training.runs import ALL, last_weights, same_weights
+
+SUBSETS = [names for size in range(5) for names in itertools.combinations(sorted(ALL), size)]
+
+
+@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+def test_every_subset_of_the_strategies_trains_two_steps(tiny, tmp_path, names):
+    config = tiny(plugins={name: ALL[name] for name in names}, train={"epochs": 1, "batch_size": 5})
+    run = ceph.train(config, out=tmp_path / "run")
+    assert run.metrics["mre_mm"] > 0
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(sorted(ALL), 2)), ids="+".join)
+def test_two_strategies_named_in_either_order_give_the_same_weights(tiny, tmp_path, pair):
+    weights = []
+    for names in (pair, pair[::-1]):
+        settings = [f"plugins.{n}.{k}={v}" for n in names for k, v in ALL[n].items()]
+        config = from_values(tiny(train={"epochs": 2}), plugins=names, settings=settings)
+        weights.append(last_weights(ceph.train(config, out=tmp_path / "-".join(names)).folder))
+    assert same_weights(*weights)

@@ -1,0 +1,42 @@
+"""What all tests share: a cache of their own, one thread, and a tiny set of films to train on."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep the user's cache out of the tests."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("CEPH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory):
+    """Sixteen small synthetic films in the Aariz layout."""
+    from ceph.data.synthetic import write
+
+    folder = tmp_path_factory.mktemp("films") / "tiny"
+    write(folder, films=16, height=330)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_set):
+    """A config that trains a tiny network for two epochs; keyword arguments `section={...}` change it."""
+
+    def config(**sections):
+        base = {
+            "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
+            "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
+            "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "device": "cpu", "warmup_epochs": 0.5},
+            "plugins": {},
+        }
+        for name, values in sections.items():
+            base[name] = {**base.get(name, {}), **values}
+        return base
+
+    return config

@@ -1,0 +1,304 @@
+"""A run trains, writes its folder, repeats itself bit for bit, stops and goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+import ceph
+from ceph.config.load import resolve
+from ceph.data.types import Batch
+from ceph.errors import CephError, CheckpointError, ConfigError, DataError, Interrupted, PluginError, TrainingError
+from ceph.report.progress import Silent
+from ceph.training import checkpoint
+from tests.training.runs import ALL, last_weights, same_weights
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_everything_a_person_needs_in_its_folder(tiny, tmp_path):
+    result = ceph.train(tiny(plugins={"weighted-loss": {}}), out=tmp_path / "run")
+    files = {p.relative_to(result.folder).as_posix() for p in result.folder.rglob("*") if p.is_file()}
+    assert files >= {
+        "config.yaml",
+        "environment.json",
+        "data_fingerprint.json",
+        "metrics.jsonl",
+        "metrics.json",
+        "predictions-validation.csv",
+        "log.txt",
+        *(f"checkpoints/{name}.pt{end}" for name in ("best", "last") for end in ("", ".sha256")),
+    }
+    lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    figures = json.loads((result.folder / "metrics.json").read_text())
+    assert figures["validation"] == json.loads(json.dumps(result.metrics))
+    assert figures["validation"]["n_points"] == figures["validation"]["n_images"] * 29
+    assert set(figures["validation"]["sdr_percent"]) == {"2.0", "2.5", "3.0", "4.0"}
+    rows = table(result.folder / "predictions-validation.csv")
+    assert list(rows[0]) == ["image_id", "symbol", "x_px", "y_px", "score", "true_x_px", "true_y_px", "error_mm"]
+    mean = sum(float(row["error_mm"]) for row in rows) / len(rows)
+    assert mean == pytest.approx(result.metrics["mre_mm"], abs=1e-3)
+    assert json.loads((result.folder / "environment.json").read_text())["plugins"]["weighted-loss"]["sha256"]
+
+
+def test_errors_in_mm_come_from_film_pixels_and_each_film_s_spacing(tiny, tmp_path):
+    from ceph.data.formats.find import read
+
+    result = ceph.train(tiny(), out=tmp_path / "run")
+    spacing = {s.id: s.mm_per_px for s in read(resolve(result.folder / "config.yaml").config.data.path).samples}
+    assert len(set(spacing.values())) > 1
+    for row in table(result.folder / "predictions-validation.csv"):
+        dx, dy = (float(row[f"{a}_px"]) - float(row[f"true_{a}_px"]) for a in "xy")
+        expected = (dx**2 + dy**2) ** 0.5 * spacing[row["image_id"]]
+        assert float(row["error_mm"]) == pytest.approx(expected, abs=2e-3)
+
+
+def test_training_teaches(tiny, tmp_path):
+    settings = {"epochs": 25, "lr": 3e-3}
+    result = ceph.train(tiny(train=settings, data={"augmentation": "none"}), out=tmp_path / "run")
+    lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    # The cross-entropy of these targets cannot fall below their own entropy, 3.65.
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+    assert lines[-1]["train_mre_mm"] < 0.5 * lines[0]["train_mre_mm"]
+
+
+def test_the_same_command_twice_gives_the_same_weights_and_another_seed_does_not(tiny, tmp_path):
+    runs = [ceph.train(tiny(plugins=ALL, train={"seed": seed}), out=tmp_path / str(i)) for i, seed in enumerate((1, 1, 2))]
+    one, again, other = (last_weights(run.folder) for run in runs)
+    assert same_weights(one, again)
+    assert not same_weights(one, other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_after_two_of_four_epochs_and_resumed_ends_in_the_same_weights(tiny, tmp_path, workers):
+    four = tiny(plugins=ALL, train={"epochs": 4}, data={"workers": workers})
+    whole = ceph.train(four, out=tmp_path / "whole")
+    halves = tiny(plugins=ALL, train={"epochs": 4, "stop_after": 2}, data={"workers": workers})
+    half = ceph.train(halves, out=tmp_path / "half")
+    assert not same_weights(last_weights(whole.folder), last_weights(half.folder))
+    config = half.folder / "config.yaml"
+    config.write_text("".join(line for line in config.read_text().splitlines(keepends=True) if "stop_after" not in line))
+    resumed = ceph.resume(half.folder)
+    assert same_weights(last_weights(whole.folder), last_weights(resumed.folder))
+    assert (whole.folder / "metrics.jsonl").read_text() == (resumed.folder / "metrics.jsonl").read_text()
+
+
+def test_the_number_of_workers_does_not_matter(tiny, tmp_path):
+    runs = [ceph.train(tiny(plugins=ALL, data={"workers": w}), out=tmp_path / str(w)) for w in (0, 1, 2)]
+    weights = [last_weights(run.folder) for run in runs]
+    assert same_weights(weights[0], weights[1])
+    assert same_weights(weights[0], weights[2])
+
+
+class StopAt(Silent):
+    """Sends this process a signal after a number of steps."""
+
+    def __init__(self, steps, number=signal.SIGINT):
+        self.left, self.number = steps, number
+
+    def step(self, epoch, done, total, loss):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+def test_interrupted_at_any_step_and_resumed_ends_in_the_same_weights(tiny, tmp_path, steps):
+    config = tiny(plugins=ALL, train={"accumulate": 1})
+    whole = ceph.train(config, out=tmp_path / "whole")
+    folder = tmp_path / "cut"
+    try:
+        ceph.train(config, out=folder, watcher=StopAt(steps))
+    except Interrupted as stop:
+        assert stop.signal == signal.SIGINT
+        assert f"ceph run --resume {folder}" in str(stop)
+    resumed = ceph.resume(folder)
+    assert same_weights(last_weights(whole.folder), last_weights(resumed.folder))
+    assert (whole.folder / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny, tmp_path):
+    result = ceph.train(tiny(), out=tmp_path / "run")
+    before = {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file() and p.name != "log.txt"}
+    assert ceph.resume(result.folder).metrics == json.loads(json.dumps(result.metrics))
+    assert {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file() and p.name != "log.txt"} == before
+
+
+def test_a_new_run_from_old_weights_uses_the_rate_that_was_asked_for(tiny, tmp_path):
+    first = ceph.train(tiny(), out=tmp_path / "first")
+    tiny_rate = tiny(train={"lr": 1e-9, "warmup_epochs": 0, "epochs": 1, "weight_decay": 0})
+    second = ceph.train(tiny_rate, out=tmp_path / "second", init_from=first.folder)
+    best = checkpoint.load(first.folder / "checkpoints", checkpoint.BEST)["model"]
+    now = last_weights(second.folder)
+    moved = max((best[n] - now[n]).abs().max().item() for n in best if best[n].is_floating_point() and "running" not in n)
+    assert 0 < moved < 1e-6
+
+
+def test_changed_data_is_noticed_when_a_run_goes_on(tiny, tmp_path, tiny_set):
+    import shutil
+
+    films = tmp_path / "films"
+    shutil.copytree(tiny_set, films)
+    run = ceph.train(tiny(data={"path": str(films)}, train={"stop_after": 1}), out=tmp_path / "run")
+    film = next((films / "train" / "Annotations" / "Cephalometric Landmarks" / "Senior Orthodontists").glob("*.json"))
+    content = json.loads(film.read_text())
+    content["landmarks"][0]["value"]["x"] += 1
+    film.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"data changed.*{film.stem}"):
+        ceph.resume(run.folder)
+
+
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tiny, tmp_path):
+    whole = ceph.train(tiny(train={"epochs": 3}), out=tmp_path / "whole")
+    run = ceph.train(tiny(train={"epochs": 3, "stop_after": 2}), out=tmp_path / "run")
+    last = run.folder / "checkpoints" / "last.pt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    config = run.folder / "config.yaml"
+    config.write_text(config.read_text().replace("stop_after: 2", "stop_after: null"))
+    ceph.resume(run.folder)
+    assert "last.pt is damaged" in (run.folder / "log.txt").read_text()
+    assert same_weights(last_weights(whole.folder), last_weights(run.folder))
+    for name in ("last.pt", "previous.pt"):
+        (run.folder / "checkpoints" / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="previous.pt is damaged"):
+        ceph.resume(run.folder)
+
+
+def test_a_folder_holds_one_run(tiny, tmp_path):
+    run = ceph.train(tiny(train={"epochs": 1}), out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="already holds a run(.|\n)*--resume"):
+        ceph.train(tiny(), out=run.folder)
+    with pytest.raises(ConfigError, match="no run folder"):
+        ceph.resume(tmp_path)
+
+
+def test_the_best_checkpoint_is_the_one_with_the_best_validation(tiny, tmp_path):
+    run = ceph.train(tiny(train={"epochs": 6, "lr": 3e-3}), out=tmp_path / "run")
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    errors = [line["validation"]["mre_mm"] for line in lines]
+    assert run.best_epoch == errors.index(min(errors))
+    assert run.metrics["mre_mm"] == pytest.approx(min(errors), rel=1e-5)
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(tiny, tmp_path):
+    stuck = tiny(train={"epochs": 30, "lr": 1e-12, "early_stopping": 2, "warmup_epochs": 0})
+    run = ceph.train(stuck, out=tmp_path / "run")
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == run.best_epoch + 3 < 30
+
+
+def test_early_stopping_survives_a_resume(tiny, tmp_path):
+    run = ceph.train(
+        tiny(train={"epochs": 30, "lr": 1e-12, "early_stopping": 2, "warmup_epochs": 0}), out=tmp_path / "run"
+    )
+    assert ceph.resume(run.folder).best_epoch == run.best_epoch
+
+
+def test_accumulated_batches_step_once(tiny, tmp_path):
+    run = ceph.train(tiny(train={"accumulate": 2, "epochs": 1, "batch_size": 2}), out=tmp_path / "run")
+    state = checkpoint.load(run.folder / "checkpoints", checkpoint.LAST)
+    assert state["progress"]["step"] == 3  # eleven films, five batches of two
+
+
+@pytest.mark.parametrize("loss", ["adaptive-wing", "mse", "focal"])
+def test_every_loss_trains(tiny, tmp_path, loss):
+    run = ceph.train(tiny(loss={"name": loss}), out=tmp_path / "run")
+    assert run.metrics["mre_mm"] > 0
+
+
+def test_half_precision_trains(tiny, tmp_path):
+    run = ceph.train(tiny(train={"precision": "bf16"}), out=tmp_path / "run")
+    assert all(t.dtype == torch.float32 for t in last_weights(run.folder).values() if t.is_floating_point())
+
+
+def test_a_subset_of_landmarks_trains_in_the_asked_order(tiny, tmp_path):
+    run = ceph.train(tiny(data={"landmarks": ["Go", "Ar", "S"]}, train={"monitor": "per_landmark.Go.mre_mm"}), out=tmp_path / "run")
+    assert list(run.metrics["per_landmark"]) == ["Go", "Ar", "S"]
+
+
+def test_an_unknown_figure_to_monitor_is_an_error(tiny):
+    with pytest.raises(ConfigError, match=r"train.monitor.*no figure 'mre'(.|\n)*mre_mm"):
+        ceph.train(tiny(train={"monitor": "mre"}))
+
+
+def plugin_file(folder, name, body):
+    path = folder / f"{name}.py"
+    path.write_text(
+        "import torch\nfrom ceph.plugin import Plugin, PluginConfig, hookimpl\n\n"
+        f"class Mine(Plugin[PluginConfig]):\n    '''A test.'''\n\n    @hookimpl\n{body}"
+    )
+    return {name: {"from": str(path)}}
+
+
+def test_a_plugin_in_a_file_is_kept_with_the_run(tiny, tmp_path):
+    body = "    def landmark_weights(self, batch, loss):\n        return torch.ones_like(loss)\n"
+    plugins = plugin_file(tmp_path, "ones", body)
+    run = ceph.train(tiny(plugins=plugins, train={"stop_after": 1}), out=tmp_path / "run")
+    (tmp_path / "ones.py").unlink()
+    assert (run.folder / "plugins" / "ones" / "ones.py").is_file()
+    ceph.resume(run.folder)
+    ceph.load(run.folder)
+
+
+def test_a_plugin_that_fails_in_training_leaves_a_checkpoint_to_go_on_from(tiny, tmp_path):
+    body = "    def landmark_weights(self, batch, loss):\n        if batch.step == 3: raise KeyError('oops')\n"
+    run = tmp_path / "run"
+    with pytest.raises(PluginError, match="(?s)bad.*landmark_weights.*oops"):
+        ceph.train(tiny(plugins=plugin_file(tmp_path, "bad", body)), out=run)
+    state = checkpoint.load(run / "checkpoints", checkpoint.LAST)
+    assert state["progress"]["step"] == 3
+    assert ceph.resume(run, without=["bad"]).metrics["mre_mm"] > 0
+
+
+def test_a_nan_weight_names_its_plugin_and_never_reaches_the_weights(tiny, tmp_path):
+    body = "    def landmark_weights(self, batch, loss):\n        return loss * float('nan')\n"
+    with pytest.raises(PluginError, match="(?s)broken.*landmark_weights"):
+        ceph.train(tiny(plugins=plugin_file(tmp_path, "broken", body)), out=tmp_path / "run")
+    assert all(torch.isfinite(t).all() for t in last_weights(tmp_path / "run").values())
+
+
+def test_a_loss_that_is_not_finite_names_its_films_and_leaves_the_good_checkpoint(tiny, tmp_path):
+    body = "    def build_criterion(self, run, default):\n        f = default()\n        return lambda p, t, w: f(p, t, w) + p.sum() * float('inf')\n"
+    plugins = plugin_file(tmp_path, "inf", body)
+    with pytest.raises(TrainingError, match="(?s)step 0.*films: synthetic-"):
+        ceph.train(tiny(plugins=plugins), out=tmp_path / "run")
+    assert all(torch.isfinite(t).all() for t in last_weights(tmp_path / "run").values())
+
+
+def test_an_observer_that_fails_does_not_stop_the_run(tiny, tmp_path):
+    body = "    def step_end(self, step):\n        raise OSError('disk on fire')\n"
+    run = ceph.train(tiny(plugins=plugin_file(tmp_path, "watcher", body)), out=tmp_path / "run")
+    assert "disk on fire" in (run.folder / "log.txt").read_text()
+
+
+def test_hooks_see_batches_as_the_contract_says(tiny, tmp_path):
+    body = (
+        "    def landmark_weights(self, batch, loss):\n"
+        "        import json, pathlib\n"
+        "        assert batch.image.shape == (4, 1, 64, 64) and 0 <= batch.image.min() and batch.image.max() <= 1\n"
+        "        assert batch.points.shape == (4, 29, 2) and batch.valid.dtype == torch.bool\n"
+        "        assert batch.mm_per_px.shape == (4,) and (batch.mm_per_px > 1).all()\n"
+        "        assert not loss.requires_grad and (loss[~batch.valid] == 0).all()\n"
+        "        assert batch.points[batch.valid].min() > -0.5 and batch.points.max() < 63.5\n"
+    )
+    ceph.train(tiny(plugins=plugin_file(tmp_path, "look", body)), out=tmp_path / "run")
+    assert Batch.__dataclass_params__.frozen
+
+
+def test_two_runs_cannot_share_a_folder(tiny, tmp_path):
+    from ceph.training.folder import locked
+
+    run = ceph.train(tiny(train={"stop_after": 1}), out=tmp_path / "run")
+    with locked(run.folder), pytest.raises(CephError, match="in use"):
+        ceph.resume(run.folder)
