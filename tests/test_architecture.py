@@ -112,7 +112,9 @@ def test_the_data_and_the_model_know_neither_hooks_nor_config(path):
         assert not any(is_of(m, "ceph.hooks") or is_of(m, "ceph.config") for m in imports(path))
 
 
-QUICK = [p for p in FILES if module_of(p).startswith(("ceph.cli", "ceph.config", "ceph.hooks.discovery", "ceph.errors"))]
+QUICK = [
+    p for p in FILES if module_of(p).startswith(("ceph.cli", "ceph.config", "ceph.hooks.discovery", "ceph.errors"))
+]
 
 
 @pytest.mark.parametrize("path", QUICK, ids=module_of)
@@ -122,7 +124,9 @@ def test_the_command_line_and_the_config_import_torch_late(path):
 
 
 def test_the_config_and_discovery_import_without_torch():
-    code = "import sys, ceph, ceph.config.load, ceph.config.schema, ceph.hooks.discovery, ceph.hooks.specs, ceph.cli.app; "
+    code = (
+        "import sys, ceph, ceph.config.load, ceph.config.schema, ceph.hooks.discovery, ceph.hooks.specs, ceph.cli.app; "
+    )
     code += "sys.exit(bool({'torch', 'timm', 'albumentations'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -166,9 +166,7 @@ def make_criterion(config: Config, hooks: Hooks, run: Run) -> Criterion:
     return criterion
 
 
-def make_optimizer(
-    config: Config, hooks: Hooks, model: nn.Module, run: Run
-) -> tuple[torch.optim.Optimizer, Schedule]:
+def make_optimizer(config: Config, hooks: Hooks, model: nn.Module, run: Run) -> tuple[torch.optim.Optimizer, Schedule]:
     """The optimiser and the schedule of its rate."""
     settings = config.train
 

@@ -35,7 +35,10 @@ class Problem:
         lines = [f"{where}: {self.what}" if where else self.what]
         if self.place and self.place.text:
             margin = f"{self.place.line:>5} | "
-            lines += [f"{margin}{self.place.text}", " " * (len(margin) - 2) + "| " + " " * (self.place.column - 1) + "^"]
+            lines += [
+                f"{margin}{self.place.text}",
+                " " * (len(margin) - 2) + "| " + " " * (self.place.column - 1) + "^",
+            ]
         if self.hint:
             lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)

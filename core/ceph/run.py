@@ -1,4 +1,4 @@
-"""Train, resume, load, evaluate: what the command line does, from Python. Knows all the parts and puts them together."""
+"""Train, resume, load, evaluate: what the command line does, from Python, by putting all the parts together."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TRAINING_SPLITS = ("train", "validation")
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder, the figures of its best checkpoint on the validation split, and that epoch (from 0)."""
+    """A finished run: its folder, its best checkpoint's figures on the validation split, and that epoch (from 0)."""
 
     folder: Path
     metrics: Mapping[str, Any]
@@ -77,7 +77,11 @@ def train(
     resolved = as_resolved(config)
     prepared = prepare(resolved)
     settings = resolved.config
-    where = Path(out) if out else run_folder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
+    where = (
+        Path(out)
+        if out
+        else run_folder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
+    )
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
         run_folder.create(where)
@@ -93,7 +97,7 @@ def train(
         write_description(resolved, prepared, where)
         job = build(prepared, model, where)
         prepared.hooks.tell("run_start", run=prepared.run)
-        return drive(job, prepared, Progress(), where, watcher or Silent())
+        return drive(job, Progress(), where, watcher or Silent())
 
 
 def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher | None = None) -> Result:
@@ -117,7 +121,7 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
         prepared.hooks.tell("run_start", run=prepared.run)
         progress = restore(job, content, tuple(without))
         log.info("going on at epoch %d, batch %d", progress.epoch, progress.batch)
-        return drive(job, prepared, progress, where, watcher or Silent())
+        return drive(job, progress, where, watcher or Silent())
 
 
 def check(config: AnyConfig) -> str:
@@ -127,7 +131,7 @@ def check(config: AnyConfig) -> str:
     lines = {
         "films": f"{len(prepared.train)} train, {len(prepared.validation)} validation",
         "landmarks": f"{len(run.landmarks)}: {' '.join(run.landmarks)}",
-        "network": f"{prepared.config.model.backbone}, {describe_size(network)}, input {run.size[0]} x {run.size[1]} px",
+        "network": f"{run.config.model.backbone}, {describe_size(network)}, input {run.size[0]} x {run.size[1]} px",
         "loss": f"{prepared.config.loss.name} on {prepared.config.target_kind}",
         "training": f"{run.epochs} epochs of {run.steps_per_epoch} steps on {describe(prepared.runtime)}",
         "plugins": ", ".join(prepared.hooks.names) or "none",
@@ -224,7 +228,7 @@ def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
     )
 
 
-def drive(job: Job, prepared: Prepared, progress: Progress, where: Path, watcher: Watcher) -> Result:
+def drive(job: Job, progress: Progress, where: Path, watcher: Watcher) -> Result:
     """Train to the end under signal handlers; then the figures and predictions of the best checkpoint."""
     done = run_folder.read_metrics(where).get("validation")
     if done and finished(progress, job.run.config.train):
@@ -259,7 +263,7 @@ class _Recorded:
 
 
 def write_description(resolved: Resolved, prepared: Prepared, where: Path) -> None:
-    """config.yaml, environment.json, data_fingerprint.json, and copies of file plugins: a run folder that stands alone."""
+    """Make the folder stand alone: config.yaml, environment.json, data_fingerprint.json, copies of file plugins."""
     copies = run_folder.copy_plugins(where, {n: p.file for n, p in resolved.plugins.items() if p.file})
     run_folder.write_text(where / run_folder.CONFIG, resolved.dump(copies))
     plugins = {
@@ -296,7 +300,14 @@ class Trained:
         self.runtime = start(self.config.train.device, self.config.train.precision)
         settings = self.config.train
         self.run = Run(
-            self.landmarks, self.config.data.size, settings.epochs, 0, settings.seed, (), self.runtime.device, self.config
+            self.landmarks,
+            self.config.data.size,
+            settings.epochs,
+            0,
+            settings.seed,
+            (),
+            self.runtime.device,
+            self.config,
         )
         with flushed_denormals():
             self.model = make_model(self.config, self.hooks, self.run)

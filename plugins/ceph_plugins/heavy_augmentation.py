@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import albumentations as A  # noqa: N812 - its own docs' name
+import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray

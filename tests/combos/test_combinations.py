@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from tests.training.runs import ALL, last_weights, same_weights
 
 import ceph
 from ceph.config.load import from_values
-from tests.training.runs import ALL, last_weights, same_weights
 
 SUBSETS = [names for size in range(5) for names in itertools.combinations(sorted(ALL), size)]
 

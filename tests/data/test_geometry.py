@@ -69,7 +69,11 @@ def test_every_map_has_its_inverse(film, angle, zoom, x, y, point):
 
 @settings(max_examples=30, deadline=None)
 @given(
-    angle=st.floats(-20, 20), zoom=st.floats(0.8, 1.25), x=st.floats(-8, 8), y=st.floats(-8, 8), tilt=st.floats(-3e-4, 3e-4)
+    angle=st.floats(-20, 20),
+    zoom=st.floats(0.8, 1.25),
+    x=st.floats(-8, 8),
+    y=st.floats(-8, 8),
+    tilt=st.floats(-3e-4, 3e-4),
 )
 def test_a_blob_follows_its_point_through_any_matrix(angle, zoom, x, y, tilt):
     film = np.array([61.0, 47.0])

@@ -49,7 +49,9 @@ def test_a_uniform_background_does_not_drag_the_point():
 
 def test_a_distribution_sums_to_one_and_a_heatmap_peaks_at_one():
     points = to_network([[[7.0, 11.0], [0.2, 0.2]]])
-    assert GaussianCodec("distribution", 1.5, 4, "dark").encode(points, SIZE, MAP).sum((2, 3)) == pytest.approx(torch.ones(1, 2))
+    assert GaussianCodec("distribution", 1.5, 4, "dark").encode(points, SIZE, MAP).sum((2, 3)) == pytest.approx(
+        torch.ones(1, 2)
+    )
     assert GaussianCodec("heatmap", 1.5, 4, "dark").encode(points, SIZE, MAP)[0, 0].max() == 1
 
 

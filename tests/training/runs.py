@@ -6,7 +6,12 @@ import torch
 
 from ceph.training import checkpoint
 
-ALL = {"weighted-loss": {}, "hard-mining": {"warmup_epochs": 1}, "multi-scale": {"scales": [0.5, 1.0]}, "heavy-augmentation": {}}
+ALL = {
+    "weighted-loss": {},
+    "hard-mining": {"warmup_epochs": 1},
+    "multi-scale": {"scales": [0.5, 1.0]},
+    "heavy-augmentation": {},
+}
 
 
 def last_weights(folder):

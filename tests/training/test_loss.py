@@ -70,7 +70,7 @@ def test_a_pixel_weight_of_two_counts_a_background_pixel_twice():
 
 
 def test_adaptive_wing_has_the_paper_s_values():
-    # Wang et al. 2019, equation 3, written out for one pixel: y = 1, y^ = 0.5 and y^ = 0.9; weight 1 + 10 in the foreground.
+    # Wang et al. 2019, equation 3, written out for one pixel of the foreground, whose weight is 1 + 10.
     target = torch.ones(1, 1, 1, 1)
     alpha, omega, epsilon, theta = 2.1, 14.0, 1.0, 0.5
     power = alpha - 1

@@ -9,6 +9,7 @@ import signal
 
 import pytest
 import torch
+from tests.training.runs import ALL, last_weights, same_weights
 
 import ceph
 from ceph.config.load import resolve
@@ -16,7 +17,6 @@ from ceph.data.types import Batch
 from ceph.errors import CephError, CheckpointError, ConfigError, DataError, Interrupted, PluginError, TrainingError
 from ceph.report.progress import Silent
 from ceph.training import checkpoint
-from tests.training.runs import ALL, last_weights, same_weights
 
 
 def table(path):
@@ -72,7 +72,9 @@ def test_training_teaches(tiny, tmp_path):
 
 
 def test_the_same_command_twice_gives_the_same_weights_and_another_seed_does_not(tiny, tmp_path):
-    runs = [ceph.train(tiny(plugins=ALL, train={"seed": seed}), out=tmp_path / str(i)) for i, seed in enumerate((1, 1, 2))]
+    runs = [
+        ceph.train(tiny(plugins=ALL, train={"seed": seed}), out=tmp_path / str(i)) for i, seed in enumerate((1, 1, 2))
+    ]
     one, again, other = (last_weights(run.folder) for run in runs)
     assert same_weights(one, again)
     assert not same_weights(one, other)
@@ -86,7 +88,9 @@ def test_stopped_after_two_of_four_epochs_and_resumed_ends_in_the_same_weights(t
     half = ceph.train(halves, out=tmp_path / "half")
     assert not same_weights(last_weights(whole.folder), last_weights(half.folder))
     config = half.folder / "config.yaml"
-    config.write_text("".join(line for line in config.read_text().splitlines(keepends=True) if "stop_after" not in line))
+    config.write_text(
+        "".join(line for line in config.read_text().splitlines(keepends=True) if "stop_after" not in line)
+    )
     resumed = ceph.resume(half.folder)
     assert same_weights(last_weights(whole.folder), last_weights(resumed.folder))
     assert (whole.folder / "metrics.jsonl").read_text() == (resumed.folder / "metrics.jsonl").read_text()
@@ -111,16 +115,17 @@ class StopAt(Silent):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
 def test_interrupted_at_any_step_and_resumed_ends_in_the_same_weights(tiny, tmp_path, steps):
     config = tiny(plugins=ALL, train={"accumulate": 1})
     whole = ceph.train(config, out=tmp_path / "whole")
     folder = tmp_path / "cut"
-    try:
+    if steps < 4:
+        with pytest.raises(Interrupted, match=f"ceph run --resume {folder}") as stop:
+            ceph.train(config, out=folder, watcher=StopAt(steps))
+        assert stop.value.signal == signal.SIGINT
+    else:  # the signal came at the very end: nothing is left to go on with
         ceph.train(config, out=folder, watcher=StopAt(steps))
-    except Interrupted as stop:
-        assert stop.signal == signal.SIGINT
-        assert f"ceph run --resume {folder}" in str(stop)
     resumed = ceph.resume(folder)
     assert same_weights(last_weights(whole.folder), last_weights(resumed.folder))
     assert (whole.folder / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
@@ -139,7 +144,9 @@ def test_a_new_run_from_old_weights_uses_the_rate_that_was_asked_for(tiny, tmp_p
     second = ceph.train(tiny_rate, out=tmp_path / "second", init_from=first.folder)
     best = checkpoint.load(first.folder / "checkpoints", checkpoint.BEST)["model"]
     now = last_weights(second.folder)
-    moved = max((best[n] - now[n]).abs().max().item() for n in best if best[n].is_floating_point() and "running" not in n)
+    moved = max(
+        (best[n] - now[n]).abs().max().item() for n in best if best[n].is_floating_point() and "running" not in n
+    )
     assert 0 < moved < 1e-6
 
 
@@ -177,7 +184,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tiny, tmp_path):
 
 def test_a_folder_holds_one_run(tiny, tmp_path):
     run = ceph.train(tiny(train={"epochs": 1}), out=tmp_path / "run")
-    with pytest.raises(ConfigError, match="already holds a run(.|\n)*--resume"):
+    with pytest.raises(ConfigError, match=r"already holds a run(.|\n)*--resume"):
         ceph.train(tiny(), out=run.folder)
     with pytest.raises(ConfigError, match="no run folder"):
         ceph.resume(tmp_path)
@@ -223,7 +230,9 @@ def test_half_precision_trains(tiny, tmp_path):
 
 
 def test_a_subset_of_landmarks_trains_in_the_asked_order(tiny, tmp_path):
-    run = ceph.train(tiny(data={"landmarks": ["Go", "Ar", "S"]}, train={"monitor": "per_landmark.Go.mre_mm"}), out=tmp_path / "run")
+    run = ceph.train(
+        tiny(data={"landmarks": ["Go", "Ar", "S"]}, train={"monitor": "per_landmark.Go.mre_mm"}), out=tmp_path / "run"
+    )
     assert list(run.metrics["per_landmark"]) == ["Go", "Ar", "S"]
 
 
@@ -254,7 +263,7 @@ def test_a_plugin_in_a_file_is_kept_with_the_run(tiny, tmp_path):
 def test_a_plugin_that_fails_in_training_leaves_a_checkpoint_to_go_on_from(tiny, tmp_path):
     body = "    def landmark_weights(self, batch, loss):\n        if batch.step == 3: raise KeyError('oops')\n"
     run = tmp_path / "run"
-    with pytest.raises(PluginError, match="(?s)bad.*landmark_weights.*oops"):
+    with pytest.raises(PluginError, match=r"(?s)bad.*landmark_weights.*oops"):
         ceph.train(tiny(plugins=plugin_file(tmp_path, "bad", body)), out=run)
     state = checkpoint.load(run / "checkpoints", checkpoint.LAST)
     assert state["progress"]["step"] == 3
@@ -263,15 +272,19 @@ def test_a_plugin_that_fails_in_training_leaves_a_checkpoint_to_go_on_from(tiny,
 
 def test_a_nan_weight_names_its_plugin_and_never_reaches_the_weights(tiny, tmp_path):
     body = "    def landmark_weights(self, batch, loss):\n        return loss * float('nan')\n"
-    with pytest.raises(PluginError, match="(?s)broken.*landmark_weights"):
+    with pytest.raises(PluginError, match=r"(?s)broken.*landmark_weights"):
         ceph.train(tiny(plugins=plugin_file(tmp_path, "broken", body)), out=tmp_path / "run")
     assert all(torch.isfinite(t).all() for t in last_weights(tmp_path / "run").values())
 
 
 def test_a_loss_that_is_not_finite_names_its_films_and_leaves_the_good_checkpoint(tiny, tmp_path):
-    body = "    def build_criterion(self, run, default):\n        f = default()\n        return lambda p, t, w: f(p, t, w) + p.sum() * float('inf')\n"
+    body = (
+        "    def build_criterion(self, run, default):\n"
+        "        f = default()\n"
+        "        return lambda p, t, w: f(p, t, w) + p.sum() * float('inf')\n"
+    )
     plugins = plugin_file(tmp_path, "inf", body)
-    with pytest.raises(TrainingError, match="(?s)step 0.*films: synthetic-"):
+    with pytest.raises(TrainingError, match=r"(?s)step 0.*films: synthetic-"):
         ceph.train(tiny(plugins=plugins), out=tmp_path / "run")
     assert all(torch.isfinite(t).all() for t in last_weights(tmp_path / "run").values())
 

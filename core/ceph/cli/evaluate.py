@@ -17,7 +17,9 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder."
 Split = Annotated[
     str | None,
     typer.Option(
-        metavar="S", help="train, validation, test, test1 ...; default: validation, or the only one.", show_default=False
+        metavar="S",
+        help="train, validation, test, test1 ...; default: validation, or the only one.",
+        show_default=False,
     ),
 ]
 JsonFile = Annotated[

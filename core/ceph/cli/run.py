@@ -25,7 +25,9 @@ Resume = Annotated[
 InitFrom = Annotated[
     Path | None,
     typer.Option(
-        metavar="RUN|FILE", help="Start a new run from these weights, at the rate that is asked for.", show_default=False
+        metavar="RUN|FILE",
+        help="Start a new run from these weights, at the rate that is asked for.",
+        show_default=False,
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the data, check everything, train nothing.")]

@@ -49,7 +49,7 @@ class DefaultPhotometric(A.ImageOnlyTransform):  # type: ignore[misc]
 
 
 class Augmentation:
-    """All random changes of a training film, by owner: `warps` and `transforms[stage]` map a plugin's name to its list."""
+    """All random changes of a training film; `warps` and `transforms[stage]` map a plugin's name to its list."""
 
     def __init__(
         self, warps: Mapping[str, Sequence[Warp]], transforms: Mapping[str, Mapping[str, Sequence[Any]]]

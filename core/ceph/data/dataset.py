@@ -23,8 +23,11 @@ Truth = Callable[[Sample, np.random.Generator], tuple[Points, Flags]]
 
 
 class Item(NamedTuple):
-    """One loaded film, or, collated, B of them: image uint8 [(B), H, W], points [(B), K, 2] in network px, valid
-    [(B), K], film [(B)]: its place in the samples, mm_per_px [(B)] of a network pixel, film_to_network [(B), 3, 3]."""
+    """One loaded film, or, collated, B of them.
+
+    image uint8 [(B), H, W]; points [(B), K, 2] in network px; valid [(B), K]; film [(B)], its place in the samples;
+    mm_per_px [(B)] of a network pixel; film_to_network [(B), 3, 3].
+    """
 
     image: torch.Tensor
     points: torch.Tensor

@@ -91,14 +91,20 @@ def _grid(size: tuple[int, int]) -> Field:
     return np.stack([columns, rows], -1)
 
 
-def resample(image: NDArray[np.uint8], matrix: Matrix, size: tuple[int, int], field: Field | None = None) -> NDArray[np.uint8]:
+def resample(
+    image: NDArray[np.uint8], matrix: Matrix, size: tuple[int, int], field: Field | None = None
+) -> NDArray[np.uint8]:
     """The image [h, w] seen through `matrix` (image px -> network px) and then `field`, as [H, W]; black outside."""
     height, width = size
     if field is not None:
         source = cv2.perspectiveTransform(_grid(size) + np.asarray(field, np.float32), inverse(matrix))
         warped = cv2.remap(image, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     elif np.array_equal(matrix[2], (0, 0, 1)):
-        warped = cv2.warpAffine(image, matrix[:2], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        warped = cv2.warpAffine(
+            image, matrix[:2], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
     else:
-        warped = cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        warped = cv2.warpPerspective(
+            image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
     return np.asarray(warped, dtype=np.uint8)

@@ -41,8 +41,8 @@ def derive(*parts: object) -> int:
 def epoch_order(films: int, weights: NDArray[np.float64] | None, seed: int, epoch: int) -> NDArray[np.int64]:
     """The films [N] of an epoch in order: a permutation, or, with unequal weights, N draws with replacement.
 
-    The draws are systematic: N equally spaced marks on the films' shuffled, stacked chances. A film is drawn as often as
-    its chance says, up or down to a whole number, so that no film with an average chance is missed by bad luck.
+    The draws are systematic: N equally spaced marks on the films' shuffled, stacked chances. A film is drawn as often
+    as its chance says, up or down to a whole number, so that no film with an average chance is missed by bad luck.
     """
     rng = np.random.default_rng(derive("order", seed, epoch))
     if weights is None or np.all(weights == weights[0]):
@@ -69,7 +69,7 @@ def plan_epoch(
 
     `weights` [N] >= 0 are the chances of each film (None: all alike). `batch_shape` gives each micro-batch its size
     (None: `size`). With `constant_pixels` a batch at another size holds as many films as keep the pixels of
-    `batch_size` films at `size`. A last batch that would be smaller than the others is left out, unless it is the only one.
+    `batch_size` films at `size`. A last batch that would be smaller is left out, unless it is the only one.
     """
     order = epoch_order(films, weights, seed, epoch)
     batches: list[tuple[Entry, ...]] = []
@@ -82,9 +82,7 @@ def plan_epoch(
         if batches and used + count > films:
             break
         chosen: Sequence[int] = order[used : used + count].tolist()
-        batches.append(
-            tuple(Entry(film, shape, derive(seed, epoch, used + i, film)) for i, film in enumerate(chosen))
-        )
+        batches.append(tuple(Entry(film, shape, derive(seed, epoch, used + i, film)) for i, film in enumerate(chosen)))
         used += count
     return EpochPlan(tuple(batches))
 

@@ -20,7 +20,7 @@ def radial_errors_mm(found: Points, truth: Points, valid: Flags, mm_per_px: NDAr
 
 
 def summarise(errors_mm: NDArray[np.float64], landmarks: Sequence[str], truth: str) -> dict[str, Any]:
-    """The figures of one split from errors [N, K] in mm (NaN: no truth). SDR counts errors <= the threshold, in percent."""
+    """The figures of a split from errors [N, K] in mm (NaN: no truth). SDR: percent of errors <= the threshold."""
     overall = _figures(errors_mm)
     points = overall.pop("n")
     return {

@@ -22,7 +22,7 @@ Activations = Callable[[nn.Module, torch.Tensor], torch.Tensor]  # (model, image
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Points [N, K, 2] and truth [N, K, 2] in film px, scores [N, K], valid [N, K], errors [N, K] in mm (NaN: no truth)."""
+    """Points and truth [N, K, 2] in film px, scores [N, K], valid [N, K], errors [N, K] in mm (NaN: no truth)."""
 
     points_px: Points
     scores: NDArray[np.float64]

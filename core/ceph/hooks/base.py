@@ -59,8 +59,11 @@ class Plugin(Generic[ConfigT]):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a plugin may know of the run. `size` is (H, W) in network px; `samples` are the training split's;
-    `config` is the whole resolved config, frozen (`run.config.train.lr`)."""
+    """What a plugin may know of the run.
+
+    `size` is (H, W) in network px; `samples` are the training split's; `config` is the whole resolved config, frozen
+    (`run.config.train.lr`).
+    """
 
     landmarks: tuple[str, ...]
     size: tuple[int, int]

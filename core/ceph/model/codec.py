@@ -1,7 +1,8 @@
 """Points to maps and back, in one object, so that the two cannot disagree.
 
-Legend: B films, K landmarks, H x W network pixels, h x w map pixels. A network point q stands at (q + 0.5) / stride - 0.5
-on the map. `kind` is `distribution` (a map sums to 1; softmax activates) or `heatmap` (its peak is 1; sigmoid activates).
+Legend: B films, K landmarks, H x W network pixels, h x w map pixels. A network point q stands at
+(q + 0.5) / stride - 0.5 on the map. `kind` is `distribution` (a map sums to 1; softmax activates) or `heatmap` (its peak
+is 1; sigmoid activates).
 """
 
 from __future__ import annotations
@@ -148,5 +149,3 @@ def _window(maps: torch.Tensor, peak: torch.Tensor, radius: int) -> tuple[torch.
     index = y.clamp(0, height - 1)[..., :, None] * width + x.clamp(0, width - 1)[..., None, :]
     values = maps.flatten(2).gather(2, index.flatten(2)).view_as(index)
     return values * inside, x.to(maps.dtype), y.to(maps.dtype)
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import Any
 
 import timm
@@ -29,13 +28,17 @@ class LandmarkNetwork(nn.Module):
         self.backbone = build_backbone(backbone)
         self.stride = stride
         info: Any = self.backbone.feature_info
-        used = [(i, c, r) for i, (c, r) in enumerate(zip(info.channels(), info.reduction(), strict=True)) if r >= stride]
+        used = [
+            (i, c, r) for i, (c, r) in enumerate(zip(info.channels(), info.reduction(), strict=True)) if r >= stride
+        ]
         self.used = [i for i, _, _ in used]
         self.finest = used[0][2]
         self.multiple = max(info.reduction())
         self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for _, channels, _ in used)
         self.smooth = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            )
             for _ in used
         )
         self.head = nn.Conv2d(width, landmarks, 1)

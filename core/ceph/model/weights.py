@@ -62,7 +62,7 @@ def hub_weights(backbone: str) -> dict[str, torch.Tensor]:
         model = timm.create_model(backbone, features_only=True, pretrained=True, in_chans=1)
     except Exception as error:
         raise ConfigError(
-            f"cannot get the pretrained weights of {backbone} from the hub ({type(error).__name__}: {first_line(error)})",
+            f"the hub does not give the pretrained weights of {backbone} ({type(error).__name__}: {first_line(error)})",
             key="model.weights",
             hint=f"without a network: --set model.weights=offline with --set model.backbone={OFFLINE}; "
             "or --set model.weights=FILE, or --set model.weights=none to start from random weights",
@@ -123,7 +123,9 @@ def read_weights(path: Path, key: str = "model.weights") -> dict[str, torch.Tens
     return state
 
 
-def transfer(network: nn.Module, state: Mapping[str, torch.Tensor], theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
+def transfer(
+    network: nn.Module, state: Mapping[str, torch.Tensor], theirs: tuple[str, ...], ours: tuple[str, ...]
+) -> str:
     """Start `network` from a trained state; maps of landmarks that both sets have are matched by symbol.
 
     Raises CheckpointError when the two networks differ in more than their landmarks.
@@ -153,5 +155,3 @@ def transfer(network: nn.Module, state: Mapping[str, torch.Tensor], theirs: tupl
 def describe_size(network: nn.Module) -> str:
     """Parameters in millions."""
     return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters"
-
-

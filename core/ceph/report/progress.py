@@ -98,7 +98,11 @@ def watcher_for(console: Console) -> Iterator[Lines]:
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
     """`epoch 3/40  loss 4.10  train MRE 2.31 mm  val MRE 1.90 mm  SDR2 71.2 %`."""
     figures = record["validation"]
-    parts = [f"epoch {record['epoch'] + 1:>3}/{epochs}", f"loss {record['loss']:.3f}", f"train MRE {record['train_mre_mm']:.2f} mm"]
+    parts = [
+        f"epoch {record['epoch'] + 1:>3}/{epochs}",
+        f"loss {record['loss']:.3f}",
+        f"train MRE {record['train_mre_mm']:.2f} mm",
+    ]
     if figures["mre_mm"] is not None:
         parts += [f"val MRE {figures['mre_mm']:.3f} mm", f"SDR2 {figures['sdr_percent']['2.0']:.1f} %"]
     return "  ".join(parts)

@@ -188,7 +188,7 @@ def train_step(job: Job, progress: Progress, items: Iterator[Item], count: int) 
 
 
 def batch_loss(job: Job, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The training loss of a micro-batch (scalar), its raw criterion [B, K] and its errors [B, K] in mm, both detached."""
+    """The training loss of a micro-batch, a scalar; its raw criterion [B, K] and errors [B, K] in mm, detached."""
     hooks, size = job.hooks, (batch.image.shape[-2], batch.image.shape[-1])
     with job.runtime.autocast():
         pred = job.forward(batch.image)
@@ -210,7 +210,8 @@ def batch_loss(job: Job, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torc
 def training_errors_mm(job: Job, batch: Batch, pred: torch.Tensor) -> torch.Tensor:
     """Errors [B, K] in mm of the points as they are now decoded from the training maps."""
     found = soft_points(pred, job.kind, (batch.image.shape[-2], batch.image.shape[-1]))
-    return torch.linalg.vector_norm(found - batch.points, dim=-1) * batch.mm_per_px[:, None]
+    distance: torch.Tensor = torch.linalg.vector_norm(found - batch.points, dim=-1)
+    return distance * batch.mm_per_px[:, None]
 
 
 def planned_epoch(job: Job, progress: Progress) -> EpochPlan:
@@ -284,7 +285,12 @@ def keep_best(job: Job, progress: Progress, figures: Mapping[str, Any]) -> None:
         return
     progress.best, progress.best_epoch = value, progress.epoch
     module = job.hooks.one("eval_model", lambda: job.model, model=job.model)
-    content = {"model": module.state_dict(), "landmarks": list(job.run.landmarks), "epoch": progress.epoch, "value": value}
+    content = {
+        "model": module.state_dict(),
+        "landmarks": list(job.run.landmarks),
+        "epoch": progress.epoch,
+        "value": value,
+    }
     checkpoint.save(job.checkpoints, checkpoint.BEST, content)
 
 
@@ -334,7 +340,7 @@ def require_finite(job: Job, progress: Progress, films: torch.Tensor, finite: to
     names = ", ".join(job.run.samples[film].id for film in films.tolist())
     raise TrainingError(
         f"the loss is not finite at step {progress.step} (epoch {progress.epoch}); films: {names}",
-        hint="a lower train.lr, train.precision=fp32, or a look at these films; the last checkpoint is from before this",
+        hint="a lower train.lr, train.precision=fp32, or a look at these films; the last checkpoint is older",
     )
 
 

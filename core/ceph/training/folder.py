@@ -1,7 +1,7 @@
 """The run folder: its name, its lock, and the files in it that are not checkpoints.
 
-    config.yaml  environment.json  data_fingerprint.json  metrics.jsonl  metrics.json
-    predictions-<split>.csv  checkpoints/  plugins/ (copies of file plugins)  log.txt
+config.yaml  environment.json  data_fingerprint.json  metrics.jsonl  metrics.json
+predictions-<split>.csv  checkpoints/  plugins/ (copies of file plugins)  log.txt
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ from ceph.errors import CephError, ConfigError, DataError
 from ceph.evaluation.predict import Prediction
 
 CONFIG = "config.yaml"
-PACKAGES = ("ceph-trainer", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "albumentations", "accelerate")
+PACKAGES = (
+    "ceph-trainer",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "opencv-python-headless",
+    "albumentations",
+    "accelerate",
+)
 
 
 def default_name(backbone: str, plugins: Sequence[str], seed: int) -> Path:
@@ -56,7 +65,9 @@ def create(folder: Path) -> None:
 def require_run(folder: Path) -> None:
     """Raise ConfigError unless `folder` holds a run."""
     if not (folder / CONFIG).is_file():
-        raise ConfigError(f"{folder} is no run folder: it holds no {CONFIG}", hint="give the folder that `ceph run` printed")
+        raise ConfigError(
+            f"{folder} is no run folder: it holds no {CONFIG}", hint="give the folder that `ceph run` printed"
+        )
 
 
 @contextmanager
@@ -66,7 +77,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise CephError(f"{folder} is in use by another run", hint="wait for it, stop it, or use another folder") from error
+        raise CephError(
+            f"{folder} is in use by another run", hint="wait for it, stop it, or use another folder"
+        ) from error
     try:
         yield
     finally:

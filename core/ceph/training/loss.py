@@ -37,7 +37,7 @@ def adaptive_wing(
     theta: float = 0.5,
     foreground: float = 10.0,
 ) -> torch.Tensor:
-    """Adaptive wing loss with its foreground weight map (Wang et al. 2019, equations 3 and 6), mean over pixels, [B, K]."""
+    """Adaptive wing loss with its foreground weight map (Wang et al. 2019, equations 3 and 6), mean of pixels, [B, K]."""
     prob = pred.sigmoid()
     gap = (target - prob).abs()
     power = alpha - target
@@ -78,13 +78,17 @@ CRITERIA: dict[str, Criterion] = {
 }
 
 
-def masked_sums(loss: torch.Tensor, valid: torch.Tensor, weights: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def masked_sums(
+    loss: torch.Tensor, valid: torch.Tensor, weights: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Numerator and denominator of the training loss: sum(w valid loss) and sum(w valid), over [B, K]."""
     weight = valid.to(loss.dtype) if weights is None else weights.to(loss.dtype) * valid
     return (weight * loss).sum(), weight.expand_as(loss).sum()
 
 
 def weighted_mean(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
-    """numerator / denominator; zero where nothing counts. The overall scale of the weights has no effect."""
+    """Numerator / denominator; zero where nothing counts. The overall scale of the weights has no effect."""
     nothing = denominator <= 0
-    return torch.where(nothing, numerator * 0, numerator / torch.where(nothing, torch.ones_like(denominator), denominator))
+    return torch.where(
+        nothing, numerator * 0, numerator / torch.where(nothing, torch.ones_like(denominator), denominator)
+    )

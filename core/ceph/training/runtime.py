@@ -52,7 +52,7 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
     found = torch.device("cpu") if device == "cpu" else torch.device(state.device)
     if found.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)
         torch.backends.cudnn.benchmark = False
     return Runtime(found, choose_precision(found, precision), state.process_index, state.num_processes)
 
@@ -75,9 +75,7 @@ def cpu_has_bf16() -> bool:
     capability: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if capability:
         return any(bool(value) for name, value in capability.items() if "bf16" in name.lower())
-    return any(
-        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
 @contextmanager
@@ -111,7 +109,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a StopRequest while a run goes on (in the main thread; elsewhere they are left alone)."""
+    """Turn SIGINT and SIGTERM into a StopRequest while a run goes on; outside the main thread leave them alone."""
     request = StopRequest()
     try:
         before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
