@@ -15,10 +15,10 @@ import logging
 
 import numpy as np
 
-from ceph.data.warps import Warp
 from ceph.data.geometry import similarity, transform
 from ceph.data.plan import derive
 from ceph.data.types import Batch, Matrix, Points, Sample
+from ceph.data.warps import Warp
 from ceph.errors import ConfigError, Problem, nearest
 from ceph.hooks.base import Plugin, PluginConfig, Run, hookimpl
 

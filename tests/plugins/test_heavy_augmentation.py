@@ -2,7 +2,7 @@
 
 import pickle
 
-import albumentations as A  # noqa: N812
+import albumentations as A
 import cv2
 import numpy as np
 import pytest

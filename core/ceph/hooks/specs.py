@@ -65,8 +65,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from ceph.data.warps import Warp
     from ceph.data.types import Batch, Flags, Points, Sample
+    from ceph.data.warps import Warp
     from ceph.hooks.base import Run
 
 Verb = Literal["one", "product", "merge", "tell"]

@@ -1,8 +1,8 @@
 """Points to maps and back, in one object, so that the two cannot disagree.
 
 Legend: B films, K landmarks, H x W network pixels, h x w map pixels. A network point q stands at
-(q + 0.5) / stride - 0.5 on the map. `kind` is `distribution` (a map sums to 1; softmax activates) or `heatmap` (its peak
-is 1; sigmoid activates).
+(q + 0.5) / stride - 0.5 on the map. `kind` is `distribution` (a map sums to 1; softmax activates) or `heatmap` (its
+peak is 1; sigmoid activates).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ceph.errors import ConfigError, nearest
+from ceph.model.depthwise import use_fast_depthwise
 
 
 class LandmarkNetwork(nn.Module):
@@ -82,6 +83,7 @@ def build_backbone(name: str) -> nn.Module:
             key="model.backbone",
             hint="take a backbone that timm offers with features_only: hrnet_w32, resnet50, convnext_tiny ...",
         ) from error
+    use_fast_depthwise(backbone)
     return backbone
 
 

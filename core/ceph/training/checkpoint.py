@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ def load(folder: Path, name: str) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint {path} ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() not in _sums(folder, name):
         raise CheckpointError(f"{path} is damaged: its content does not match {name}.sha256")
-    content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} is not one of ours: it holds more than tensors and plain values") from error
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
     return content

@@ -37,7 +37,7 @@ def adaptive_wing(
     theta: float = 0.5,
     foreground: float = 10.0,
 ) -> torch.Tensor:
-    """Adaptive wing loss with its foreground weight map (Wang et al. 2019, equations 3 and 6), mean of pixels, [B, K]."""
+    """Adaptive wing loss with its foreground weight map (Wang et al. 2019, eq. 3 and 6), mean of pixels, [B, K]."""
     prob = pred.sigmoid()
     gap = (target - prob).abs()
     power = alpha - target
