@@ -13,8 +13,8 @@ THRESHOLDS = ("2.0", "2.5", "3.0", "4.0")
 def landmark_table(figures: Mapping[str, Any], title: str) -> Table:
     """MRE, deviation and SDR of each landmark, the worst first, and of all together."""
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("landmark")
-    for name in ("MRE mm", "SD mm", *(f"SDR {t} mm" for t in THRESHOLDS), "n"):
+    table.add_column("landmark", no_wrap=True)
+    for name in ("MRE mm", "SD mm", *(f"SDR {t}" for t in THRESHOLDS), "n"):
         table.add_column(name, justify="right", no_wrap=True)
     worst_first = sorted(figures["per_landmark"].items(), key=lambda item: -(item[1]["mre_mm"] or -1.0))
     for symbol, row in worst_first:

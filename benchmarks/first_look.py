@@ -1,0 +1,48 @@
+"""Draw the README's picture from a run on the embedded set: `python benchmarks/first_look.py RUN docs/first-look.png`.
+
+Circles where the landmarks are, crosses where the run finds them, on two validation films.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ceph.assembly import make_hooks, read_data
+from ceph.config.load import resolve
+from ceph.data.images import read_film
+
+
+def panel(path, rows, height):
+    film = read_film(path)
+    zoom = height / film.shape[0]
+    picture = cv2.cvtColor(cv2.resize(film, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
+    for row in rows:
+        found, truth = (
+            np.rint((np.array([float(row[f"{p}x_px"]), float(row[f"{p}y_px"])]) + 0.5) * zoom - 0.5).astype(int)
+            for p in ("", "true_")
+        )
+        cv2.circle(picture, truth.tolist(), 5, (120, 220, 255), 1, cv2.LINE_AA)
+        cv2.drawMarker(picture, found.tolist(), (255, 200, 60), cv2.MARKER_CROSS, 8, 1, cv2.LINE_AA)
+        cv2.putText(
+            picture, row["symbol"], (truth + (7, -5)).tolist(), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (230, 230, 230), 1, cv2.LINE_AA
+        )
+    return picture
+
+
+def main(run, out):
+    resolved = resolve(run / "config.yaml")
+    films = {s.id: s for s in read_data(resolved.config, make_hooks(resolved)).samples}
+    with (run / "predictions-validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = sorted({row["image_id"] for row in rows}, key=lambda n: -films[n].size[0])[:2]
+    panels = [panel(films[n].path, [r for r in rows if r["image_id"] == n], 620) for n in names]
+    cv2.imwrite(str(out), np.hstack(panels))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
