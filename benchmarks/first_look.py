@@ -29,7 +29,14 @@ def panel(path, rows, height):
         cv2.circle(picture, truth.tolist(), 5, (120, 220, 255), 1, cv2.LINE_AA)
         cv2.drawMarker(picture, found.tolist(), (255, 200, 60), cv2.MARKER_CROSS, 8, 1, cv2.LINE_AA)
         cv2.putText(
-            picture, row["symbol"], (truth + (7, -5)).tolist(), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (230, 230, 230), 1, cv2.LINE_AA
+            picture,
+            row["symbol"],
+            (truth + (7, -5)).tolist(),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.36,
+            (230, 230, 230),
+            1,
+            cv2.LINE_AA,
         )
     return picture
 

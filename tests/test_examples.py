@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_example_config_trains(tiny_set, tmp_path, file):
-    settings = ["data.size=[64,64]", "model.backbone=test_resnet", "model.weights=none", "train.epochs=1", "train.device=cpu"]
+    settings = [
+        "data.size=[64,64]",
+        "model.backbone=test_resnet",
+        "model.weights=none",
+        "train.epochs=1",
+        "train.device=cpu",
+    ]
     ceph.train(resolve(file, data=tiny_set, settings=settings), out=tmp_path / "run")
 
 
@@ -35,7 +41,9 @@ def test_every_command_in_the_readme_is_one_that_there_is():
     assert named <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", ["README.md", "core/README.md", "plugins/README.md", "CONTRIBUTING.md", "examples/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "core/README.md", "plugins/README.md", "CONTRIBUTING.md", "examples/README.md"]
+)
 def test_every_file_that_a_page_links_to_is_there(page):
     here = (ROOT / page).parent
     for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text()):

@@ -10,9 +10,9 @@ import sys
 import time
 
 import pytest
+from tests.training.runs import last_weights, same_weights
 
 from ceph.cli.app import main
-from tests.training.runs import last_weights, same_weights
 
 TINY = (
     "data.size=[64,64]",
@@ -72,14 +72,26 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tiny_set, tmp_p
 
 MISTAKES = {
     "misspelt key": (["--set", "train.epoch=3"], "--set:1:1: train.epoch: unknown key", "did you mean 'epochs'?"),
-    "misspelt plugin": (["--plugin", "hard-minning"], "there is no plugin 'hard-minning'", "did you mean 'hard-mining'?"),
-    "unknown landmark": (["--set", "data.landmarks=[Go, Xy]"], "data.landmarks: this set has no landmark 'Xy'", "valid: A, ANS"),
+    "misspelt plugin": (
+        ["--plugin", "hard-minning"],
+        "there is no plugin 'hard-minning'",
+        "did you mean 'hard-mining'?",
+    ),
+    "unknown landmark": (
+        ["--set", "data.landmarks=[Go, Xy]"],
+        "data.landmarks: this set has no landmark 'Xy'",
+        "valid: A, ANS",
+    ),
     "weight of an unknown landmark": (
         ["--plugin", "weighted-loss", "--set", "plugins.weighted-loss.weights={UTM: 2}"],
         "plugins.weighted-loss.weights",
         "did you mean 'UMT'?",
     ),
-    "unknown backbone": (["--set", "model.backbone=resnet5O"], "model.backbone: timm has no model 'resnet5O'", "resnet50"),
+    "unknown backbone": (
+        ["--set", "model.backbone=resnet5O"],
+        "model.backbone: timm has no model 'resnet5O'",
+        "resnet50",
+    ),
     "no weights file": (["--init-from", "./nowhere.pt"], "--init-from: there is no file nowhere.pt", ""),
 }
 
@@ -124,7 +136,9 @@ def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, 
     assert main(tiny_call(tiny_set, *longer, "--out", str(tmp_path / "whole"))) == 0
     run = tmp_path / "cut"
     command = [sys.executable, "-m", "ceph.cli.app", *tiny_call(tiny_set, *longer, "--out", str(run))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
         process.stdout.readline()  # the first epoch's line
         process.send_signal(number)
         _, err = process.communicate(timeout=120)

@@ -44,7 +44,9 @@ def brightest_near(image, point, radius=8):
     window = image[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1].astype(float)
     rows, columns = np.mgrid[: window.shape[0], : window.shape[1]]
     total = window.sum()
-    return np.array([(columns * window).sum() / total + max(0, x - radius), (rows * window).sum() / total + max(0, y - radius)])
+    return np.array(
+        [(columns * window).sum() / total + max(0, x - radius), (rows * window).sum() / total + max(0, y - radius)]
+    )
 
 
 @pytest.mark.parametrize("size", [(120, 96), (96, 120), (240, 180), (64, 64)])

@@ -66,10 +66,12 @@ def test_activations_follow_the_kind():
     assert activate(raw, "heatmap") == pytest.approx(raw.sigmoid())
 
 
-def test_soft_points_find_the_point_and_pass_gradients():
+@pytest.mark.parametrize("kind", ["distribution", "heatmap"])
+def test_soft_points_find_the_point_and_pass_gradients(kind):
     points = to_network([[[7.3, 11.6]]])
-    raw = GaussianCodec("heatmap", 1.5, 4, "dark").encode(points, SIZE, MAP).clamp_min(1e-9).log().requires_grad_()
-    found = soft_points(raw, "distribution", SIZE)
+    heat = GaussianCodec("heatmap", 1.5, 4, "dark").encode(points, SIZE, MAP).clamp(1e-9, 1 - 1e-6)
+    raw = (heat.log() if kind == "distribution" else heat.logit()).requires_grad_()
+    found = soft_points(raw, kind, SIZE)
     assert found.detach() == pytest.approx(points, abs=0.1)
     found[..., 0].sum().backward()
     assert raw.grad is not None

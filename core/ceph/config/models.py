@@ -89,7 +89,7 @@ class ModelConfig(Section):
     backbone: Name = Field("tf_efficientnet_lite0", description="any timm model that has features_only")
     weights: Name = Field(
         "auto",
-        description="first weights of the backbone; auto: hub, else offline where it fits; hub: ImageNet weights "
+        description="first weights of the backbone; auto: offline where it fits, else hub; hub: ImageNet weights "
         "from the hub; offline: the pip-installed EfficientNet-Lite0; none: random; or a file (with a slash or suffix)",
     )
     stride: Literal[2, 4] = Field(4, description="network pixels per heatmap pixel")

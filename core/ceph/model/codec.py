@@ -83,10 +83,16 @@ def activate(pred: torch.Tensor, kind: str) -> torch.Tensor:
 
 def soft_points(pred: torch.Tensor, kind: str, image_size: tuple[int, int], radius: int = 6) -> torch.Tensor:
     """Differentiable points [B, K, 2] in network px from raw maps [B, K, h, w]: local soft-argmax about the peak."""
-    activations = activate(pred, kind)
-    on_map = local_soft_argmax(activations, _peak(activations), radius)
-    stride = torch.tensor([image_size[1] / pred.shape[-1], image_size[0] / pred.shape[-2]], device=pred.device)
-    return (on_map + 0.5) * stride.round() - 0.5
+    peak = _peak(pred)
+    window, x, y = _window(pred, peak, radius, outside=-math.inf)
+    if kind == "distribution":
+        mass = window.flatten(2).softmax(-1).view_as(window)  # the same as the softmax of the map, normalised here
+    else:
+        mass = window.sigmoid()
+        mass = mass / mass.sum((-2, -1), keepdim=True).clamp_min(1e-12)
+    on_map = torch.stack([(mass.sum(-2) * x).sum(-1), (mass.sum(-1) * y).sum(-1)], -1)
+    stride = round(image_size[1] / pred.shape[-1])
+    return (on_map + 0.5) * stride - 0.5
 
 
 def local_soft_argmax(maps: torch.Tensor, peak: torch.Tensor, radius: int) -> torch.Tensor:
@@ -140,12 +146,14 @@ def _peak(maps: torch.Tensor) -> torch.Tensor:
     return torch.stack([flat % maps.shape[-1], flat // maps.shape[-1]], -1)
 
 
-def _window(maps: torch.Tensor, peak: torch.Tensor, radius: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Windows [B, K, 2r+1, 2r+1] about `peak`, zero outside the map, and their x and y [B, K, 2r+1]."""
+def _window(
+    maps: torch.Tensor, peak: torch.Tensor, radius: int, outside: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Windows [B, K, 2r+1, 2r+1] about `peak`, filled up outside the map, and their x and y [B, K, 2r+1]."""
     height, width = maps.shape[-2:]
     offset = torch.arange(-radius, radius + 1, device=maps.device)
     x, y = peak[..., :1] + offset, peak[..., 1:] + offset
     inside = ((y >= 0) & (y < height))[..., :, None] & ((x >= 0) & (x < width))[..., None, :]
     index = y.clamp(0, height - 1)[..., :, None] * width + x.clamp(0, width - 1)[..., None, :]
     values = maps.flatten(2).gather(2, index.flatten(2)).view_as(index)
-    return values * inside, x.to(maps.dtype), y.to(maps.dtype)
+    return values.masked_fill(~inside, outside), x.to(maps.dtype), y.to(maps.dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,6 +91,15 @@ class Progress:
     errors_mm: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
     records: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
 
+    def note(self, seen: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
+        """Count one optimiser step and keep what its micro-batches showed: (index, loss, errors in mm) of each."""
+        for index, loss, errors_mm in seen:
+            self.index.append(index)
+            self.loss.append(loss)
+            self.errors_mm.append(errors_mm)
+        self.batch += len(seen)
+        self.step += 1
+
     def next_epoch(self) -> None:
         """Clear the tables and turn to the next epoch."""
         self.epoch, self.batch, self.planned, self.weights = self.epoch + 1, 0, False, None
@@ -162,27 +171,26 @@ def train_step(job: Job, progress: Progress, items: Iterator[Item], count: int) 
     settings = job.run.config.train
     total: torch.Tensor = torch.zeros((), device=job.runtime.device)
     finite = torch.ones((), dtype=torch.bool, device=job.runtime.device)
+    seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     for _ in range(count):
         batch = to_batch(next(items), job.runtime.device, epoch=progress.epoch, step=progress.step)
         loss, raw, errors_mm = batch_loss(job, batch)
         job.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         total += loss.detach() / count
         finite &= torch.isfinite(raw).all()
-        progress.index.append(batch.index)
-        progress.loss.append(raw.masked_fill(~batch.valid, math.nan))
-        progress.errors_mm.append(errors_mm.masked_fill(~batch.valid, math.nan))
+        unknown = ~batch.valid
+        seen.append((batch.index, raw.masked_fill(unknown, math.nan), errors_mm.masked_fill(unknown, math.nan)))
     job.scaler.unscale_(job.optimizer)
     if settings.clip_norm:
         nn.utils.clip_grad_norm_(job.model.parameters(), settings.clip_norm)
     if progress.step % settings.check_every == 0 or job.runtime.device.type == "cpu":
-        films = torch.cat(progress.index[-count:])
+        films = torch.cat([index for index, _, _ in seen])
         require_finite(job, progress, films, finite)  # before the plugins are blamed for what they were given
         job.hooks.check()
         require_finite(job, progress, films, torch.isfinite(total))
     job.scaler.step(job.optimizer)
     job.scaler.update()
-    progress.step += 1
-    progress.batch += count
+    progress.note(seen)
     job.hooks.tell("step_end", step=progress.step, model=job.model, loss=total)
     return total
 
