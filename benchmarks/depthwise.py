@@ -1,7 +1,8 @@
 """What our backward pass of depthwise convolutions gains in bf16 on this CPU: `python benchmarks/depthwise.py`.
 
-For each depthwise layer of tf_efficientnet_lite0 at 480x384 px, batch 8, the library's forward and backward pass and ours
-run in turns, in one process; the table gives the median of each and their ratio, and the last row the whole backbone.
+For each depthwise layer of tf_efficientnet_lite0 at 480x384 px, batch 8, the library's forward and backward pass and
+ours run in turns, in one process; the table gives the median of each and their ratio, and the last row the whole
+backbone.
 """
 
 from __future__ import annotations

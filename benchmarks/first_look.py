@@ -31,7 +31,7 @@ def panel(path, rows, height):
         cv2.putText(
             picture,
             row["symbol"],
-            (truth + (7, -5)).tolist(),
+            (truth + np.array([7, -5])).tolist(),
             cv2.FONT_HERSHEY_SIMPLEX,
             0.36,
             (230, 230, 230),

@@ -83,7 +83,7 @@ MISTAKES = {
         "valid: A, ANS",
     ),
     "weight of an unknown landmark": (
-        ["--plugin", "weighted-loss", "--set", "plugins.weighted-loss.weights={UTM: 2}"],
+        ["--plugin", "weighted-loss", "--set", "plugins.weighted-loss.weights={UMTT: 2}"],
         "plugins.weighted-loss.weights",
         "did you mean 'UMT'?",
     ),

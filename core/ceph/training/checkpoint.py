@@ -12,6 +12,7 @@ import io
 import os
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def save(folder: Path, name: str, content: Mapping[str, Any]) -> None:
             _put(folder, keep, PREVIOUS, _sums(folder, LAST))
         _put(folder, fresh, name, [digest])
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink()
         raise CheckpointError(
             f"cannot write {folder / name}: {error.strerror or error}",
             hint="free some space or give the run another folder; the checkpoints already there are intact",
