@@ -45,6 +45,15 @@ def test_any_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path):
         assert "last.pt is damaged" in note
 
 
+def test_a_damaged_last_never_pushes_out_the_good_one_before_it(tmp_path):
+    for epoch in range(2):
+        checkpoint.save(tmp_path, checkpoint.LAST, {"epoch": epoch})
+    (tmp_path / checkpoint.LAST).write_bytes(b"damaged")
+    checkpoint.save(tmp_path, checkpoint.LAST, {"epoch": 2})
+    assert checkpoint.load(tmp_path, checkpoint.PREVIOUS)["epoch"] == 0
+    assert checkpoint.load(tmp_path, checkpoint.LAST)["epoch"] == 2
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_checkpoint_cut_off_anywhere_is_noticed(tmp_path, share):
     checkpoint.save(tmp_path, checkpoint.LAST, {"w": torch.zeros(50)})

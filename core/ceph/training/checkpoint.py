@@ -40,7 +40,7 @@ def save(folder: Path, name: str, content: Mapping[str, Any]) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if name == LAST and (folder / LAST).exists():
+        if name == LAST and _intact(folder, LAST):  # a damaged one must not push out the good one before it
             keep = folder / f".{PREVIOUS}.new"
             keep.unlink(missing_ok=True)
             os.link(folder / LAST, keep)
@@ -89,6 +89,13 @@ def _put(folder: Path, fresh: Path, name: str, digests: list[str]) -> None:
     fresh.replace(folder / name)
     _sync(folder)
     _write_sums(folder, name, digests)
+
+
+def _intact(folder: Path, name: str) -> bool:
+    try:
+        return hashlib.sha256((folder / name).read_bytes()).hexdigest() in _sums(folder, name)
+    except OSError:
+        return False
 
 
 def _sums(folder: Path, name: str) -> list[str]:
