@@ -201,16 +201,22 @@ class Evaluator:
         )
         return maps
 
-    def predict(self, model: nn.Module, items: Iterable[Item]) -> Prediction:
-        """The landmarks of loaded films."""
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """`data.size` at each of `evaluate.scales`, the one nearest to 1 first: there the points are decoded."""
+        height, width = self.config.data.size
+        scales = sorted(self.config.evaluate.scales, key=lambda scale: abs(scale - 1))
+        return [(round(height * scale), round(width * scale)) for scale in scales]
+
+    def predict(self, model: nn.Module, items: Iterable[Item], scales: int) -> Prediction:
+        """The landmarks of loaded films, each batch of which comes at `scales` sizes in turn."""
         return predict(
             model,
-            items,
+            zip(*[iter(items)] * scales, strict=True),
             self.codec,
             self.activations,
             self.runtime.device,
             self.runtime.autocast,
-            self.config.evaluate.scales,
             sums_to_one=self.config.target_kind == "distribution",
         )
 

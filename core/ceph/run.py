@@ -206,8 +206,8 @@ def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
     validation = Loader(prepared.validation, workers, pin=pin)
 
     def validate(module: nn.Module) -> dict[str, Any]:
-        batches = in_order(len(prepared.validation), config.evaluate.batch_size, config.data.size)
-        return evaluator.figures(evaluator.predict(module, validation.load(batches)), prepared.validation.samples)
+        batches = in_order(len(prepared.validation), config.evaluate.batch_size, [config.data.size])
+        return evaluator.figures(evaluator.predict(module, validation.load(batches), 1), prepared.validation.samples)
 
     return Job(
         run=run,
@@ -271,7 +271,7 @@ def write_description(resolved: Resolved, prepared: Prepared, where: Path) -> No
         for name, p in resolved.plugins.items()
     }
     run_folder.write_json(where / "environment.json", run_folder.environment(plugins, describe(prepared.runtime)))
-    run_folder.write_json(where / "data_fingerprint.json", prepared.fingerprint)
+    run_folder.write_json(where / run_folder.FINGERPRINT, prepared.fingerprint)
 
 
 def describe(runtime: Runtime) -> str:
@@ -328,9 +328,10 @@ class Trained:
         if not len(images):
             return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
         films = (read_film(Path(i)) if isinstance(i, str | Path) else i for i in images)
-        items = (collate([bare_item(film, self.config.data.size, len(self.landmarks))]) for film in films)
+        sizes = self.evaluator.sizes
+        items = (collate([bare_item(film, size, len(self.landmarks))]) for film in films for size in sizes)
         with flushed_denormals():
-            found = self.evaluator.predict(self.model, items)
+            found = self.evaluator.predict(self.model, items, len(sizes))
         return found.points_px, found.scores
 
     def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
@@ -352,16 +353,20 @@ class Trained:
             raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
         films = make_films(found, name, config)
         loader = Loader(films, loader_workers(config, self.runtime))
-        items = loader.load(in_order(len(films), config.evaluate.batch_size, config.data.size))
+        sizes = self.evaluator.sizes
+        items = loader.load(in_order(len(films), config.evaluate.batch_size, sizes))
         with flushed_denormals():
-            prediction = self.evaluator.predict(self.model, items)
+            prediction = self.evaluator.predict(self.model, items, len(sizes))
         figures = self.evaluator.figures(prediction, films.samples)
         if data is None:
-            self._write(name, figures, prediction, [sample.id for sample in films.samples])
+            self._write(name, figures, prediction, films)
         return figures, name
 
-    def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, ids: list[str]) -> None:
+    def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films) -> None:
+        ids = [sample.id for sample in films.samples]
         run_folder.write_json(self.folder / "metrics.json", {**run_folder.read_metrics(self.folder), split: figures})
         run_folder.write_predictions(self.folder / f"predictions-{split}.csv", prediction, ids, self.landmarks)
         if split not in TRAINING_SPLITS:
+            scored = run_folder.fingerprint(films.samples, films.digests, self.landmarks)
+            run_folder.add_fingerprint(self.folder, scored)
             run_folder.note_opened(self.folder, split)

@@ -121,8 +121,18 @@ def test_a_loader_gives_the_plan_s_batches_as_floats_between_0_and_1(films):
 
 
 def test_evaluation_sees_every_film_once_in_order():
-    batches = in_order(10, 4, (64, 48))
+    batches = in_order(10, 4, [(64, 48)])
     assert [[entry.film for entry in batch] for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_evaluation_at_several_sizes_sees_each_batch_at_each_size_in_turn():
+    batches = in_order(3, 2, [(64, 48), (96, 72)])
+    assert [(batch[0].film, batch[0].size, len(batch)) for batch in batches] == [
+        (0, (64, 48), 2),
+        (0, (96, 72), 2),
+        (2, (64, 48), 1),
+        (2, (96, 72), 1),
+    ]
 
 
 def test_a_film_without_truth_lands_as_one_with_truth_does(films):

@@ -69,3 +69,11 @@ def test_accumulation_shortens_an_epoch():
     assert steps_per_epoch(130, 8, 1) == 16
     assert steps_per_epoch(130, 8, 4) == 4
     assert steps_per_epoch(3, 8, 1) == 1
+
+
+def test_a_plan_counts_its_films_and_pixels():
+    plan = plan_epoch(
+        10, 4, **BASE | {"epoch": 0}, batch_shape=lambda i: (32, 48) if i else (64, 48), constant_pixels=True
+    )
+    assert [len(batch) for batch in plan.batches] == [4]
+    assert (plan.films, plan.pixels) == (4, 4 * 64 * 48)

@@ -160,7 +160,9 @@ class EvaluateConfig(Section):
     """How predictions are made for validation and evaluation."""
 
     scales: tuple[Scale, ...] = Field(
-        (1.0,), min_length=1, description="factors on data.size at which films are predicted; activations are averaged"
+        (1.0,),
+        min_length=1,
+        description="factors of data.size at which films are predicted and activations averaged; while training: 1",
     )
     decoder: Decoder | None = Field(None, description="how a point is read from a map; null: as target.decoder")
     batch_size: int = Field(16, ge=1, description="films predicted at a time")

@@ -132,10 +132,10 @@ class Loader:
         return iter(self._loader)
 
 
-def in_order(films: int, batch_size: int, size: tuple[int, int]) -> list[list[Entry]]:
-    """The batches of an evaluation: every film once, in order."""
-    entries = [Entry(i, size, 0) for i in range(films)]
-    return [entries[i : i + batch_size] for i in range(0, films, batch_size)]
+def in_order(films: int, batch_size: int, sizes: Sequence[tuple[int, int]]) -> list[list[Entry]]:
+    """The batches of an evaluation: every film once, in order; each batch at every size in turn."""
+    starts = range(0, films, batch_size)
+    return [[Entry(i, size, 0) for i in range(s, min(s + batch_size, films))] for s in starts for size in sizes]
 
 
 def bare_item(film: NDArray[np.uint8], size: tuple[int, int], landmarks: int) -> Item:

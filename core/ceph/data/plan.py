@@ -27,6 +27,16 @@ class EpochPlan:
 
     batches: tuple[tuple[Entry, ...], ...]
 
+    @property
+    def films(self) -> int:
+        """Films drawn in the epoch, each as often as it is drawn."""
+        return sum(len(batch) for batch in self.batches)
+
+    @property
+    def pixels(self) -> int:
+        """Network pixels of all of them."""
+        return sum(entry.size[0] * entry.size[1] for batch in self.batches for entry in batch)
+
     def part(self, rank: int, ranks: int, start: int = 0) -> list[list[Entry]]:
         """What rank r of `ranks` loads, from micro-batch `start` on: its slice of each global batch."""
         return [list(batch[rank::ranks]) for batch in self.batches[start:]]

@@ -33,37 +33,42 @@ class Prediction:
 
 def predict(
     model: nn.Module,
-    items: Iterable[Item],
+    films: Iterable[Sequence[Item]],
     codec: Codec,
     activations: Activations,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
-    scales: Sequence[float] = (1.0,),
     *,
     sums_to_one: bool = False,
 ) -> Prediction:
-    """Find the landmarks of every film of `items`, in order; the model is left in the mode it came in."""
+    """Find the landmarks of films, in order; the model is left in the mode it came in.
+
+    Each element of `films` is one batch, loaded once for each scale; the first is the frame in which the averaged
+    activations are decoded.
+    """
     was_training = model.training
     model.eval()
     found: list[tuple[Points, NDArray[np.float64], Points, Flags, NDArray[np.float64]]] = []
     with torch.inference_mode():
-        for item in items:
-            batch = to_batch(item, device)
-            with autocast():
-                maps = averaged(model, batch.image, activations, scales, sums_to_one=sums_to_one)
-            size = (batch.image.shape[-2], batch.image.shape[-1])
-            points, scores = codec.decode(maps.float(), size)
-            valid = item.valid.numpy()
-            for b in range(len(item.film)):
-                to_network = item.film_to_network[b].numpy()
+        for items in films:
+            frame, maps = items[0], []
+            for item in items:
+                image = to_batch(item, device).image
+                with autocast():
+                    maps.append(activations(model, image).float())
+            size = (frame.image.shape[-2], frame.image.shape[-1])
+            points, scores = codec.decode(averaged(maps, items, sums_to_one=sums_to_one), size)
+            valid = frame.valid.numpy()
+            for b in range(len(frame.film)):
+                to_network = frame.film_to_network[b].numpy()
                 zoom = np.sqrt(abs(np.linalg.det(to_network[:2, :2])))
                 found.append(
                     (
                         film_points(points[b].double().cpu().numpy(), to_network),
                         scores[b].double().cpu().numpy(),
-                        film_points(item.points[b].double().numpy(), to_network),
+                        film_points(frame.points[b].double().numpy(), to_network),
                         valid[b],
-                        item.mm_per_px[b].double().numpy() * zoom,
+                        frame.mm_per_px[b].double().numpy() * zoom,
                     )
                 )
     model.train(was_training)
@@ -72,26 +77,32 @@ def predict(
     return Prediction(points_px, score, truth_px, known, errors)
 
 
-def averaged(
-    model: nn.Module, image: torch.Tensor, activations: Activations, scales: Sequence[float], *, sums_to_one: bool
-) -> torch.Tensor:
-    """Activations [B, K, h, w] of images [B, 1, H, W], averaged over resized copies of them."""
-    if tuple(scales) == (1.0,):
-        return activations(model, image)
-    height, width = image.shape[-2:]
-    total: torch.Tensor | None = None
-    for scale in scales:
-        size = (round(height * scale), round(width * scale))
-        resized = image if scale == 1 else F.interpolate(image, size=size, mode="bilinear", antialias=scale < 1)
-        maps = activations(model, resized).float()
-        if total is not None:
-            base = (total.shape[-2], total.shape[-1])
-        else:
-            base = (round(maps.shape[-2] * height / size[0]), round(maps.shape[-1] * width / size[1]))
-        if maps.shape[-2:] != base:
-            maps = F.interpolate(maps, size=base, mode="bilinear", align_corners=False)
-        if sums_to_one:
-            maps = maps / maps.flatten(2).sum(-1)[..., None, None].clamp_min(1e-12)
-        total = maps if total is None else total + maps
-    assert total is not None  # noqa: S101 - the config asks for at least one scale
-    return total / len(scales)
+def averaged(maps: Sequence[torch.Tensor], items: Sequence[Item], *, sums_to_one: bool) -> torch.Tensor:
+    """The mean [B, K, h, w] of the activations of the same films at several scales, in the frame of the first.
+
+    Each film's maps are laid on the first's by the affine between their two letterboxes, so sizes need not be multiples
+    of anything. Distributions (`sums_to_one`) are normalised after that.
+    """
+    total = maps[0]
+    for other, item in zip(maps[1:], items[1:], strict=True):
+        total = total + laid_on(maps[0], items[0], other, item, sums_to_one=sums_to_one)
+    return total / len(maps)
+
+
+def laid_on(base: torch.Tensor, base_item: Item, maps: torch.Tensor, item: Item, *, sums_to_one: bool) -> torch.Tensor:
+    """`maps` [B, K, h', w'] resampled to the size and frame of `base` [B, K, h, w]; zero outside of the image."""
+    to_maps = to_unit(maps, item) @ item.film_to_network
+    to_base = to_unit(base, base_item) @ base_item.film_to_network
+    between = (to_maps @ torch.linalg.inv(to_base))[:, :2].to(maps)
+    grid = F.affine_grid(between, [len(base), 1, *base.shape[-2:]], align_corners=False)
+    moved = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if sums_to_one:
+        moved = moved / moved.flatten(2).sum(-1)[..., None, None].clamp_min(1e-12)
+    return moved
+
+
+def to_unit(maps: torch.Tensor, item: Item) -> torch.Tensor:
+    """Network px to the frame of `grid_sample`, in which a map's outer edges are -1 and 1: [3, 3], float64."""
+    stride = round(item.image.shape[-1] / maps.shape[-1])
+    x, y = (2 / (stride * side) for side in (maps.shape[-1], maps.shape[-2]))
+    return torch.tensor([[x, 0, x / 2 - 1], [0, y, y / 2 - 1], [0, 0, 1]], dtype=torch.float64)

@@ -86,6 +86,8 @@ class Progress:
     best_epoch: int = -1
     weights: torch.Tensor | None = None  # [N] float64: this epoch's sampling weights
     planned: bool = False
+    drawn: int = 0  # films that the epoch's plan draws
+    megapixels: float = 0.0  # network pixels of these
     index: list[torch.Tensor] = field(default_factory=list)  # [B] for each batch
     loss: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
     errors_mm: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
@@ -149,6 +151,7 @@ def train_epoch(job: Job, progress: Progress, watcher: Watcher, stop: StopReques
     job.model.train()
     job.hooks.tell("epoch_start", epoch=progress.epoch, model=job.model)
     plan = planned_epoch(job, progress)
+    progress.drawn, progress.megapixels = plan.films, plan.pixels / 1e6
     total = len(plan.batches)
     entries = plan.part(job.runtime.rank, job.runtime.ranks, progress.batch)
     items = job.loader.load(entries)
@@ -263,6 +266,8 @@ def evaluate_epoch(job: Job, progress: Progress) -> dict[str, Any]:
         {
             "epoch": progress.epoch,
             "step": progress.step,
+            "films": progress.drawn,
+            "megapixels": progress.megapixels,
             "lr": [rate * job.schedule(progress.epoch + 1) for rate in job.rates],
             "loss": float(torch.nanmean(loss)),
             "train_mre_mm": float(torch.nanmean(errors_mm)),

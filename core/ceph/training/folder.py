@@ -28,7 +28,7 @@ from ceph.data.types import Sample
 from ceph.errors import CephError, ConfigError, DataError
 from ceph.evaluation.predict import Prediction
 
-CONFIG = "config.yaml"
+CONFIG, FINGERPRINT = "config.yaml", "data_fingerprint.json"
 PACKAGES = (
     "ceph-trainer",
     "torch",
@@ -214,19 +214,30 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def fingerprint(samples: Sequence[Sample], digests: Sequence[str], landmarks: Sequence[str]) -> dict[str, Any]:
-    """What a run was trained and validated on: a hash of each film and of its annotations."""
+    """What a run has seen: by split, a hash of each film and of its annotations, and the group it belongs to."""
     films: dict[str, dict[str, str]] = {}
+    groups: dict[str, dict[str, str]] = {}
     for sample, digest in zip(samples, digests, strict=True):
         marks = hashlib.blake2b(np.ascontiguousarray(sample.points).tobytes(), digest_size=16)
         marks.update(np.ascontiguousarray(sample.valid).tobytes() + np.float64(sample.mm_per_px).tobytes())
         films.setdefault(sample.split, {})[sample.id] = f"{digest}:{marks.hexdigest()}"
-    return {"landmarks": list(landmarks), "films": films}
+        groups.setdefault(sample.split, {})[sample.id] = sample.group
+    return {"landmarks": list(landmarks), "films": films, "groups": groups}
+
+
+def add_fingerprint(folder: Path, scored: Mapping[str, Any]) -> None:
+    """Add the splits that were scored after training to data_fingerprint.json."""
+    path = folder / FINGERPRINT
+    known = json.loads(path.read_text("utf-8"))
+    for part in ("films", "groups"):
+        known[part] = {**known.get(part, {}), **scored[part]}
+    write_json(path, known)
 
 
 def require_same_data(folder: Path, now: Mapping[str, Any]) -> None:
     """Raise DataError naming the first film that changed since the run began."""
-    then = json.loads((folder / "data_fingerprint.json").read_text("utf-8"))
-    for split in sorted(then["films"].keys() | now["films"].keys()):
+    then = json.loads((folder / FINGERPRINT).read_text("utf-8"))
+    for split in sorted(now["films"]):
         before, after = then["films"].get(split, {}), now["films"].get(split, {})
         changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
         if changed:
