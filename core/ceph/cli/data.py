@@ -1,4 +1,4 @@
-"""`ceph data`: draw the synthetic set."""
+"""`ceph data`: look at films as training loads them, or draw the synthetic set."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from ceph.cli import options
 from ceph.errors import ConfigError
 
-app = options.new_app("Draw the synthetic data set.", no_args_is_help=True)
+app = options.new_app("Look at what training loads, or draw the synthetic data set.", no_args_is_help=True)
 
 
 @app.callback()
 def root() -> None:
-    """Draw the synthetic data set."""
+    """Look at what training loads, or draw the synthetic data set."""
 
 
 @app.command(epilog=options.examples("ceph data synth ./synthetic", "ceph data synth ./synthetic --films 500 --seed 7"))
@@ -35,3 +35,47 @@ def synth(
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from None
     typer.echo(f"wrote {films} films into {folder}; train on them: ceph run --data {folder}")
+
+
+@app.command(
+    epilog=options.examples(
+        "ceph data preview                                          the embedded synthetic set",
+        "ceph data preview ceph.yaml --plugin heavy-augmentation --set plugins.heavy-augmentation.strength=2",
+        "ceph data preview --data ./isbi2015 --set data.mm_per_px=0.1 --films 3 --draws 8 --out films.png",
+    )
+)
+def preview(
+    config: options.ConfigFile = None,
+    preset: options.Preset = None,
+    plugin: options.Plugins = None,
+    without: options.Without = None,
+    set_: options.Settings = None,
+    data: options.Data = None,
+    seed: options.Seed = None,
+    films: Annotated[int, typer.Option(metavar="N", min=1, help="How many training films, a row each.")] = 6,
+    draws: Annotated[int, typer.Option(metavar="M", min=1, help="How many random draws of each.")] = 4,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the picture (PNG) here.")] = Path("preview.png"),
+) -> None:
+    """Draw a contact sheet of training films with their points: each as it is, then as training loads it."""
+    from ceph.config.load import resolve
+
+    resolved = resolve(
+        config,
+        preset=preset,
+        plugins=plugin or (),
+        without=without or (),
+        settings=set_ or (),
+        data=data,
+        seed=seed,
+    )
+    from ceph.preview import draw_films
+    from ceph.report.sheet import sheet, write_png
+
+    rows = draw_films(resolved, films, draws)
+    picture = sheet(rows)
+    try:
+        write_png(picture, out)
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {(error.strerror or str(error)).lower()}", key="--out") from None
+    size = f"{picture.shape[1]} x {picture.shape[0]} px"
+    typer.echo(f"wrote {out}, {size}: {len(rows)} training films, each as it is and then in {draws} random draws")
