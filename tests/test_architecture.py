@@ -28,7 +28,10 @@ FLOORS = {
     "ceph_plugins": 4,
     "ceph.assembly": 5,
     "ceph.run": 6,
+    "ceph.ablation": 6,
+    "ceph.suggest": 6,
     "ceph.cli": 7,
+    "ceph.preview": 7,
     "ceph.testing": 7,
 }
 

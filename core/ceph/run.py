@@ -90,7 +90,7 @@ def train(
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = make_model(settings, prepared.hooks, prepared.run)
         if init_from is not None:
-            log.info("initial weights from %s", transfer_from(model, Path(init_from), prepared.run.landmarks))
+            log.info("initial weights from %s", transfer_from(model, Path(init_from), prepared.run))
         else:
             source = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
             log.info("initial weights: %s; %s", source, describe_size(model))
@@ -280,13 +280,20 @@ def describe(runtime: Runtime) -> str:
     return f"{name}, {runtime.precision}"
 
 
-def transfer_from(model: nn.Module, source: Path, landmarks: tuple[str, ...]) -> str:
-    """Start from the best checkpoint of a run, or from a file of weights."""
-    if source.is_dir():
-        run_folder.require_run(source)
-        content = checkpoint.load(source / "checkpoints", checkpoint.BEST)
-        return f"{source}: {transfer(model, content['model'], tuple(content['landmarks']), landmarks)}"
-    return f"{source}: {transfer(model, read_weights(source, key='--init-from'), landmarks, landmarks)}"
+def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
+    """Start from the best checkpoint of a run, or from a file of weights; warns where its maps mean something else."""
+    if not source.is_dir():
+        return f"{source}: {transfer(model, read_weights(source, key='--init-from'), run.landmarks, run.landmarks)}"
+    run_folder.require_run(source)
+    content = checkpoint.load(source / "checkpoints", checkpoint.BEST)
+    now, before = run.config.target_kind, content.get("kind", run.config.target_kind)
+    if now != before:
+        log.warning(
+            "%s draws each map as a %s, but the loss %s trains a %s: fine-tuning at a low rate can ruin it;"
+            " keep the loss of that run with --set loss.name=...",
+            *(source, before, run.config.loss.name, now),
+        )
+    return f"{source}: {transfer(model, content['model'], tuple(content['landmarks']), run.landmarks)}"
 
 
 class Trained:

@@ -150,6 +150,15 @@ def test_a_new_run_from_old_weights_uses_the_rate_that_was_asked_for(tiny, tmp_p
     assert 0 < moved < 1e-6
 
 
+def test_weights_of_another_kind_of_map_are_warned_of(tiny, tmp_path, caplog):
+    first = ceph.train(tiny(train={"epochs": 1}), out=tmp_path / "first")
+    ceph.train(
+        tiny(train={"epochs": 1}, loss={"name": "adaptive-wing"}), out=tmp_path / "second", init_from=first.folder
+    )
+    (warning,) = [r.getMessage() for r in caplog.records if "fine-tuning" in r.getMessage()]
+    assert "as a distribution, but the loss adaptive-wing trains a heatmap" in warning
+
+
 def test_changed_data_is_noticed_when_a_run_goes_on(tiny, tmp_path, tiny_set):
     import shutil
 

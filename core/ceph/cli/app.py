@@ -20,9 +20,12 @@ from ceph.errors import CephError
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("ceph.cli.run", "Train a detector; strategies are switched on by name."),
     "evaluate": ("ceph.cli.evaluate", "Score a run on a split, in millimetres."),
+    "compare": ("ceph.cli.compare", "Compare configs, film by film and seed by seed, with intervals."),
+    "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),
+    "suggest": ("ceph.cli.suggest", "Choose the next fine-tune from the errors of a run."),
     "plugins": ("ceph.cli.plugins", "List plugins, and show their settings and hooks."),
     "config": ("ceph.cli.config", "Write a config, show it as resolved, or print its schema."),
-    "data": ("ceph.cli.data", "Draw the synthetic data set."),
+    "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }
 PROGRAMS = ("ceph", "ceph-trainer")
 

@@ -301,6 +301,7 @@ def keep_best(job: Job, progress: Progress, figures: Mapping[str, Any]) -> None:
     content = {
         "model": module.state_dict(),
         "landmarks": list(job.run.landmarks),
+        "kind": job.kind,
         "epoch": progress.epoch,
         "value": value,
     }

@@ -1,0 +1,1 @@
+"""An ablation: which cells, how they are trained, and what they show."""

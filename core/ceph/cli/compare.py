@@ -1,0 +1,84 @@
+"""`ceph compare`: what one config changes against another, with intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ceph.cli import options
+from ceph.errors import ConfigError
+
+app = options.new_app()
+
+Runs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="BASELINE OTHER...",
+        help="Run folders, or folders that hold the runs of one config; runs that differ in nothing but their seed are "
+        "taken together.",
+        show_default=False,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S",
+        help="A split that every run has scored; default: validation, or the only one.",
+        show_default=False,
+    ),
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write all of it there too, at full precision.", show_default=False),
+]
+PlotFile = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Draw a forest plot, .png or .svg.", show_default=False),
+]
+
+
+@app.command(
+    epilog=options.examples(
+        "ceph compare runs/base runs/hard",
+        "ceph compare runs/base-s* runs/hard-s*                three seeds each",
+        "ceph compare runs/base runs/hard runs/both --split test1 --plot gain.svg",
+    )
+)
+def compare(
+    runs: Runs,
+    split: Split = None,
+    json_: JsonFile = None,
+    plot: PlotFile = None,
+) -> None:
+    """Compare configs with the first one, film by film and seed by seed, in millimetres, with 95 % intervals."""
+    from rich.console import Console
+
+    from ceph.evaluation.comparison import choose_split, find_groups, read_scores, to_dict
+    from ceph.evaluation.comparison import compare as compare_scores
+    from ceph.report.comparison import comparison_table, forest_plot, heading, require_picture, verdict
+
+    if plot is not None:
+        require_picture(plot)
+    groups = find_groups(runs)
+    if len(groups) < 2:
+        raise ConfigError(
+            f"there is one config only: {groups[0][0]} ({', '.join(str(run) for run in groups[0][1])})",
+            hint="name a baseline and at least one other config; runs that differ in their seed only are one config",
+        )
+    found = compare_scores(read_scores(groups, split or choose_split(groups)))
+    console = Console(highlight=False)
+    for comparison in found:
+        console.print(heading(comparison), markup=False, soft_wrap=True)
+        console.print(comparison_table(comparison))
+        console.print(verdict(comparison), markup=False)
+    if json_ is not None:
+        try:
+            text = json.dumps({"comparisons": [to_dict(c) for c in found]}, indent=2, ensure_ascii=False)
+            json_.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {json_}: {(error.strerror or str(error)).lower()}", key="--json") from None
+    if plot is not None:
+        forest_plot(found, plot)

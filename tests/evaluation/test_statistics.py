@@ -1,0 +1,167 @@
+"""Intervals that cover, alarms that are rare, films and seeds that count once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import runpy
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ceph.evaluation.statistics import estimate, estimate_many, holm, t_quantile
+
+CHECK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "check_statistics.py"))
+coverage, false_alarms, simulate = (CHECK[name] for name in ("coverage", "false_alarms", "simulate"))
+SCENARIOS, NULL = list(CHECK["scenarios"]()), list(CHECK["null_scenarios"]())
+RNG = np.random.default_rng
+FILMS = np.arange(12)
+
+
+def some(seeds=1, films=12, seed=0):
+    return 0.2 + RNG(seed).standard_normal((seeds, films))
+
+
+def test_the_value_is_the_weighted_mean_over_films_and_seeds():
+    differences, weights = some(seeds=3), np.arange(12.0)
+    assert estimate(differences, weights, FILMS).value == pytest.approx(
+        np.average(differences.mean(axis=0), weights=weights)
+    )
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_shift_and_a_scale_of_all_differences_move_the_interval_with_them(seeds):
+    before, after = (estimate(5 * some(seeds) + shift, np.ones(12), FILMS) for shift in (0, 3))
+    unit = estimate(some(seeds), np.ones(12), FILMS)
+    assert (after.low, after.high) == pytest.approx((before.low + 3, before.high + 3))
+    assert (before.low, before.high) == pytest.approx((5 * unit.low, 5 * unit.high))
+    assert before.p == unit.p
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_film_that_stands_there_four_times_counts_once(seeds):
+    once = estimate(some(seeds), np.ones(12), FILMS)
+    joined = estimate(np.tile(some(seeds), 4), np.ones(48), np.tile(FILMS, 4))
+    apart = estimate(np.tile(some(seeds), 4), np.ones(48), np.arange(48))
+    assert (joined.low, joined.high, joined.p) == pytest.approx((once.low, once.high, once.p))
+    assert apart.high - apart.low < once.high - once.low
+
+
+def test_films_without_weight_are_not_looked_at():
+    differences = some(films=14)
+    differences[:, 12:] = 1e6
+    weights = np.r_[np.ones(12), 0, 0]
+    assert estimate(differences, weights, np.arange(14)) == estimate(differences[:, :12], np.ones(12), FILMS)
+    with pytest.raises(ValueError, match="weight"):
+        estimate(some(), np.zeros(12), FILMS)
+
+
+def test_nothing_follows_from_the_same_run_twice_nor_from_a_single_film():
+    assert estimate(np.zeros((3, 12)), np.ones(12), FILMS) == estimate(np.zeros((1, 12)), np.ones(12), FILMS)
+    same = estimate(np.zeros((1, 12)), np.ones(12), FILMS)
+    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+    alone = estimate(np.ones((1, 12)), np.ones(12), np.zeros(12, int))
+    assert (alone.value, alone.low, alone.high, alone.p) == (1, -math.inf, math.inf, 1)
+
+
+def test_the_sign_flip_test_is_that_of_all_signs():
+    # Of the 32 signs of five films that all gain, two are as extreme as what was seen.
+    assert estimate(np.array([[1.0, 1.1, 0.9, 1.2, 0.8]]), np.ones(5), np.arange(5), resamples=20_000).p == (
+        pytest.approx(2 / 32, abs=0.006)
+    )
+
+
+def test_seeds_that_disagree_show_nothing_however_many_the_films():
+    luck = np.array([[0.3], [0.5], [-0.35]])
+    seeds = luck + 0.1 * RNG(0).standard_normal((3, 500))
+    together = estimate(seeds, np.ones(500), np.arange(500))
+    assert together.low < 0 < together.high
+    assert together.p > 0.05
+    first = estimate(seeds[:1], np.ones(500), np.arange(500))
+    assert first.low > 0
+
+
+def test_many_at_once_are_the_same_as_one_at_a_time():
+    whole = RNG(0).standard_normal((70, 3, 12))
+    for one, many in zip(whole, estimate_many(whole, np.ones(12), FILMS), strict=True):
+        alone = estimate(one, np.ones(12), FILMS)
+        assert (many.low, many.high, many.p) == pytest.approx((alone.low, alone.high, alone.p))
+
+
+def test_twenty_nine_landmarks_of_three_seeds_and_128_films_take_about_a_second():
+    differences = RNG(0).standard_normal((30, 3, 128))
+    began = time.process_time()
+    for of_landmark in differences:
+        estimate(of_landmark, np.ones(128), np.arange(128))
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize(("freedom", "level", "t"), [(1, 0.95, 12.7062), (2, 0.95, 4.30265), (4, 0.99, 4.60409)])
+def test_the_quantiles_of_student_s_t(freedom, level, t):
+    assert t_quantile(freedom, level) == pytest.approx(t, rel=1e-5)
+
+
+def test_holm_s_steps():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_holm_keeps_the_order_and_never_flatters(p):
+    adjusted = holm(p)
+    assert all(raw <= new <= 1 for raw, new in zip(p, adjusted, strict=True))
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    assert all(adjusted[i] <= adjusted[j] for i, j in itertools.pairwise(order))
+
+
+QUICK = [
+    {"law": "t", "seeds": 1, "films": 20, "twins": 4, "luck": 0.0},
+    {"law": "lognormal", "seeds": 1, "films": 128, "twins": 19, "luck": 0.0},
+    {"law": "lognormal", "seeds": 3, "films": 20, "twins": 4, "luck": 0.1},
+    {"law": "t", "seeds": 3, "films": 128, "twins": 0, "luck": 0.3},
+    {"law": "lognormal", "seeds": 5, "films": 20, "twins": 0, "luck": 0.0},
+    {"law": "t", "seeds": 5, "films": 128, "twins": 19, "luck": 0.1},
+]
+
+
+@pytest.mark.parametrize("scenario", QUICK, ids=lambda s: "-".join(map(str, s.values())))
+def test_the_interval_covers_a_known_effect(scenario):
+    # Of 500 draws, a true 95 % is outside of these bounds about once in 500 tests.
+    assert 0.92 <= coverage(RNG(0), draws=500, resamples=999, **scenario) / 500 <= 0.98
+
+
+def covered(differences, units, truth):
+    found = estimate_many(differences, np.ones(len(units)), units, resamples=499)
+    return np.mean([e.low <= truth <= e.high for e in found])
+
+
+def test_an_interval_that_ignores_seeds_or_repeats_would_not_cover():
+    lucky, units, truth = simulate(RNG(0), law="t", draws=300, seeds=3, films=128, twins=0, luck=0.3)
+    assert covered(lucky.mean(axis=1, keepdims=True), units, truth) < 0.6
+    repeated, units, truth = simulate(RNG(0), law="t", draws=300, seeds=1, films=40, twins=20, luck=0.0)
+    assert covered(repeated, np.arange(40), truth) < 0.9 < covered(repeated, units, truth)
+
+
+@pytest.mark.parametrize("luck", [0.0, 0.3])
+def test_false_alarms_over_29_landmarks_are_rare(luck):
+    seeds = 3 if luck else 1
+    # 12 of 120 draws would be beyond what a true 5 % gives once in 100 tests.
+    assert false_alarms(RNG(0), draws=120, seeds=seeds, films=20, twins=4, luck=luck, own=0.5, resamples=1999) <= 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("i", range(len(SCENARIOS)), ids=lambda i: "-".join(map(str, SCENARIOS[i].values())))
+def test_the_interval_covers_a_known_effect_in_every_scenario(i):
+    # 93-97 %, and what 1,000 draws may add at its ends.
+    assert 0.92 <= coverage(RNG((1, i)), draws=1000, **SCENARIOS[i]) / 1000 <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("i", range(len(NULL)), ids=lambda i: "-".join(map(str, NULL[i].values())))
+def test_false_alarms_are_rare_in_every_scenario(i):
+    assert false_alarms(RNG((2, i)), draws=1000, **NULL[i]) <= 60
