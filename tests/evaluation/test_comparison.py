@@ -10,18 +10,9 @@ import pytest
 from ceph.config.load import from_values
 from ceph.errors import ConfigError, DataError
 from ceph.evaluation import comparison, metrics
-from ceph.evaluation.comparison import (
-    Group,
-    choose_split,
-    compare,
-    differences,
-    find_groups,
-    pair_seeds,
-    read_scores,
-    read_settings,
-    to_dict,
-)
+from ceph.evaluation.comparison import compare, differences, pair_seeds, to_dict
 from ceph.evaluation.predict import Prediction
+from ceph.evaluation.runs import Group, choose_split, find_groups, read_scores, read_settings
 from ceph.training.folder import write_predictions
 
 LANDMARKS = ("Go", "Ar", "UMT")

@@ -56,8 +56,9 @@ def compare(
     """Compare configs with the first one, film by film and seed by seed, in millimetres, with 95 % intervals."""
     from rich.console import Console
 
-    from ceph.evaluation.comparison import choose_split, find_groups, read_scores, to_dict
     from ceph.evaluation.comparison import compare as compare_scores
+    from ceph.evaluation.comparison import to_dict
+    from ceph.evaluation.runs import choose_split, find_groups, read_scores
     from ceph.report.comparison import comparison_table, forest_plot, heading, require_picture, verdict
 
     if plot is not None:
