@@ -1,10 +1,11 @@
-# make demo: a first look. make test: lint, types, tests. Both make .venv first if it is missing.
+# make demo: a first look. make test: lint, types, tests. make docs: the pages made from the code. All make .venv first
+# if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types soak clean
+.PHONY: demo test lint types soak docs clean
 
 demo: $(STAMP)
 	$(BIN)/ceph run --plugin weighted-loss --plugin hard-mining
@@ -21,6 +22,9 @@ types: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow"
+
+docs: $(STAMP)
+	$(BIN)/python benchmarks/docs_from_code.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

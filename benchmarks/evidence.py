@@ -32,7 +32,8 @@ def seeds_by_cell(runs):
 def families_of(cells, chosen):
     """The families of contrasts whose cells are all there."""
     plugins = sorted({plugin for cell in cells for plugin in design.cell_plugins(cell)})
-    together = [against_none(cell) for cell in dict.fromkeys([design.cell_name(plugins), chosen])]
+    joined = [cell for cell in dict.fromkeys([design.cell_name(plugins), chosen]) if "+" in cell]
+    together = [against_none(cell) for cell in joined]
     wanted = [
         *design.families("add-one", plugins),
         design.Family("together against none", tuple(together)),
@@ -56,7 +57,7 @@ def in_short(runs, chosen, seeds, splits, hardest):
             table = effects.effect_table(scores, design.Family("against none", (contrast,)), measure)
             lines.append(f"- {report.verdict(table, table.rows[0], split)}")
         table = report.effect_grid(effects.landmark_table(scores, contrast, hardest))
-        lines += ["", report.markdown_table(replace(table, title=f"{split}: {table.title}"))]
+        lines += ["", report.markdown_table(replace(table, title=f"{split}: {table.title}")).rstrip(), ""]
     return lines
 
 

@@ -37,7 +37,10 @@ from ceph.data.images import read_film
 from ceph.data.plan import derive, steps_per_epoch
 from ceph.data.types import Points
 from ceph.errors import ConfigError, nearest
+from ceph.evaluation.metrics import intervals
 from ceph.evaluation.predict import Prediction
+from ceph.evaluation.statistics import units_of
+from ceph.hooks import trace
 from ceph.hooks.base import Run
 from ceph.hooks.verbs import Hooks
 from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
@@ -238,6 +241,10 @@ def drive(job: Job, progress: Progress, where: Path, watcher: Watcher) -> Result
     figures, _ = load(where).evaluate("validation")
     result = Result(where, figures, progress.best_epoch)
     job.hooks.tell("run_end", run=job.run, result=result)
+    if job.hooks.names and progress.timed[0]:
+        cost = trace.summary(job.hooks.spent, *progress.timed)
+        run_folder.write_json(where / trace.FILE, cost)
+        log.info(trace.share_line(cost))
     log.info("done: validation MRE %s mm, best epoch %d", figures["mre_mm"], progress.best_epoch + 1)
     return result
 
@@ -365,6 +372,8 @@ class Trained:
         with flushed_denormals():
             prediction = self.evaluator.predict(self.model, items, len(sizes))
         figures = self.evaluator.figures(prediction, films.samples)
+        labels = [{("group", s.group), ("pixels", d)} for s, d in zip(films.samples, films.digests, strict=True)]
+        figures["interval_95"] = intervals(prediction.errors_mm, units_of(labels))
         if data is None:
             self._write(name, figures, prediction, films)
         return figures, name

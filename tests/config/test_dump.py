@@ -78,7 +78,7 @@ def test_a_resolved_config_reads_back_to_the_same(here, monkeypatch):
 def test_every_leaf_says_where_it_came_from(here):
     (here / "ceph.yaml").write_text("extends: quick\ntrain:\n  lr: 1e-4\n")
     lines = resolve(settings=["train.epochs=2"]).dump().splitlines()
-    sections = [f"{section}:" for section in ("data", "model", "target", "loss", "train", "evaluate")]
+    sections = [f"{section}:" for section in ("data", "model", "target", "loss", "train", "evaluate", "plugins")]
     assert all("  # " in line for line in lines if line not in sections)
     text = {" ".join(line.split()) for line in lines}
     assert {

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ceph.data.dataset import bare_item, collate, film_points, to_batch
-from ceph.evaluation.metrics import flatten, higher_is_better, radial_errors_mm, summarise
+from ceph.evaluation.metrics import flatten, higher_is_better, intervals, radial_errors_mm, summarise
 from ceph.evaluation.predict import averaged
 
 
@@ -46,6 +46,23 @@ def test_a_landmark_that_no_film_shows_has_no_figures():
     figures = summarise(np.array([[1.0, np.nan]]), ("A", "B"), "mean")
     assert figures["per_landmark"]["B"]["mre_mm"] is None
     assert figures["per_landmark"]["B"]["n"] == 0
+
+
+def test_the_interval_of_a_split_is_about_its_films_and_widens_where_films_are_one_patient_s():
+    rng = np.random.default_rng(0)
+    errors = rng.lognormal(0.2, 0.3, (60, 1)) * rng.lognormal(0, 0.4, (60, 19))
+    errors[3, 4] = np.nan
+    alone = intervals(errors, np.arange(60))
+    low, high = alone["mre_mm"]
+    assert low < np.nanmean(errors) < high
+    of_film = np.nanmean(errors, axis=1)
+    assert high - low == pytest.approx(2 * 2.0 * of_film.std(ddof=1) / 60**0.5, rel=0.15)
+    twice = intervals(np.concatenate([errors, errors]), np.arange(120) % 60)
+    assert twice["mre_mm"] == pytest.approx(alone["mre_mm"], rel=1e-6)
+    assert alone["sdr_percent"]["2.0"][0] < np.nanmean(errors <= 2) * 100 < alone["sdr_percent"]["2.0"][1]
+    assert intervals(np.full((3, 2), np.nan), np.arange(3)) == {}
+    assert intervals(rng.random((5, 2)), np.arange(5)) == {}
+    assert intervals(rng.random((6, 2)), np.arange(6))
 
 
 def test_every_figure_has_a_dotted_name():

@@ -165,3 +165,9 @@ def test_the_interval_covers_a_known_effect_in_every_scenario(i):
 @pytest.mark.parametrize("i", range(len(NULL)), ids=lambda i: "-".join(map(str, NULL[i].values())))
 def test_false_alarms_are_rare_in_every_scenario(i):
     assert false_alarms(RNG((2, i)), draws=1000, **NULL[i]) <= 60
+
+
+def test_five_films_have_no_interval_of_95_percent_and_six_have():
+    rng = np.random.default_rng(3)
+    assert not np.isfinite(estimate(rng.normal(size=(1, 5)), np.ones(5), np.arange(5)).low)
+    assert np.isfinite(estimate(rng.normal(size=(1, 6)), np.ones(6), np.arange(6)).low)

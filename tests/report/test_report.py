@@ -28,6 +28,11 @@ def test_the_table_begins_with_the_worst_landmark_and_ends_with_all():
     assert "50.0" in text
 
 
+def test_the_table_ends_with_the_intervals_where_they_are_known():
+    figures = {**FIGURES, "interval_95": {"mre_mm": [1.2, 3.4], "sdr_percent": {"2.0": [30.0, 70.0]}}}
+    assert "95 % over films: MRE 1.200 to 3.400 mm, SDR 2.0 30.0 to 70.0" in printed(landmark_table(figures, "test"))
+
+
 def test_without_a_terminal_an_epoch_is_a_plain_line():
     console = Console(file=io.StringIO(), width=100)
     with watcher_for(console) as watcher:

@@ -19,6 +19,7 @@ from ceph.errors import CephError
 # name -> (module with an `app`, the line in `ceph --help`); `ceph --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("ceph.cli.run", "Train a detector; strategies are switched on by name."),
+    "plan": ("ceph.cli.plan", "Show who answers which hook, before anything trains."),
     "evaluate": ("ceph.cli.evaluate", "Score a run on a split, in millimetres."),
     "compare": ("ceph.cli.compare", "Compare configs, film by film and seed by seed, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ceph.cli import options
 from ceph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = options.new_app()
 
@@ -31,6 +35,12 @@ InitFrom = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the data, check everything, train nothing.")]
+TraceHooks = Annotated[
+    bool,
+    typer.Option(
+        "--trace-hooks", help="Print each call of a plugin, its time and answer; in an epoch the first two steps."
+    ),
+]
 
 
 @app.command(
@@ -54,6 +64,7 @@ def run(
     init_from: InitFrom = None,
     seed: options.Seed = None,
     dry_run: DryRun = False,  # noqa: FBT002 - a flag
+    trace_hooks: TraceHooks = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Train a landmark detector; with no config, ./ceph.yaml, else the embedded synthetic set."""
     if resume is not None:
@@ -67,6 +78,7 @@ def run(
             "--init-from": init_from,
             "--seed": seed,
             "--dry-run": dry_run or None,
+            "--trace-hooks": trace_hooks or None,
         }
         given = ", ".join(name for name, value in others.items() if value is not None)
         if given:
@@ -77,11 +89,12 @@ def run(
 
     from rich.console import Console
 
+    from ceph.hooks.trace import traced
     from ceph.report.progress import watcher_for
     from ceph.report.tables import landmark_table
 
     console = Console(highlight=False)
-    with watcher_for(console) as watcher:
+    with watcher_for(console) as watcher, traced() if trace_hooks else nullcontext():
         if resume is not None:
             from ceph.run import resume as go_on
 
@@ -105,5 +118,15 @@ def run(
                 return
             result = train(resolved, out=out, init_from=init_from, watcher=watcher)
     console.print(landmark_table(result.metrics, f"validation, epoch {result.best_epoch + 1}"))
+    _print_shares(console, result.folder)
     console.print(f"run: {result.folder}", markup=False, soft_wrap=True)
     console.print(f"next: ceph evaluate {result.folder}", markup=False, soft_wrap=True)
+
+
+def _print_shares(console: Console, folder: Path) -> None:
+    import json
+
+    from ceph.hooks.trace import FILE, share_line
+
+    if (folder / FILE).is_file():
+        console.print(share_line(json.loads((folder / FILE).read_text("utf-8"))), markup=False, soft_wrap=True)

@@ -15,6 +15,8 @@ from ceph.config.words import show
 from ceph.errors import ConfigError, Place, PluginError, Problem
 from ceph.hooks import discovery
 from ceph.hooks.discovery import LoadedPlugin
+from ceph.hooks.misuse import hooks_of
+from ceph.hooks.specs import VERBS
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -102,13 +104,25 @@ def _check_settings(checked: Checked, name: str, loaded: LoadedPlugin, node: Nod
 
 
 def _relations(loaded: Mapping[str, LoadedPlugin], section: Node) -> Iterator[Problem]:
-    """What plugins require and conflict with, by name."""
+    """What plugins require and conflict with, by name, and hooks of one answer that several of them would give."""
+    on = section.value if isinstance(section.value, Mapping) else {}
     for name, plugin in loaded.items():
-        node = section.at(name)
-        place = (node.key_place or node.place) if node is not None else None
-        on = section.value if isinstance(section.value, Mapping) else {}
         for other in sorted(set(plugin.plugin_class.requires) - set(on)):
-            yield Problem(f"needs the plugin {other}, which is off", f"plugins.{name}", place, f"--plugin {other}")
+            what, hint = f"needs the plugin {other}, which is off", f"--plugin {other}"
+            yield Problem(what, f"plugins.{name}", _place(section, name), hint)
         for other in sorted(set(plugin.plugin_class.conflicts) & set(on)):
             hint = f"--without {other}, or --without {name}"
-            yield Problem(f"cannot be combined with the plugin {other}", f"plugins.{name}", place, hint)
+            what = f"cannot be combined with the plugin {other}"
+            yield Problem(what, f"plugins.{name}", _place(section, name), hint)
+    answered = {name: hooks_of(plugin.plugin_class) for name, plugin in loaded.items()} if len(loaded) > 1 else {}
+    for hook in (hook for hook, verb in VERBS.items() if verb == "one"):
+        first, *others = [name for name, hooks in answered.items() if hook in hooks] or [""]
+        for name in others:
+            what = f"answers the hook {hook}, which takes one answer, as the plugin {first} does"
+            hint = f"--without {first}, or --without {name}"
+            yield Problem(what, f"plugins.{name}", _place(section, name), hint)
+
+
+def _place(section: Node, name: str) -> Place | None:
+    node = section.at(name)
+    return (node.key_place or node.place) if node is not None else None

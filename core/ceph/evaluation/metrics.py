@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph.data.types import Flags, Points
+from ceph.evaluation.statistics import estimate_many
 
 THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)
 
@@ -42,6 +43,24 @@ def _figures(errors_mm: NDArray[np.float64]) -> dict[str, Any]:
         "sdr_percent": {f"{t:.1f}": float((known <= t).mean() * 100) for t in THRESHOLDS_MM},
         "n": int(known.size),
     }
+
+
+def intervals(errors_mm: NDArray[np.float64], units: NDArray[np.int64]) -> dict[str, Any]:
+    """95 % intervals of a split's MRE and SDR from errors [N, K] in mm (NaN: no truth); `{}` for fewer than six units.
+
+    They are over films, of which equal `units` [N] are one piece of evidence (`ceph.evaluation.statistics`), and are of
+    this trained network: they do not cover what another seed would do.
+    """
+    known = ~np.isnan(errors_mm)
+    points = known.sum(axis=1).astype(np.float64)
+    if len(np.unique(units[points > 0])) < 2:
+        return {}
+    rates = [np.where(errors_mm <= t, 100.0, 0.0) for t in THRESHOLDS_MM]
+    of_films = [np.where(known, v, 0.0).sum(axis=1) / np.maximum(points, 1) for v in (errors_mm, *rates)]
+    mre, *sdr = ([e.low, e.high] for e in estimate_many(np.stack(of_films)[:, None], points, units))
+    if not np.isfinite(mre).all():
+        return {}
+    return {"mre_mm": mre, "sdr_percent": {f"{t:.1f}": pair for t, pair in zip(THRESHOLDS_MM, sdr, strict=True)}}
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

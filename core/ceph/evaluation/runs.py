@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ceph.data.files import read_text
 from ceph.data.strict_json import Field, read_json
 from ceph.errors import ConfigError, DataError, Place
+from ceph.evaluation.statistics import units_of
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -251,21 +252,12 @@ def _equal(a: Floats, b: Floats) -> NDArray[np.bool_]:
 
 def _units(ids: Sequence[str], tables: Iterable[_Table]) -> Integers:
     """Number the films [F] by the unit they belong to: those of one group, and those whose pixels are the same."""
-    parent = list(range(len(ids)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[tuple[str, str], int] = {}
+    labels: list[set[tuple[str, str]]] = [set() for _ in ids]
     for table in tables:
         for i, film in enumerate(ids):
-            labels = {"pixels": table.films.get(film, "").rpartition(":")[0], "group": table.groups.get(film, "")}
-            for label in (label for label in labels.items() if label[1]):
-                parent[root(i)] = root(first.setdefault(label, i))
-    return np.unique([root(i) for i in range(len(ids))], return_inverse=True)[1].astype(np.int64)
+            known = ("pixels", table.films.get(film, "").rpartition(":")[0]), ("group", table.groups.get(film, ""))
+            labels[i].update(label for label in known if label[1])
+    return units_of(labels)
 
 
 def _notes(ids: Sequence[str], landmarks: Sequence[str], tables: Sequence[_Table]) -> Iterable[str]:

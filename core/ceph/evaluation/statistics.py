@@ -5,7 +5,7 @@ Method, sources and what was measured: `docs/statistics.md`; the check is `bench
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,8 +40,8 @@ def estimate(
     """The weighted mean of paired differences [S, F] over S seeds and F films, with interval and p-value.
 
     `weights` [F] >= 0; a film of weight 0 is not looked at. Films of equal `units` [F] are one piece of evidence. With
-    S = 1 the statement is about these two trained networks, not about what another seed would give. One unit alone says
-    nothing: its interval is infinite and p is 1.
+    S = 1 the statement is about these two trained networks, not about what another seed would give. Signs of fewer than
+    six units have too few patterns for a level of 95 %: the interval is infinite.
     """
     return estimate_many(differences[None], weights, units, seed=seed, resamples=resamples, level=level)[0]
 
@@ -68,9 +68,31 @@ def estimate_many(
         null += np.sqrt(parts.luck[chunk]) * luck[:, None]
         # A null that equals the mean but for rounding counts as it.
         p[chunk] = (1 + (np.abs(null) >= np.abs(parts.mean[chunk]) * (1 - 1e-9)).sum(axis=0)) / (1 + resamples)
+    if 2.0 ** (1 - parts.units) > 1 - level + 1e-12:
+        half[:] = np.inf
     return [
         Estimate(float(m), float(m - h), float(m + h), float(q)) for m, h, q in zip(parts.mean, half, p, strict=True)
     ]
+
+
+def units_of(labels: Sequence[Collection[Hashable]]) -> NDArray[np.int64]:
+    """Number films [F] by the piece of evidence they belong to: films that share a label, directly or by way of others.
+
+    A film's labels are its group (a patient), its pixels, and the like.
+    """
+    parent = list(range(len(labels)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[Hashable, int] = {}
+    for i, of_film in enumerate(labels):
+        for label in of_film:
+            parent[root(i)] = root(first.setdefault(label, i))
+    return np.unique([root(i) for i in range(len(labels))], return_inverse=True)[1].astype(np.int64)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -1,4 +1,10 @@
-"""Which plugins are installed, listed without importing them; and the import of those that are selected."""
+"""Which plugins are installed, listed without importing them; and the import of those that are selected.
+
+A plugin is code that runs with the user's rights, so only what is named is imported, and where the environment
+variable CEPH_ALLOW_PLUGINS is set, only what it lists: names of installed plugins and paths of files, joined by commas.
+A file is allowed by what it holds, so that a run goes on with its own copy of it. This guards against mistakes, not
+against the user, who can unset it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 import re
 import traceback
 from collections.abc import Mapping
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from ceph.hooks.base import Plugin, PluginConfig
 
 GROUP = "ceph.plugins"
+ALLOWED = "CEPH_ALLOW_PLUGINS"
 _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<cls>[A-Za-z_]\w*))?", re.DOTALL)
 
 
@@ -115,7 +123,7 @@ def load(value: str, *, name: str = "") -> LoadedPlugin:
     """Import one plugin: by the name of an installed one, or from a file (`path.py`, `path.py:Class`).
 
     `name` overrides the name of a plugin in a file. Raises ConfigError where the name or the file is
-    wrong, PluginError where the plugin cannot be imported or is no plugin.
+    wrong or not allowed, PluginError where the plugin cannot be imported or is no plugin.
     """
     return _load_file(value, name or file_plugin_name(value)) if is_file(value) else _load_installed(value)
 
@@ -134,6 +142,7 @@ def _load_installed(name: str) -> LoadedPlugin:
         givers = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in found)
         raise ConfigError(f"the plugin {name!r} is given by {givers}", key=key, hint="uninstall one of them")
     plugin = found[0]
+    _require_allowed(name)
     source = plugin.source or Path(plugin.value)
     module_name, _, attribute = plugin.value.partition(":")
     try:
@@ -160,6 +169,7 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
         reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
         raise ConfigError(f"cannot read the plugin's file {path}: {reason}", key=key) from None
     digest = hashlib.sha256(data).hexdigest()
+    _require_allowed(name, digest)
     try:
         module = import_file(path, digest)
     except (Exception, SystemExit) as error:
@@ -183,6 +193,28 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
     return LoadedPlugin(
         name, target, digest[:12], "", path, digest, f"{path}:{match['cls']}" if match["cls"] else str(path)
     )
+
+
+def _require_allowed(name: str, digest: str = "") -> None:
+    """Raise ConfigError unless CEPH_ALLOW_PLUGINS is unset or lists the plugin: by name, or a file of this sha256."""
+    listed = os.environ.get(ALLOWED)
+    entries = [entry.strip() for entry in (listed or "").split(",") if entry.strip()]
+    files = {_sha256(Path(entry)) for entry in entries if entry.endswith(".py")} if digest else set()
+    if listed is None or (digest in files if digest else name in entries):
+        return
+    raise ConfigError(
+        f"the plugin {name!r} is not on the list of allowed plugins"
+        + (" (a file counts by what it holds)" if digest else ""),
+        key=f"plugins.{name}",
+        hint=f"{ALLOWED} allows {', '.join(entries) or 'none'}; ask who set it, or do without: --without {name}",
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _check_class(target: Any, name: str, version: str, source: Path, value: str) -> None:

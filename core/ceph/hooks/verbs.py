@@ -7,27 +7,31 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from ceph.errors import CheckpointError, ConfigError, Interrupted, PluginError, Problem
 from ceph.hooks import answers as check
+from ceph.hooks import trace
 from ceph.hooks.base import Plugin
 from ceph.hooks.misuse import find_misuse, label, manager, taken_arguments
 from ceph.hooks.specs import VERBS, Verb
+from ceph.hooks.trace import Spent, Tracer
 
 T = TypeVar("T")
 log = logging.getLogger("ceph")
 
 
 class Call(NamedTuple):
-    """One plugin's implementation of one hook, and the arguments it takes."""
+    """One plugin's implementation of one hook, the arguments it takes, and the time it took so far."""
 
     plugin: str
     hook: str
     function: Callable[..., Any]
     arguments: tuple[str, ...]
+    spent: Spent
 
 
 class Hooks:
@@ -35,6 +39,9 @@ class Hooks:
 
     `plugins` maps names to instances, `versions` names to versions (for messages). Every misuse that can be seen
     before the run is raised here at once, as a ConfigError. It pickles as its plugins do, for loader workers.
+
+    `spent` is the time that each plugin took in each hook (`ceph.hooks.trace` says what is measured). It is no part of
+    any state and decides nothing. Where the logger `ceph.trace` is at DEBUG, the calls are traced too.
     """
 
     def __init__(self, plugins: Mapping[str, Plugin[Any]], versions: Mapping[str, str] | None = None) -> None:
@@ -50,8 +57,12 @@ class Hooks:
         self._calls: dict[str, tuple[Call, ...]] = {}
         for hook in VERBS:
             found = sorted(getattr(pm.hook, hook).get_hookimpls(), key=lambda impl: impl.plugin_name)
-            calls = (Call(i.plugin_name, hook, i.function, taken_arguments(i.function)) for i in found)
+            calls = (Call(i.plugin_name, hook, i.function, taken_arguments(i.function), Spent()) for i in found)
             self._calls[hook] = tuple(calls)
+        self.spent: dict[str, dict[str, Spent]] = {name: {} for name in self.plugins}
+        for call in (call for calls in self._calls.values() for call in calls):
+            self.spent[call.plugin][call.hook] = call.spent
+        self._tracer = Tracer() if trace.log.isEnabledFor(logging.DEBUG) else None
         deciding = {call.plugin for hook, calls in self._calls.items() if VERBS[hook] != "tell" for call in calls}
         self._observers = {n for n, p in self.plugins.items() if n not in deciding and not _has_memory(p)}
         # Least and greatest number that each plugin gave since the last check, still on the device.
@@ -75,7 +86,7 @@ class Hooks:
 
     def one(self, hook: str, /, default: Callable[[], T], **arguments: Any) -> T:
         """The answer of the plugin that implements the hook, or `default()`; a hook may see `default` too."""
-        calls = self._of(hook, "one")
+        calls = self._of(hook, "one", arguments)
         if not calls:
             return default()
         arguments["default"] = default
@@ -86,7 +97,7 @@ class Hooks:
     def each(self, hook: str, /, **arguments: Any) -> list[tuple[str, list[Any]]]:
         """The lists that plugins answer to a merge hook (warps, augmentations), apart: [(plugin, list)]."""
         found = []
-        for call in self._of(hook, "merge"):
+        for call in self._of(hook, "merge", arguments):
             answer = self._ask(call, arguments)
             if answer is None:
                 continue
@@ -99,7 +110,7 @@ class Hooks:
         """The dicts that plugins answer to a merge hook, joined; a key given twice names both plugins."""
         joined: dict[str, Any] = {}
         owner: dict[str, str] = {}
-        for call in self._of(hook, "merge"):
+        for call in self._of(hook, "merge", arguments):
             answer = self._ask(call, arguments)
             if answer is None:
                 continue
@@ -123,7 +134,7 @@ class Hooks:
         """
         total: torch.Tensor | None = None
         device = _device(arguments)
-        for call in self._of(hook, "product"):
+        for call in self._of(hook, "product", arguments):
             answer = self._ask(call, arguments)
             if answer is None:
                 continue
@@ -142,7 +153,7 @@ class Hooks:
     def tell(self, hook: str, /, **arguments: Any) -> None:
         """Tell all plugins; one that only observes is switched off if it fails, and the run goes on."""
         problems: list[Problem] = []
-        for call in self._of(hook, "tell"):
+        for call in self._of(hook, "tell", arguments):
             try:
                 answer = self._ask(call, arguments)
                 if answer is not None:
@@ -173,7 +184,7 @@ class Hooks:
         """The state of every plugin under its name, {} for those without memory."""
         states = {}
         for name, plugin in self.plugins.items():
-            state = self._ask(Call(name, "state_dict", plugin.state_dict, ()), {})
+            state = self._ask(Call(name, "state_dict", plugin.state_dict, (), Spent()), {})
             wrong = check.wrong_state(state) or ("" if isinstance(state, dict) else "state_dict() gave no dict")
             if wrong:
                 hint = "keep tensors and plain values only: torch.as_tensor(array), float(number)"
@@ -189,20 +200,24 @@ class Hooks:
         for name, plugin in self.plugins.items():
             if name in state:
                 load = plugin.load_state_dict
-                self._ask(Call(name, "load_state_dict", lambda load=load, name=name: load(state[name]), ()), {})
+                call = Call(name, "load_state_dict", lambda load=load, name=name: load(state[name]), (), Spent())
+                self._ask(call, {})
             elif name not in without:
                 hint = f"a resumed run has the plugins it had; to add '{name}', start a new one: --init-from"
                 raise CheckpointError(f"the checkpoint was written without the plugin '{name}'", hint=hint)
 
-    def _of(self, hook: str, verb: Verb) -> tuple[Call, ...]:
+    def _of(self, hook: str, verb: Verb, arguments: Mapping[str, Any]) -> tuple[Call, ...]:
         if VERBS[hook] != verb:
             raise ValueError(f"{hook} is asked by the verb {VERBS[hook]}, not {verb}")
+        if self._tracer is not None:
+            self._tracer.asked(hook, arguments)
         return self._calls[hook]
 
     def _ask(self, call: Call, arguments: Mapping[str, Any]) -> Any:
         chosen = {name: arguments[name] for name in call.arguments}
+        began = perf_counter()
         try:
-            return call.function(**chosen)
+            answer = call.function(**chosen)
         except (Interrupted, PluginError):
             raise
         except ConfigError as error:
@@ -211,6 +226,12 @@ class Hooks:
         except (Exception, SystemExit) as error:
             what = f"{type(error).__name__}: {error}{_where(error, call.function)}"
             raise self._error(call.plugin, call.hook, what) from error
+        seconds = perf_counter() - began
+        call.spent.calls += 1
+        call.spent.seconds += seconds
+        if self._tracer is not None:
+            self._tracer.answered(call.plugin, call.hook, seconds, answer)
+        return answer
 
     def _part(self, call: Call, key: str, value: Any, arguments: Mapping[str, Any]) -> Any:
         wrong = ""

@@ -12,7 +12,9 @@ THRESHOLDS = ("2.0", "2.5", "3.0", "4.0")
 
 def landmark_table(figures: Mapping[str, Any], title: str) -> Table:
     """MRE, deviation and SDR of each landmark, the worst first, and of all together."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", caption=_ranges(figures), caption_justify="left"
+    )
     table.add_column("landmark", no_wrap=True)
     for name in ("MRE mm", "SD mm", *(f"SDR {t}" for t in THRESHOLDS), "n"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -22,6 +24,15 @@ def landmark_table(figures: Mapping[str, Any], title: str) -> Table:
     table.add_section()
     table.add_row("all", *_cells(figures, figures["n_points"]), style="bold")
     return table
+
+
+def _ranges(figures: Mapping[str, Any]) -> str | None:
+    """The intervals of MRE and SDR within 2 mm, where they were estimated."""
+    found = figures.get("interval_95")
+    if not found:
+        return None
+    (low, high), (least, most) = found["mre_mm"], found["sdr_percent"]["2.0"]
+    return f"95 % over films: MRE {low:.3f} to {high:.3f} mm, SDR 2.0 {least:.1f} to {most:.1f}"
 
 
 def _cells(row: Mapping[str, Any], count: int) -> list[str]:

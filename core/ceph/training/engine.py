@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,6 +93,7 @@ class Progress:
     loss: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
     errors_mm: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
     records: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
+    timed: tuple[int, float] = (0, 0.0)  # steps of this process and their seconds; no part of the state
 
     def note(self, seen: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
         """Count one optimiser step and keep what its micro-batches showed: (index, loss, errors in mm) of each."""
@@ -156,6 +158,7 @@ def train_epoch(job: Job, progress: Progress, watcher: Watcher, stop: StopReques
     entries = plan.part(job.runtime.rank, job.runtime.ranks, progress.batch)
     items = job.loader.load(entries)
     watch_every = 1 if job.runtime.device.type == "cpu" else settings.check_every
+    began, before = perf_counter(), progress.step
     while progress.batch < total:
         first, count = progress.batch, min(settings.accumulate, total - progress.batch)
         job.optimizer.zero_grad(set_to_none=True)
@@ -167,6 +170,7 @@ def train_epoch(job: Job, progress: Progress, watcher: Watcher, stop: StopReques
         if stop and progress.batch < total:
             save_last(job, progress)
             raise interrupted(job, progress, stop)
+    progress.timed = (progress.timed[0] + progress.step - before, progress.timed[1] + perf_counter() - began)
 
 
 def train_step(job: Job, progress: Progress, items: Iterator[Item], count: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The run folder: its name, its lock, and the files in it that are not checkpoints.
 
 config.yaml  environment.json  data_fingerprint.json  metrics.jsonl  metrics.json
-predictions-<split>.csv  checkpoints/  plugins/ (copies of file plugins)  log.txt
+predictions-<split>.csv  checkpoints/  plugins/ (copies of file plugins)  hooks.json  log.txt
 """
 
 from __future__ import annotations

@@ -1,0 +1,238 @@
+"""Write docs/hooks.md, docs/plugins.md and docs/cli.md from the code: python benchmarks/docs_from_code.py (make docs).
+
+The hooks come from the docstrings of ceph.hooks.specs, the plugins from the entry points in pyproject.toml, their
+classes and settings, the commands from their options. tests/test_docs.py fails where a page is stale.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from ceph.cli.app import COMMANDS, load_command
+from ceph.cli.plugins import settings_of
+from ceph.hooks import specs
+from ceph.hooks.discovery import GROUP
+from ceph.hooks.misuse import hooks_of
+from ceph.hooks.specs import VERBS, Specs, Verb
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+MADE = "<!-- Made by `make docs` from the code; edit that. -->\n"
+
+TRUST = """\
+**A plugin is code that runs with your rights**: it can read, write and send whatever you can. Nothing checks what it
+does, so switch on only what you would run yourself. `ceph` imports only the plugins that are named (in the config, with
+`--plugin`, or by a command that says so: `plugins show` imports the one, `config schema` all that are installed);
+`plugins list` reads their first lines without importing them. Each run notes the version and the sha256 of its plugins
+in `environment.json`.
+
+On a shared machine `CEPH_ALLOW_PLUGINS` holds a list: with
+
+```sh
+export CEPH_ALLOW_PLUGINS=weighted-loss,hard-mining,/opt/ceph/ohkm.py
+```
+
+any other plugin is an error that names the list. Names stand for installed plugins; a file is allowed by what it holds:
+its copy in a run folder is allowed too, a changed one is not. An empty list allows none. It guards against mistakes, as
+whoever can set a variable can unset it.
+"""
+
+HOOKS = """\
+# The hooks
+
+A hook is a question that the engine asks. A plugin answers it with a method of that name, marked `@hookimpl`, that
+takes the arguments it needs, by name. [plugins/README.md](../plugins/README.md) is how to write one.
+
+Answers are combined by the hook's verb, always in the order of the plugins' names:
+"""
+
+LOOP = """\
+## The whole of a run
+
+B films of a batch, K landmarks, N training samples, [h, w] the map's size, [H, W] the network image's; a name before
+`=` is what the hook answers.
+"""
+
+SEEING = """\
+## See them at work
+
+`ceph plan` prints this loop with the plugins of your config in it, before anything trains: it reads no film.
+
+`ceph run --trace-hooks` prints each call to stderr (and to `log.txt`), with the plugin, the time it took and what it
+answered: all of the setup, the calls of the first two steps of each epoch, and a mean for each hook of the epoch. It
+changes no result. From Python: `with ceph.hooks.trace.traced(): ceph.train(...)`.
+
+Each run ends with every plugin's share of a training step, and writes `hooks.json`: calls and seconds by plugin and
+hook, since the process began or went on. All of these are wall times on the CPU, in the process that trains. So on a
+GPU they are the time to launch the work, not to do it; what an answer costs later is not in them (the backward pass of
+a loss term, the drawing of warps); and neither are calls in the loader's worker processes (`truth`). A plugin that
+calls `default()` or the model has the time of that call in its own.
+"""
+
+
+CLI = """\
+# The commands
+
+Exit codes: 0 done, 1 the run failed, 2 the config or the call is wrong, 130 or 143 interrupted with a checkpoint.
+"""
+
+
+def plugins() -> dict[str, Any]:
+    """The classes of the plugins that this project comes with, by name."""
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"][GROUP]
+    found = {}
+    for name, value in sorted(points.items()):
+        module, _, attribute = value.partition(":")
+        found[name] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def users() -> dict[str, list[str]]:
+    """Hook -> the plugins of this project that answer it."""
+    answered = {name: hooks_of(plugin) for name, plugin in plugins().items()}
+    return {hook: [name for name, hooks in answered.items() if hook in hooks] for hook in VERBS}
+
+
+def hooks_page() -> str:
+    """docs/hooks.md."""
+    used = users()
+    (order,) = (block for block in (specs.__doc__ or "").split("\n\n") if "dataset_formats()" in block)
+    verbs = (f"- **{v}**: {_sentence(inspect.getdoc(getattr(specs, v)))}" for v in get_args(Verb))
+    parts = [MADE, HOOKS, *verbs, "", LOOP, f"```\n{textwrap.dedent(order)}\n```\n", SEEING, "## Each hook\n"]
+    for hook, verb in VERBS.items():
+        by = ", ".join(f"[`{name}`](plugins.md#{name})" for name in used[hook]) or "no plugin of this project"
+        parts += [
+            f"### `{hook}`\n",
+            f"```python\n{_signature(hook)}\n```\n",
+            f"{inspect.getdoc(getattr(Specs, hook))}\n",
+            f"Verb: **{verb}**. Used by: {by}.\n",
+        ]
+    return "\n".join(parts)
+
+
+def plugins_page() -> str:
+    """docs/plugins.md."""
+    known = plugins()
+    rows = [
+        (
+            f"[`{name}`](#{name})",
+            _sentence(plugin.__doc__),
+            " ".join(f"[`{h}`](hooks.md#{h})" for h in hooks_of(plugin)),
+        )
+        for name, plugin in known.items()
+    ]
+    parts = [MADE, "# The plugins\n", TRUST, _table(("plugin", "what it does", "hooks it answers"), rows)]
+    for name, plugin in known.items():
+        parts += [f"## {name}\n", f"{inspect.cleandoc(plugin.__doc__ or '')}\n", *_relations(plugin), _settings(plugin)]
+        if (DOCS / f"{name}.md").is_file():
+            parts.append(f"More: [{name}.md]({name}.md).\n")
+    return "\n".join(parts)
+
+
+def _relations(plugin: Any) -> Iterator[str]:
+    for relation, words in (("requires", "It needs"), ("conflicts", "It does not go together with")):
+        if others := getattr(plugin, relation):
+            yield f"{words} {', '.join(f'[`{other}`](#{other})' for other in others)}.\n"
+
+
+def _settings(plugin: Any) -> str:
+    rows = [
+        (f"`{s['name']}`", s["type"], f"`{s['default']}`", s["description"]) for s in settings_of(plugin.config_model())
+    ]
+    return _table(("setting", "type", "default", "meaning"), rows) if rows else "It has no settings.\n"
+
+
+def cli_page() -> str:
+    """docs/cli.md."""
+    parts = [
+        MADE,
+        CLI,
+        _table(("command", "what it does"), [(f"[`ceph {n}`](#ceph-{n})", t) for n, (_, t) in COMMANDS.items()]),
+    ]
+    for name in COMMANDS:
+        parts += _command(f"ceph {name}", load_command(name), "##")
+    return "\n".join(parts)
+
+
+def _command(words: str, command: Any, level: str) -> Iterator[str]:
+    inner = getattr(command, "commands", {})
+    shown = [param for param in command.params if param.name != "help"]
+    arguments = [param for param in shown if param.param_type_name == "argument"]
+    flags = [param for param in shown if param.param_type_name != "argument"]
+    usage = [words, *(["COMMAND"] if inner else []), *map(_argument, arguments), *(["[OPTIONS]"] if flags else [])]
+    yield f"{level} {words}\n"
+    yield f"```\n{' '.join(usage)}\n```\n\n{inspect.cleandoc(command.help or '')}\n"
+    rows = [(f"`{_argument(p)}`", _meaning(p)) for p in arguments] + [(_names(p), _meaning(p)) for p in flags]
+    if rows:
+        yield _table(("option", "meaning"), rows)
+    if command.epilog:
+        calls = textwrap.dedent(inspect.cleandoc(command.epilog.replace("\b", "")).partition("\n")[2])
+        yield "```sh\n" + re.sub(r"(?m)(\S)( {3,})(\S)", r"\1\2# \3", calls) + "\n```\n"
+    for name, child in inner.items():
+        yield from _command(f"{words} {name}", child, f"{level}#")
+
+
+def _argument(param: Any) -> str:
+    name = (param.metavar or param.name.upper()).removesuffix("...")
+    text = name + ("..." if param.nargs == -1 else "")
+    return text if param.required else f"[{text}]"
+
+
+def _names(param: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in (*param.opts, *param.secondary_opts))
+    return names if param.is_flag else f"{names} `{param.metavar or _choices(param)}`"
+
+
+def _choices(param: Any) -> str:
+    known = getattr(getattr(param, "type", None), "choices", None)  # typer before and after it left click's types
+    known = known or get_args(getattr(getattr(param, "type_descriptor", None), "annotation", None))
+    return "|".join(str(getattr(choice, "value", choice)) for choice in known) or "VALUE"
+
+
+def _meaning(param: Any) -> str:
+    text, default = (getattr(param, "help", None) or "").strip(), param.default
+    plain = isinstance(default, (int, float, str, Path)) and not isinstance(default, bool)
+    return f"{text} Default: `{default}`." if plain and param.show_default is not False else text
+
+
+def _signature(hook: str) -> str:
+    given = inspect.signature(getattr(Specs, hook))
+    arguments = [f"{p.name}: {p.annotation}" for p in given.parameters.values() if p.name != "self"]
+    line = f"{hook}({', '.join(arguments)}) -> {given.return_annotation}"
+    if len(line) <= 100:
+        return line
+    return f"{hook}(\n" + "".join(f"    {argument},\n" for argument in arguments) + f") -> {given.return_annotation}"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
+    return "\n".join((lines[0], "|" + "---|" * len(header), *lines[1:])) + "\n"
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").strip().partition("\n\n")[0].split())
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is made from the code, by its file."""
+    made = {"hooks.md": hooks_page(), "plugins.md": plugins_page(), "cli.md": cli_page()}
+    return {DOCS / name: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for name, text in made.items()}
+
+
+def main() -> None:
+    """Write the pages that differ."""
+    for path, text in pages().items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
