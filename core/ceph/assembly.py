@@ -195,9 +195,9 @@ class Evaluator:
 
     def activations(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Activations [B, K, h, w]: of the plugin that answers `predict`, else of one forward pass."""
-        kind = self.config.target_kind
+        activated = partial(activate, kind=self.config.target_kind)
         maps: torch.Tensor = self.hooks.one(
-            "predict", lambda: activate(model(images), kind), model=model, images=images
+            "predict", lambda: activated(model(images)), model=model, images=images, activate=activated
         )
         return maps
 
@@ -229,6 +229,7 @@ class Evaluator:
             points_px=prediction.points_px,
             valid=prediction.valid,
             samples=samples,
+            landmarks=self.landmarks,
         )
         if added:
             figures["plugins"] = {name: float(value) for name, value in added.items()}

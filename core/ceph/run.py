@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def train(
             log.info("initial weights: %s; %s", source, describe_size(model))
         write_description(resolved, prepared, where)
         job = build(prepared, model, where)
-        prepared.hooks.tell("run_start", run=prepared.run)
+        prepared.hooks.tell("run_start", run=job.run)
         return drive(job, Progress(), where, watcher or Silent())
 
 
@@ -121,7 +121,7 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
         prepared = prepare(resolved)
         run_folder.require_same_data(where, prepared.fingerprint)
         job = build(prepared, make_model(resolved.config, prepared.hooks, prepared.run), where)
-        prepared.hooks.tell("run_start", run=prepared.run)
+        prepared.hooks.tell("run_start", run=job.run)
         progress = restore(job, content, tuple(without))
         log.info("going on at epoch %d, batch %d", progress.epoch, progress.batch)
         return drive(job, progress, where, watcher or Silent())
@@ -213,7 +213,7 @@ def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
         return evaluator.figures(evaluator.predict(module, validation.load(batches), 1), prepared.validation.samples)
 
     return Job(
-        run=run,
+        run=replace(run, folder=where),
         hooks=hooks,
         runtime=runtime,
         model=model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
 
 import pluggy
@@ -62,7 +63,7 @@ class Run:
     """What a plugin may know of the run.
 
     `size` is (H, W) in network px; `samples` are the training split's; `config` is the whole resolved config, frozen
-    (`run.config.train.lr`).
+    (`run.config.train.lr`); `folder` is the run folder, from `run_start` on.
     """
 
     landmarks: tuple[str, ...]
@@ -73,3 +74,4 @@ class Run:
     samples: tuple[Sample, ...]
     device: torch.device
     config: Any
+    folder: Path | None = None

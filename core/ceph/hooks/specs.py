@@ -43,8 +43,8 @@ map's size, [H, W] the network image's; a name before `=` is what the hook answe
         model.eval()
         evaluated = eval_model(model)                                    one
         for images in the validation films:
-            maps = predict(evaluated, images)                            one
-        numbers = metrics(errors_mm, points_px, valid, samples)          merge
+            maps = predict(evaluated, images, activate)                  one
+        numbers = metrics(errors_mm, points_px, valid, samples, landmarks)  merge
         epoch_end(epoch, samples, loss, errors_mm, metrics)              tell
     run_end(run, result)                                                 tell
 
@@ -261,21 +261,30 @@ class Specs(Protocol):
         """
 
     @one
-    def predict(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, model: nn.Module, images: torch.Tensor, activate: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
         """Predict a batch in evaluation, with test-time augmentation, say.
 
-        `model` is the one to evaluate; `images` [B, 1, H, W], 0..1. Answer: activations (after softmax or sigmoid)
-        [B, K, h, w], fp32. Fires: for each batch of an evaluation, and at each of its sizes, without gradients.
+        `model` is the one to evaluate; `images` [B, 1, H, W], 0..1; `activate()` is the softmax or sigmoid of raw maps
+        [B, K, h, w], as the loss asks for. Answer: activations [B, K, h, w], fp32. Fires: for each batch of an
+        evaluation, and at each of its sizes, without gradients.
         """
 
     @merge
     def metrics(
-        self, errors_mm: NDArray[np.float64], points_px: Points, valid: Flags, samples: Sequence[Sample]
+        self,
+        errors_mm: NDArray[np.float64],
+        points_px: Points,
+        valid: Flags,
+        samples: Sequence[Sample],
+        landmarks: Sequence[str],
     ) -> Mapping[str, float]:
         """Give further numbers of a split, written under `plugins` in its metrics.
 
         Arrays of the split's N films: `errors_mm` [N, K], NaN where invalid; `points_px` [N, K, 2], predictions in film
-        px; `valid` [N, K]; `samples` [N]. Answer: {name: number}. Fires: at the end of each evaluation.
+        px; `valid` [N, K]; `samples` [N]; `landmarks` [K symbols]. Answer: {name: number}. Fires: at the end of each
+        evaluation, that of a finished run too, where no `run_start` was told.
         """
 
     # --- end of an epoch, start and end of the run ---------------------------------------------------------------
