@@ -94,3 +94,70 @@ def test_a_wrong_name_exits_with_2_and_a_broken_plugin_with_1(tmp_path, monkeypa
 )
 def test_types_are_told_in_words(annotation, words):
     assert type_in_words(annotation) == words
+
+
+def test_check_prints_a_line_a_check_and_a_summary_and_takes_settings(tmp_path, capsys):
+    (tmp_path / "my_loss.py").write_text(OHKM)
+    code = main(["plugins", "check", str(tmp_path / "my_loss.py"), "--set", "plugins.my-loss.keep=5"])
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0, "\n".join(lines)
+    assert lines[0].startswith("my-loss ")
+    words = [line[:9].strip() for line in lines[1:-1]]
+    assert set(words) == {"ok", "left out"}
+    assert any(line.split()[:2] == ["ok", "answers-landmark_weights"] for line in lines)
+    assert any(line.startswith("left out  answers-warps") and line.endswith("does not answer warps") for line in lines)
+    ok, out = words.count("ok"), words.count("left out")
+    assert lines[-1] == f"{ok + out} checks: {ok} ok, 0 failed, {out} left out"
+
+
+def test_a_check_that_fails_says_why_and_exits_with_1(tmp_path, capsys):
+    (tmp_path / "bare.py").write_text(
+        OHKM.replace("    @hookimpl\n", "").replace(', description="weights by', ', title="')
+    )
+    assert main(["plugins", "check", str(tmp_path / "bare.py")]) == 1
+    text = capsys.readouterr().out
+    assert "FAILED    hooks-are-real" in text
+    assert "lacks @hookimpl\n" in text
+    assert "hint: put @hookimpl above the method" in text
+    assert "note: plugin 'bare': no description of table" in text
+    assert " 1 failed, " in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("source", ["1 / 0\n", "x = 1\n", "import no_such_module\n"])
+def test_a_plugin_that_cannot_be_loaded_is_a_wrong_call(tmp_path, capsys, source):
+    (tmp_path / "bad.py").write_text(source)
+    assert main(["plugins", "check", str(tmp_path / "bad.py")]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["no-such-plugin"], ["hard-mining", "--set", "train.lr=1"], ["hard-mining", "--set", "plugins.hard-mining.kep=1"]],
+)
+def test_a_wrong_name_or_setting_of_check_exits_with_2(arguments, capsys):
+    assert main(["plugins", "check", *arguments]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_new_writes_a_plugin_and_says_what_comes_next(tmp_path, capsys):
+    out = tmp_path / "mine"
+    assert main(["plugins", "new", "my-idea", "--hook", "warps", "--hook", "epoch_end", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1] == f"next: pip install -e {out} && pytest {out} && ceph run --plugin my-idea"
+    module = (out / "src" / "my_idea" / "__init__.py").read_text()
+    assert module.count("@hookimpl") == 2
+    assert main(["plugins", "show", str(out / "src" / "my_idea" / "__init__.py:MyIdea")]) == 0
+
+
+def test_new_answers_landmark_weights_in_a_folder_of_its_name_by_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "new", "my-idea"]) == 0
+    assert "def landmark_weights(" in (tmp_path / "my-idea" / "src" / "my_idea" / "__init__.py").read_text()
+    assert main(["plugins", "new", "my-idea"]) == 2
+
+
+@pytest.mark.parametrize("arguments", [["My-Idea"], ["multi-scale"], ["x", "--hook", "warp"]])
+def test_a_wrong_call_of_new_exits_with_2_and_writes_nothing(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "new", *arguments]) == 2
+    assert list(tmp_path.iterdir()) == []

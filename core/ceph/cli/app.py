@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("ceph.cli.compare", "Compare configs, film by film and seed by seed, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),
     "suggest": ("ceph.cli.suggest", "Choose the next fine-tune from the errors of a run."),
-    "plugins": ("ceph.cli.plugins", "List plugins, and show their settings and hooks."),
+    "plugins": ("ceph.cli.plugins", "List, show, check and begin plugins."),
     "config": ("ceph.cli.config", "Write a config, show it as resolved, or print its schema."),
     "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }

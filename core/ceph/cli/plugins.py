@@ -1,8 +1,8 @@
-"""`ceph plugins`: list names what is installed without importing it; show imports one and describes it."""
+"""`ceph plugins`: list and show what is installed, check that a plugin keeps the rules, and begin a new one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +10,22 @@ import typer
 
 from ceph.cli import options
 from ceph.cli.console import table
+from ceph.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from ceph.hooks.discovery import LoadedPlugin
+    from ceph.testing import Check
 
-app = options.new_app("List plugins, and show their settings and hooks.", no_args_is_help=True)
+app = options.new_app("List, show, check and begin plugins.", no_args_is_help=True)
+
+
+def complete_hook(incomplete: str) -> list[str]:
+    """Names of hooks that begin so."""
+    from ceph.hooks.specs import VERBS
+
+    return [hook for hook in VERBS if hook.startswith(incomplete)]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -65,6 +76,114 @@ def show(
     typer.echo(table(rows) + "\n" if rows else "")
     typer.echo("hooks:" if facts["hooks"] else "hooks: none")
     typer.echo(table([(f"  {hook['name']}", hook["description"]) for hook in facts["hooks"]]))
+
+
+@app.command(
+    epilog=options.examples(
+        "ceph plugins check hard-mining",
+        "ceph plugins check ./ohkm.py --set plugins.ohkm.keep=5",
+    )
+)
+def check(
+    plugin: Annotated[str, typer.Argument(metavar="NAME|FILE", autocompletion=options.complete_plugin)],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="plugins.NAME.KEY=VALUE",
+            help="Check with this setting. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Check that a plugin keeps the rules: its settings, hooks and answers, and a few tiny runs."""
+    loaded, settings = load_with(plugin, set_ or ())
+    import logging
+
+    from ceph.testing import suite
+
+    logging.getLogger("ceph").addHandler(logging.NullHandler())  # what a run logs is not asked for here
+    found = suite(loaded.plugin_class, settings=settings, name=loaded.name)
+    typer.echo(f"{loaded.label}  ({loaded.source})")
+    results = [result_of(one) for one in found]
+    failed, left_out = results.count("FAILED"), results.count("left out")
+    typer.echo(f"{len(found)} checks: {len(found) - failed - left_out} ok, {failed} failed, {left_out} left out")
+    if failed:
+        raise typer.Exit(1)
+
+
+def load_with(plugin: str, settings: Sequence[str]) -> tuple[LoadedPlugin, dict[str, Any]]:
+    """A plugin by its name or file, and its settings from `plugins.NAME.KEY=VALUE`, {} for its defaults.
+
+    Any fault is a ConfigError.
+    """
+    from ceph.config.load import from_values
+    from ceph.hooks import discovery
+
+    try:
+        loaded = discovery.load(plugin)
+        own = f"plugins.{loaded.name}."
+        for text in settings:
+            if not text.startswith(own):
+                raise ConfigError(f"{text!r} is no setting of this plugin", key="--set", hint=f"--set {own}KEY=VALUE")
+        from ceph.testing.subject import Subject
+
+        companions = Subject.of(loaded.plugin_class, name=loaded.name).companions()
+        resolved = from_values({}, plugins=[plugin, *companions], settings=settings)
+    except PluginError as error:  # a plugin that cannot be loaded is a wrong call here, not a failed run
+        raise ConfigError(error.problems) from error
+    given = {key: value for key, value in resolved.config.plugins[loaded.name].items() if key != "from"}
+    return loaded, given if settings else {}
+
+
+def result_of(check: Check) -> str:
+    """Run one check and print its line: ok, FAILED with the reason, or left out with the reason; returns the word."""
+    import warnings
+
+    from ceph.testing import ConformanceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            reason, failure = check.run(), ""
+        except AssertionError as error:
+            reason, failure = "", str(error)
+    word = "FAILED" if failure else "left out" if reason else "ok"
+    typer.echo(f"{word:<9} {check.id:<33} {reason or check.description}")
+    notes = [f"note: {w.message}" for w in caught if issubclass(w.category, ConformanceWarning)]
+    for line in "\n".join(filter(None, [failure, *notes])).splitlines():
+        typer.echo(f"          {line}")
+    return word
+
+
+@app.command(
+    epilog=options.examples(
+        "ceph plugins new my-idea",
+        "ceph plugins new my-idea --hook loss_terms --hook epoch_end --out ~/src/my-idea",
+    )
+)
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, as in my-idea.", show_default=False)],
+    hook: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOOK",
+            help="A hook that it answers; default: landmark_weights. Repeatable.",
+            autocompletion=complete_hook,
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The new folder; default: ./NAME.", show_default=False)
+    ] = None,
+) -> None:
+    """Begin a plugin in a distribution of its own, with its hooks, their shapes, and a test that checks the rules."""
+    from ceph.cli.new_plugin import write
+
+    where = out or Path(name)
+    files = write(name, hook or ["landmark_weights"], where)
+    typer.echo("\n".join(f"wrote {where / file}" for file in files))
+    typer.echo(f"next: pip install -e {where} && pytest {where} && ceph run --plugin {name}")
 
 
 def describe(loaded: LoadedPlugin) -> dict[str, Any]:

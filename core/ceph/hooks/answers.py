@@ -1,4 +1,7 @@
-"""What a hook's answer must look like: shape, type and device, checked without waiting for the device."""
+"""What a hook's answer must look like: shape, type and device, checked without waiting for the device.
+
+An answer that works later (a module, a codec, a criterion, a warp) is checked at each use, see `ceph.hooks.parts`.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +98,12 @@ def wrong_state(state: Any, where: str = "state_dict()") -> str:
     return next(filter(None, found), "")
 
 
+def lacking(answer: Any, names: tuple[str, ...], what: str) -> str:
+    """A part with these methods or attributes, which `what` names."""
+    missing = [name for name in names if not hasattr(answer, name)]
+    return f"gave {given(answer)}, which is no {what}: it lacks {' and '.join(missing)}" if missing else ""
+
+
 def _module(answer: Any, _asked: Mapping[str, Any]) -> str:
     return "" if isinstance(answer, nn.Module) else f"gave {given(answer)} where a torch.nn.Module is promised"
 
@@ -121,8 +130,10 @@ def _truth(answer: Any, asked: Mapping[str, Any]) -> str:
     if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, np.ndarray) for part in answer)):
         return f"gave {given(answer)} where {promised} is promised"
     points, valid = answer
-    if points.shape != (landmarks, 2) or valid.shape != (landmarks,) or valid.dtype != np.bool_:
-        return f"gave ({given(points)}, {given(valid)} of {valid.dtype}) where {promised} is promised"
+    shaped = points.shape == (landmarks, 2) and valid.shape == (landmarks,)
+    if not shaped or points.dtype.kind not in "fiu" or valid.dtype != np.bool_:
+        kinds = f"{given(points)} of {points.dtype}, {given(valid)} of {valid.dtype}"
+        return f"gave ({kinds}) where {promised} is promised"
     return "" if np.isfinite(points[valid]).all() else "gave a point that is not finite but valid"
 
 
@@ -136,7 +147,7 @@ def _maps(answer: Any, asked: Mapping[str, Any]) -> str:
     fits = isinstance(answer, torch.Tensor) and answer.ndim == 4 and answer.shape[0] == films
     if not fits or not answer.is_floating_point():
         return f"gave {given(answer)} where maps [{films}, K, h, w] are promised"
-    return ""
+    return "" if bool(torch.isfinite(answer).all()) else "gave maps that are not finite"
 
 
 ONE: dict[str, Check] = {
@@ -149,3 +160,9 @@ ONE: dict[str, Check] = {
     "eval_model": _module,
     "predict": _maps,
 }
+
+LISTED: dict[str, tuple[tuple[str, ...], str]] = {  # what each part in a list must have, and its name
+    "warps": (("matrix", "displacement"), "Warp"),
+    "augmentations": (("set_random_seed", "__call__"), "albumentations transform"),
+}
+READER = ("name", "layout", "matches", "read")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from ceph.data.types import Sample
 
+API = 1  # the version of all that a plugin is given and promises; goes up when an old plugin would break
+
 hookimpl = pluggy.HookimplMarker("ceph")
 
 
@@ -30,10 +32,12 @@ ConfigT = TypeVar("ConfigT", bound=PluginConfig)
 class Plugin(Generic[ConfigT]):
     """Base of every plugin; subclass as `class Ohkm(Plugin[OhkmConfig])` and mark hooks with @hookimpl.
 
-    `requires` and `conflicts` name other plugins. A plugin with memory overrides both `state_dict` and
-    `load_state_dict`; the state holds tensors and plain values only.
+    `requires` and `conflicts` name other plugins; `api` is the version of the hooks that it is written for: one that is
+    too new for this ceph is refused. A plugin with memory overrides both `state_dict` and `load_state_dict`; the state
+    holds tensors and plain values only.
     """
 
+    api: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ()
     conflicts: ClassVar[tuple[str, ...]] = ()
 

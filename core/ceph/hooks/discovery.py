@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import traceback
@@ -27,6 +28,8 @@ from ceph.hooks.file_modules import import_file
 
 if TYPE_CHECKING:
     from ceph.hooks.base import Plugin, PluginConfig
+
+log = logging.getLogger("ceph")
 
 GROUP = "ceph.plugins"
 ALLOWED = "CEPH_ALLOW_PLUGINS"
@@ -140,7 +143,8 @@ def _load_installed(name: str) -> LoadedPlugin:
         raise ConfigError(f"there is no plugin {name!r}", key=key, hint=hint)
     if len(found) > 1:
         givers = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in found)
-        raise ConfigError(f"the plugin {name!r} is given by {givers}", key=key, hint="uninstall one of them")
+        hint = f"uninstall one of them, or do without: --without {name}"
+        raise ConfigError(f"the plugin {name!r} is given by {givers}", key=key, hint=hint)
     plugin = found[0]
     _require_allowed(name)
     source = plugin.source or Path(plugin.value)
@@ -170,6 +174,7 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
         raise ConfigError(f"cannot read the plugin's file {path}: {reason}", key=key) from None
     digest = hashlib.sha256(data).hexdigest()
     _require_allowed(name, digest)
+    _warn_of_shadowed(name, path, digest)
     try:
         module = import_file(path, digest)
     except (Exception, SystemExit) as error:
@@ -182,17 +187,28 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
     if match["cls"]:
         target = getattr(module, match["cls"], None)
         if target is None:
-            raise ConfigError(f"{path} has no class {match['cls']!r}", key=key, hint=nearest(match["cls"], own))
+            what = f"plugin {name} {digest[:12]}: {path} has no class {match['cls']!r}"
+            raise ConfigError(what, key=key, hint=nearest(match["cls"], own))
         _check_class(target, name, digest[:12], path, match["cls"])
     elif len(own) != 1:
         hint = "write class Name(Plugin[NameConfig])" if not own else f"name one: {path.name}:{min(own)}"
         what = "no Plugin subclass" if not own else f"several Plugin subclasses ({', '.join(sorted(own))})"
-        raise ConfigError(f"{path} has {what}", key=key, hint=hint)
+        raise ConfigError(f"plugin {name} {digest[:12]}: {path} has {what}", key=key, hint=hint)
     else:
         target = next(iter(own.values()))
     return LoadedPlugin(
         name, target, digest[:12], "", path, digest, f"{path}:{match['cls']}" if match["cls"] else str(path)
     )
+
+
+def _warn_of_shadowed(name: str, path: Path, digest: str) -> None:
+    """Say so where an installed plugin has the name of one in a file, whose settings and code then count."""
+    for plugin in installed():
+        if plugin.name == name and (plugin.source is None or _sha256(plugin.source) != digest):
+            log.warning(
+                "plugin '%s' %s is that of %s, not that of %s %s\n  hint: rename the file to have both",
+                *(name, digest[:12], path, plugin.distribution, plugin.version),
+            )
 
 
 def _require_allowed(name: str, digest: str = "") -> None:

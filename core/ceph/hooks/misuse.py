@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 
 from ceph.errors import Problem, nearest
-from ceph.hooks.base import Plugin
+from ceph.hooks.base import API, Plugin
 from ceph.hooks.specs import VERBS, Specs
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -59,6 +59,9 @@ def _alone(name: str, version: str, plugin: type[Any]) -> list[Problem]:
 
     if not issubclass(plugin, Plugin):
         return [problem(f"{plugin.__name__} is no plugin", f"write `class {plugin.__name__}(Plugin)`")]
+    if plugin.api not in range(1, API + 1):  # its hooks may be unknown here: nothing else is worth telling
+        hint = f"upgrade ceph-trainer, or install a version of the plugin for api {API}; without it: --without {name}"
+        return [problem(f"it is written for api {plugin.api!r} of the hooks, and this ceph has api {API}", hint)]
     problems: list[Problem] = []
     marked = _marked(plugin)
     for hook in VERBS:

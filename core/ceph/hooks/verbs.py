@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +15,7 @@ from ceph.hooks import answers as check
 from ceph.hooks import trace
 from ceph.hooks.base import Plugin
 from ceph.hooks.misuse import find_misuse, label, manager, taken_arguments
+from ceph.hooks.parts import Blame, Part, guarded
 from ceph.hooks.specs import VERBS, Verb
 from ceph.hooks.trace import Spent, Tracer
 
@@ -89,9 +88,15 @@ class Hooks:
         calls = self._of(hook, "one", arguments)
         if not calls:
             return default()
-        arguments["default"] = default
-        answer = self._ask(calls[0], arguments)
-        found: T = self._right(calls[0], check.ONE[hook](answer, arguments), answer)
+        core: list[T] = []
+
+        def given() -> T:
+            core.append(default())
+            return core[-1]
+
+        answer = self._ask(calls[0], {**arguments, "default": given})
+        self._right(calls[0], check.ONE[hook](answer, arguments), answer)
+        found: T = guarded(answer, arguments, core, self._blame(calls[0].plugin, hook))
         return found
 
     def each(self, hook: str, /, **arguments: Any) -> list[tuple[str, list[Any]]]:
@@ -103,7 +108,10 @@ class Hooks:
                 continue
             if not isinstance(answer, (list, tuple)):
                 raise self._broken(call, f"gave {check.given(answer)} where a list is promised")
-            found.append((call.plugin, list(answer)))
+            for part in answer:
+                self._right(call, check.lacking(part, *check.LISTED[hook]), part)
+            blame = self._blame(call.plugin, hook)
+            found.append((call.plugin, [Part(p, blame) for p in answer] if hook == "warps" else list(answer)))
         return found
 
     def merge(self, hook: str, /, **arguments: Any) -> dict[str, Any]:
@@ -146,8 +154,11 @@ class Hooks:
                 self._watch(call, "", weights)
             total = weights if total is None else total * weights
         if total is not None and hook == "sample_weights" and not bool(total.any()):
-            names = ", ".join(self.answerers(hook))
-            raise PluginError(f"hook {hook}: together the plugins {names} leave no film to train on")
+            names = self.answerers(hook)
+            hint = "mend one, or leave it out: " + " or ".join(f"--without {name}" for name in names)
+            raise PluginError(
+                f"hook {hook}: together the plugins {', '.join(names)} leave no film to train on", hint=hint
+            )
         return total
 
     def tell(self, hook: str, /, **arguments: Any) -> None:
@@ -224,8 +235,7 @@ class Hooks:
             keyed = [p if p.key else dataclasses.replace(p, key=f"plugins.{call.plugin}") for p in error.problems]
             raise ConfigError(keyed) from error
         except (Exception, SystemExit) as error:
-            what = f"{type(error).__name__}: {error}{_where(error, call.function)}"
-            raise self._error(call.plugin, call.hook, what) from error
+            raise self._blame(call.plugin, call.hook).raised(error, call.function) from error
         seconds = perf_counter() - began
         call.spent.calls += 1
         call.spent.seconds += seconds
@@ -239,9 +249,13 @@ class Hooks:
             wrong = check.wrong_term(value, _device(arguments))
         elif call.hook == "metrics":
             wrong = check.wrong_number(value)
+        else:
+            wrong = check.lacking(value, check.READER, "reader")
         self._right(call, wrong and f"{wrong} under '{key}'", value)
         if call.hook == "loss_terms":
             self._watch(call, key, value.detach())
+        if call.hook == "dataset_formats":
+            return Part(value, self._blame(call.plugin, call.hook))
         return float(value) if call.hook == "metrics" else value
 
     def _right(self, call: Call, wrong: str, answer: Any) -> Any:
@@ -267,8 +281,10 @@ class Hooks:
         return self._error(call.plugin, call.hook, what, hint=hint)
 
     def _error(self, name: str, hook: str, what: str, hint: str = "") -> PluginError:
-        remedy = hint or f"mend the plugin, or run without it: --without {name}"
-        return PluginError(f"{label(name, self.versions.get(name, ''), hook)}: {what}", hint=remedy)
+        return self._blame(name, hook).error(what, hint)
+
+    def _blame(self, name: str, hook: str) -> Blame:
+        return Blame(name, self.versions.get(name, ""), hook)
 
 
 def _has_memory(plugin: Plugin[Any]) -> bool:
@@ -278,11 +294,3 @@ def _has_memory(plugin: Plugin[Any]) -> bool:
 def _device(arguments: Mapping[str, Any]) -> torch.device | None:
     """The device of the first tensor among the arguments, on which answers must be."""
     return next((value.device for value in arguments.values() if isinstance(value, torch.Tensor)), None)
-
-
-def _where(error: BaseException, function: Callable[..., Any]) -> str:
-    """` (ohkm.py, line 14)`: the deepest line of the plugin's own file, or of any, where the error was raised."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    file = getattr(getattr(function, "__code__", None), "co_filename", None)
-    own = [frame for frame in frames if frame.filename == file] or frames
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

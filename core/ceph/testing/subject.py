@@ -1,0 +1,113 @@
+"""The plugin under test: its class, name and settings, what it goes with, and how its failures are told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ceph.errors import CephError
+from ceph.hooks import discovery
+from ceph.hooks.base import Plugin
+from ceph.hooks.discovery import LoadedPlugin
+from ceph.hooks.misuse import find_misuse, hooks_of, label
+from ceph.hooks.verbs import Hooks
+
+
+class LeftOut(Exception):
+    """A check that turned out not to apply; says why."""
+
+
+@contextmanager
+def asserted() -> Iterator[None]:
+    """Turn an error meant for a person into a failed check with the same text."""
+    try:
+        yield
+    except CephError as error:
+        raise AssertionError(str(error)) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A plugin's class under the name and with the settings that it is tested with."""
+
+    plugin: type[Plugin[Any]]
+    name: str
+    version: str
+    settings: Mapping[str, Any]
+    neutral: Mapping[str, Any] | None
+
+    @classmethod
+    def of(
+        cls,
+        plugin: type[Plugin[Any]],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        neutral: Mapping[str, Any] | None = None,
+        name: str = "",
+    ) -> Subject:
+        """Name an installed plugin as its entry point does, another as its class."""
+        value = f"{plugin.__module__}:{plugin.__qualname__}"
+        found = [point for point in discovery.installed() if point.value == value and name in ("", point.name)]
+        known = found[0] if found else None
+        own = name or (known.name if known else discovery.kebab_case(plugin.__name__))
+        return cls(plugin, own, known.version if known else "", dict(settings or {}), neutral)
+
+    def failure(self, what: str, remedy: str, hook: str = "") -> AssertionError:
+        """The error of a failed check: which plugin and hook, what is wrong, what to do."""
+        return AssertionError(f"{label(self.name, self.version, hook)}: {what}\n  hint: {remedy}")
+
+    @cached_property
+    def implemented(self) -> tuple[str, ...]:
+        """The hooks that the class marks, in the order of specs.py."""
+        return hooks_of(self.plugin)
+
+    @property
+    def loaded(self) -> LoadedPlugin:
+        """The class as if it had been found by its name."""
+        source = getattr(sys.modules.get(self.plugin.__module__), "__file__", None) or "?"
+        return LoadedPlugin(self.name, self.plugin, self.version, "", Path(source), "")
+
+    def values(self, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """All settings as plain values, as config.yaml has them. Raises pydantic's ValidationError."""
+        config = self.loaded.validate(self.settings if settings is None else settings)
+        return config.model_dump(mode="json", by_alias=True)
+
+    def companions(self) -> tuple[str, ...]:
+        """The plugins that this one cannot be without, and theirs. Raises ConfigError where one is not installed."""
+        found: dict[str, None] = {}
+        waiting = list(self.plugin.requires)
+        while waiting:
+            name = waiting.pop()
+            if name not in found and name != self.name:
+                found[name] = None
+                waiting += discovery.load(name).plugin_class.requires
+        return tuple(found)
+
+    def misuse(self) -> str:
+        """What is wrong with the hooks and the relations of the class, as a text; empty where nothing is."""
+        plugin = self.loaded.create(self.settings)
+        others = {name: discovery.load(name).create({}) for name in self.companions()}
+        problems = find_misuse({self.name: plugin, **others}, {self.name: self.version})
+        return "\n".join(map(str, problems))
+
+    def require_sound(self) -> None:
+        """Leave a check out where a plainer one has failed: settings that do not construct, hooks that are misused."""
+        try:
+            wrong = self.misuse()
+        except (CephError, ValidationError):
+            wrong = "it cannot be created"
+        if wrong:
+            raise LeftOut("the plugin cannot be switched on; see the failed checks")
+
+    def hooks(self) -> Hooks:
+        """A new instance, alone but for the plugins that it requires."""
+        self.require_sound()
+        others = {name: discovery.load(name).create({}) for name in self.companions()}
+        return Hooks({self.name: self.loaded.create(self.settings), **others}, {self.name: self.version})

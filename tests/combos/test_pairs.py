@@ -1,0 +1,94 @@
+"""Any two built-in plugins train together, in either order to the same weights, or are refused by their names."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+
+import pytest
+from tests.training.runs import last_weights, same_weights
+
+import ceph
+from ceph.assembly import make_hooks
+from ceph.config.load import from_values
+from ceph.errors import ConfigError
+from ceph.hooks import discovery
+from ceph.hooks.misuse import hooks_of
+from ceph.hooks.specs import VERBS
+from ceph.training import checkpoint
+
+NAMES = sorted(plugin.name for plugin in discovery.installed() if plugin.distribution == "ceph-trainer")
+# What a plugin needs to be valid, and to act, in a run of two steps on the tiny set (two readers, twelve whole films).
+SETTINGS = {
+    "ema": ["decay=0.5"],
+    "fine-tune": ["layer_decay=0.5"],
+    "hard-mining": ["warmup_epochs=1"],
+    "hard-only": ["landmarks=[UMT, R, Ar]"],
+    "multi-scale": ["scales=[0.5, 1.0]"],
+    "shape-prior": ["warmup_epochs=0"],
+}
+EXTRAS = {"tensorboard": "tensorboard"}  # plugin -> the module that an optional extra brings
+THERE = [name for name in NAMES if name not in EXTRAS or importlib.util.find_spec(EXTRAS[name]) is not None]
+PAIRS = list(itertools.combinations(NAMES, 2))
+HALF = (len(THERE) + 1) // 2
+SAMPLE = {tuple(sorted((THERE[i], THERE[(i + HALF) % len(THERE)]))) for i in range(HALF)}
+
+
+def classes():
+    return {name: discovery.load(name).plugin_class for name in NAMES}
+
+
+def refused(one, other):
+    """Why two plugins cannot go together, as they declare it; empty where they can."""
+    found = classes()
+    if other in found[one].conflicts or one in found[other].conflicts:
+        return "conflict"
+    shared = set(hooks_of(found[one])) & set(hooks_of(found[other]))
+    return next((hook for hook in sorted(shared) if VERBS[hook] == "one"), "")
+
+
+def resolved(tiny, names):
+    settings = [f"plugins.{name}.{setting}" for name in names for setting in SETTINGS.get(name, [])]
+    # An epoch of one step each, so that what a plugin remembers of the first acts in the second.
+    values = tiny(train={"epochs": 2, "batch_size": 12, "warmup_epochs": 0})
+    return from_values(values, plugins=names, settings=settings)
+
+
+def test_the_sample_has_every_plugin_that_can_run_here():
+    assert {name for pair in SAMPLE for name in pair} == set(THERE)
+    assert len(NAMES) >= 12
+    assert set(SETTINGS) | set(EXTRAS) <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    "pair", [pytest.param(p, marks=() if p in SAMPLE else pytest.mark.slow, id="+".join(p)) for p in PAIRS]
+)
+def test_two_plugins_named_in_either_order_train_to_the_same_weights(pair, tiny, tmp_path):
+    for name in set(pair) - set(THERE):
+        pytest.skip(f"{name} needs the extra of that name: pip install 'ceph-trainer[{name}]'")
+    if refused(*pair):
+        with pytest.raises(ConfigError) as found:
+            resolved(tiny, pair)
+        assert all(name in str(found.value) for name in pair)
+        return
+    folders = [ceph.train(resolved(tiny, ns), out=tmp_path / "-".join(ns)).folder for ns in (pair, pair[::-1])]
+    for folder in folders:
+        assert checkpoint.load(folder / "checkpoints", checkpoint.LAST)["progress"]["step"] == 2
+    assert same_weights(*map(last_weights, folders))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_answer_to_a_hook_that_takes_one_is_refused_naming_both_plugins(name, tiny, tmp_path):
+    mine = [hook for hook in hooks_of(classes()[name]) if VERBS[hook] == "one"]
+    if not mine:
+        pytest.skip(f"{name} answers no hook that takes one answer")
+    methods = "".join(f"\n    @hookimpl\n    def {hook}(self):\n        return None\n" for hook in mine)
+    (tmp_path / "rival.py").write_text(
+        f"from ceph.plugin import Plugin, hookimpl\n\n\nclass Rival(Plugin):\n    '''A rival.'''\n{methods}"
+    )
+    for names in ([name, str(tmp_path / "rival.py")], [str(tmp_path / "rival.py"), name]):
+        with pytest.raises(ConfigError) as found:
+            make_hooks(from_values(tiny(), plugins=names, settings=[]))
+        message = str(found.value)
+        assert all(f"--without {one}" in message for one in (name, "rival"))
+        assert all(hook in message for hook in mine)

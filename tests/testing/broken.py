@@ -1,0 +1,510 @@
+"""Plugins that break one rule each, and the check that must find it: (check, class, arguments of `suite`)."""
+
+from __future__ import annotations
+
+import albumentations as A
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+
+from ceph.plugin import ConfigError, Plugin, PluginConfig, Warp, hookimpl
+
+
+class Ones(Plugin):
+    """Breaks nothing."""
+
+    @hookimpl
+    def landmark_weights(self, loss):
+        return torch.ones_like(loss)
+
+
+# --- settings and hooks ----------------------------------------------------------------------------------------------
+
+
+class LooseConfig(PluginConfig):
+    model_config = ConfigDict(extra="ignore")
+
+
+class LooseSettings(Ones, Plugin[LooseConfig]):
+    pass
+
+
+class NeedyConfig(PluginConfig):
+    table: str = Field(description="a file, which must be given")
+
+
+class NoDefault(Plugin[NeedyConfig]):
+    @hookimpl
+    def landmark_weights(self, loss):
+        return torch.ones_like(loss)
+
+
+class NoArgument(Ones):
+    def __init__(self, config):
+        super().__init__(config)
+
+
+class FailsToStart(Ones):
+    def __init__(self, config=None):
+        raise OSError("no such file")
+
+
+class BareConfig(PluginConfig):
+    strength: float = 1.0
+
+
+class NoDescription(Ones, Plugin[BareConfig]):
+    pass
+
+
+class Unmarked(Plugin):
+    def landmark_weights(self, loss):
+        return torch.ones_like(loss)
+
+
+class NoHook(Plugin):
+    pass
+
+
+class NoSuchHook(Ones):
+    @hookimpl
+    def landmark_wieghts(self, loss):
+        return None
+
+
+class NoSuchArgument(Plugin):
+    @hookimpl
+    def landmark_weights(self, losses):
+        return torch.ones_like(losses)
+
+
+class HalfAMemory(Ones):
+    def state_dict(self):
+        return {}
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def answering(hook, answer):
+    """A plugin class whose one hook is the function `answer(self, ...)`."""
+    answer.__name__ = hook
+    name = f"Wrong_{hook}_{sum(known.startswith(f'Wrong_{hook}_') for known in globals())}"
+    globals()[name] = type(name, (Plugin,), {hook: hookimpl(answer), "__module__": __name__})  # where pickle finds it
+    return globals()[name]
+
+
+def fails(self):
+    raise KeyError("Xy")
+
+
+class WrongCodec:
+    def __init__(self, inner):
+        self.encode = inner.encode
+        self.decode = lambda pred, size: (torch.zeros(1, 2), torch.zeros(1))
+
+
+class Headless(torch.nn.Module):
+    def forward(self, images):
+        return images
+
+
+def flat_model(self, run, default):
+    model = default()
+    model.head = torch.nn.Identity()
+    return model
+
+
+def steep_term(self, pred):
+    return {"steep": (pred - pred.detach()).abs().sqrt().sum()}  # the slope of a square root at 0
+
+
+WRONG_ANSWERS = {
+    "check_run": [lambda self: True, fails],
+    "dataset_formats": [lambda self: {"dicom": object()}],
+    "build_model": [lambda self: Headless(), flat_model],
+    "build_codec": [lambda self, default: WrongCodec(default()), lambda self: object()],
+    "build_criterion": [
+        lambda self, default: lambda pred, target, weights: default()(pred, target, weights).mean(),
+        lambda self, default: lambda pred, target, weights: default()(pred, target, weights) / 0,
+    ],
+    "build_optimizer": [lambda self, default: (default()[0], lambda done: 1 - done)],
+    "warps": [lambda self: [Singular()], lambda self: Singular()],
+    "augmentations": [lambda self: A.NoOp(), lambda self: [lambda image: image]],
+    "truth": [lambda self, sample: (sample.points, sample.valid), lambda self, sample: sample.points[0]],
+    "epoch_start": [lambda self, epoch: epoch, fails],
+    "sample_weights": [lambda self, samples: -torch.ones(len(samples)), lambda self: torch.ones(1)],
+    "batch_shape": [lambda self: (64.0, 64.0), lambda self: [64, 64]],
+    "pixel_weights": [lambda self, pred: pred.sum((-2, -1)), lambda self, pred: pred / 0],
+    "landmark_weights": [
+        lambda self, loss: loss.sum(dim=1),
+        lambda self, loss: loss / loss.sum(dim=1, keepdim=True),  # 0 / 0 for a film without points
+        lambda self, loss: -torch.ones_like(loss),
+        lambda self, loss: torch.ones_like(loss).requires_grad_(),
+        lambda self, loss: torch.ones_like(loss, device="meta"),
+        lambda self, loss: loss > 0,
+    ],
+    "loss_terms": [lambda self, pred: {"big": pred}, steep_term, lambda self: {1: torch.zeros(())}],
+    "step_end": [lambda self, loss: loss, fails],
+    "eval_model": [lambda self: None, lambda self: torch.nn.Identity()],
+    "predict": [lambda self, model, images: model(images), lambda self, images: images],
+    "metrics": [lambda self, errors_mm: {"worst": errors_mm.max()}, lambda self: {"worst": "bad"}],
+    "epoch_end": [lambda self, metrics: metrics["mre"], fails],
+    "run_start": [lambda self, run: run, fails],
+    "run_end": [lambda self, result: result, fails],
+}
+
+
+# --- what must not change --------------------------------------------------------------------------------------------
+
+
+class WritesLoss(Plugin):
+    @hookimpl
+    def landmark_weights(self, loss):
+        loss.mul_(2)
+        return torch.ones_like(loss)
+
+
+class WritesTable(Plugin):
+    @hookimpl
+    def epoch_end(self, errors_mm):
+        errors_mm[errors_mm.isnan()] = 0
+
+
+class WritesSamples(Plugin):
+    @hookimpl
+    def sample_weights(self, samples):
+        samples[0].points[0, 0] += 1
+        return torch.ones(len(samples))
+
+
+class WritesModel(Plugin):
+    @hookimpl
+    def eval_model(self, model):
+        for part in model.parameters():
+            part.data.mul_(0.5)
+        return model
+
+
+class GlobalDraws(Plugin):
+    @hookimpl
+    def landmark_weights(self, loss):
+        return torch.from_numpy(np.random.rand(loss.shape[1])).float()
+
+
+class Counting(Plugin):
+    """The size of a batch depends on how often it was asked in this epoch."""
+
+    @hookimpl
+    def epoch_start(self):
+        self.asked = 0
+
+    @hookimpl
+    def batch_shape(self, size):
+        self.asked = getattr(self, "asked", 0) + 1
+        return (size[0] + 32 * (self.asked % 2), size[1])
+
+
+class Huge(Plugin):
+    @hookimpl
+    def batch_shape(self, size):
+        return (64 * size[0], size[1])
+
+
+class Forgets(Plugin):
+    """Remembers errors, and saves nothing."""
+
+    @hookimpl
+    def epoch_end(self, errors_mm):
+        self.errors_mm = errors_mm.nanmean(dim=1).nan_to_num(1.0)
+
+    @hookimpl
+    def sample_weights(self, samples):
+        return getattr(self, "errors_mm", None)
+
+
+class SavesArrays(Forgets):
+    def state_dict(self):
+        return {"errors_mm": self.errors_mm.numpy()}
+
+    def load_state_dict(self, state):
+        self.errors_mm = torch.from_numpy(state["errors_mm"])
+
+
+class LosesState(Forgets):
+    def state_dict(self):
+        return {"errors_mm": self.errors_mm if hasattr(self, "errors_mm") else None}
+
+    def load_state_dict(self, state):
+        pass
+
+
+class Remembers(Forgets):
+    """As `Forgets`, mended."""
+
+    def state_dict(self):
+        return {"errors_mm": getattr(self, "errors_mm", None)}
+
+    def load_state_dict(self, state):
+        if state["errors_mm"] is not None:
+            self.errors_mm = state["errors_mm"]
+
+
+# --- the device ------------------------------------------------------------------------------------------------------
+
+
+class ReadsLoss(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = loss.item()
+
+
+class FormatsLoss(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = f"{loss:.3f}"
+
+
+class CopiesLoss(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = loss.detach().cpu()
+
+
+class SendsLoss(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = loss.detach().to("cpu")
+
+
+class ReadsWeights(Plugin):
+    @hookimpl
+    def step_end(self, model):
+        self.norms = [float(part.detach().norm()) for part in model.parameters()]
+
+
+class Branches(Plugin):
+    @hookimpl
+    def landmark_weights(self, loss):
+        return torch.ones_like(loss) if loss.mean() > 1 else None
+
+
+class Masks(Plugin):
+    @hookimpl
+    def loss_terms(self, batch, points):
+        return {"spread": points[batch.valid].var()}
+
+
+class KeepsOnDevice(Plugin):
+    """Sums on the device, and reads its own tensor on the CPU: neither waits."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.total, self.own = torch.zeros(()), torch.ones(3)
+
+    @hookimpl
+    def step_end(self, model, loss):
+        self.total = self.total + loss.detach()
+        if self.own.sum() > 2:
+            self.norm = torch.stack([part.detach().norm() for part in model.parameters()]).sum()
+
+
+# --- films -----------------------------------------------------------------------------------------------------------
+
+
+class Singular(Warp):
+    def matrix(self, rng, size):
+        return np.zeros((3, 3))
+
+
+class Changed(A.ImageOnlyTransform):
+    """A transform that does what `change` of its subclass does."""
+
+    def __init__(self):
+        super().__init__(p=1.0)
+
+    def apply(self, img, **params):
+        return self.change(img)
+
+
+class Crop(Changed):
+    def change(self, img):
+        return img[8:-8]
+
+
+class ToFloat(Changed):
+    def change(self, img):
+        return img.astype(np.float32) / 255
+
+
+class Fails(Changed):
+    def change(self, img):
+        raise ValueError("three channels wanted")
+
+
+class Roll(Changed):
+    """Shifts the film by one pixel."""
+
+    def change(self, img):
+        return np.roll(img, 1, axis=1)
+
+
+class GlobalNoise(Changed):
+    def change(self, img):
+        return np.clip(img + np.random.normal(0, 3, img.shape), 0, 255).astype(np.uint8)
+
+
+class Folds(Warp):
+    """A field so steep that the film folds."""
+
+    def displacement(self, rng, size):
+        down, right = np.mgrid[: size[0], : size[1]].astype(np.float32)
+        wave = 12 * np.sin(right / 4 + rng.uniform(0, 6))
+        return np.stack([wave, 0 * down], -1).astype(np.float32)
+
+
+class GlobalShift(Warp):
+    def matrix(self, rng, size):
+        return np.array([[1, 0, np.random.uniform(-3, 3)], [0, 1, 0], [0, 0, 1.0]])
+
+
+class Closure(Warp):
+    def __init__(self):
+        self.draw = lambda rng: rng.uniform(-3, 3)
+
+    def matrix(self, rng, size):
+        return np.array([[1, 0, self.draw(rng)], [0, 1, 0], [0, 0, 1.0]])
+
+
+class Tilt(Warp):
+    """Perspective, turn and shift, all at once; breaks nothing."""
+
+    def matrix(self, rng, size):
+        a, b, c = rng.uniform(-1, 1, 3)
+        return np.array([[1.05, 0.1 * a, 4 * b], [-0.1 * a, 0.97, 3 * c], [1e-4 * b, -1e-4 * a, 1.0]])
+
+
+def warping(warp):
+    return type(f"Warping{warp.__name__}", (Plugin,), {"warps": hookimpl(named("warps", lambda self: [warp()]))})
+
+
+def changing(make, stage="photometric"):
+    function = named("augmentations", lambda self, stage: [make()] if stage == "photometric" else [])
+    return type("Changing", (Plugin,), {"augmentations": hookimpl(function)})
+
+
+def named(name, function):
+    function.__name__ = name
+    return function
+
+
+def flips():
+    return A.HorizontalFlip(p=0.5)
+
+
+def turns():
+    return A.Affine(rotate=(-2, 2), p=1)
+
+
+def shrinks():
+    return A.Affine(scale=(0.995, 0.995), p=1)
+
+
+def noises():
+    return A.GaussNoise(std_range=(0.02, 0.05), p=1)
+
+
+def covers():
+    return A.CoarseDropout(num_holes_range=(3, 6), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), p=1)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+class Unpractised(Plugin):
+    """Knows only batches of four films."""
+
+    @hookimpl
+    def landmark_weights(self, loss):
+        return torch.ones(4, 1)
+
+
+class Unsociable(Ones):
+    """Refuses a run with multi-scale, and declares no conflict."""
+
+    @hookimpl
+    def check_run(self, run):
+        if "multi-scale" in run.config.plugins:
+            raise ConfigError("cannot work with multi-scale", hint="one of them")
+
+
+class CountsSteps(Plugin):
+    """Later steps of an epoch weigh landmarks otherwise, by a count that is not saved."""
+
+    @hookimpl
+    def epoch_start(self):
+        self.steps = 0
+
+    @hookimpl
+    def landmark_weights(self, loss):
+        self.steps += 1
+        return torch.linspace(1, self.steps, loss.shape[1])
+
+
+class NotNeutral(Plugin):
+    @hookimpl
+    def landmark_weights(self, loss):
+        return torch.linspace(1, 2, loss.shape[1])
+
+
+SETTINGS = [
+    ("settings-refuse-unknown-keys", LooseSettings),
+    ("settings-construct", NoDefault),
+    ("settings-construct", NoArgument),
+    ("settings-construct", FailsToStart),
+    ("hooks-are-real", Unmarked),
+    ("hooks-are-real", NoHook),
+    ("hooks-are-real", NoSuchHook),
+    ("hooks-are-real", NoSuchArgument),
+    ("hooks-are-real", HalfAMemory),
+]
+ANSWERS = [(f"answers-{hook}", answering(hook, fn)) for hook, wrong in WRONG_ANSWERS.items() for fn in wrong]
+BEHAVIOUR = [
+    ("inputs-are-left-alone", WritesLoss),
+    ("inputs-are-left-alone", WritesTable),
+    ("inputs-are-left-alone", WritesSamples),
+    ("inputs-are-left-alone", WritesModel),
+    ("answers-repeat", GlobalDraws),
+    ("batch-shape-is-pure", Counting),
+    ("batch-shape-is-pure", Huge),
+    ("memory-is-saved", Forgets),
+    ("memory-is-saved", SavesArrays),
+    ("memory-is-saved", LosesState),
+    ("steps-do-not-wait", ReadsLoss),
+    ("steps-do-not-wait", FormatsLoss),
+    ("steps-do-not-wait", CopiesLoss),
+    ("steps-do-not-wait", SendsLoss),
+    ("steps-do-not-wait", ReadsWeights),
+    ("steps-do-not-wait", Branches),
+    ("steps-do-not-wait", Masks),
+]
+FILMS = [
+    ("transforms-keep-films", changing(Crop)),
+    ("transforms-keep-films", changing(ToFloat)),
+    ("transforms-keep-films", changing(Fails)),
+    ("changes-pickle", warping(Closure)),
+    ("changes-are-seeded", warping(GlobalShift)),
+    ("changes-are-seeded", changing(GlobalNoise)),
+    ("points-follow", warping(Folds)),
+    ("points-follow", changing(Roll)),
+    ("points-follow", changing(flips)),
+    ("points-follow", changing(turns)),
+    ("points-follow", changing(shrinks)),
+]
+TRAINING = [
+    ("trains-alone", Unpractised),
+    ("trains-beside-multi-scale", Unsociable),
+    ("resumes-exactly", CountsSteps),
+    ("neutral-changes-nothing", NotNeutral),
+]
+SOUND = [Ones, Remembers, KeepsOnDevice, warping(Tilt), changing(noises), changing(covers)]

@@ -1,0 +1,148 @@
+"""Each check finds the plugin that breaks its rule, and no other check complains of it; sound plugins pass all."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from tests.testing import broken
+
+from ceph.hooks import discovery
+from ceph.hooks.misuse import hooks_of
+from ceph.hooks.specs import VERBS
+from ceph.testing import ConformanceWarning, checks, suite
+from ceph.testing.contract import WRONG
+
+NEUTRAL = {
+    "weighted-loss": {"weights": {}},
+    "hard-mining": {"films": False, "landmarks": False},
+    "multi-scale": {"scales": [1.0]},
+    "heavy-augmentation": {"strength": 0},
+}
+CHEAP = [*broken.SETTINGS, *broken.ANSWERS, *broken.BEHAVIOUR, *broken.FILMS]
+
+
+def failures(plugin, *, trains=False, **arguments):
+    """The checks that fail, with their messages."""
+    found = {}
+    for check in checks(plugin, **arguments):
+        if check.trains == trains:
+            try:
+                check()
+            except AssertionError as error:
+                found[check.id] = str(error)
+    return found
+
+
+def label(value):
+    return value if isinstance(value, str) else value.__name__
+
+
+@pytest.mark.parametrize(("check", "plugin"), CHEAP, ids=label)
+def test_a_plugin_that_breaks_a_rule_fails_its_check_and_no_other(check, plugin):
+    found = failures(plugin)
+    assert list(found) == [check]
+    name = discovery.kebab_case(plugin.__name__)
+    message = found[check]
+    assert f"plugin '{name}'" in message or f"plugin {name}" in message
+    assert "hint: " in message
+    if len(hooks_of(plugin)) == 1 and check not in ("changes-pickle", "settings-construct") and "settings" not in check:
+        assert hooks_of(plugin)[0] in message or "state_dict" in message
+
+
+@pytest.mark.parametrize(("check", "plugin"), broken.TRAINING, ids=label)
+def test_a_plugin_that_fails_in_training_only_is_found_there(check, plugin):
+    assert failures(plugin) == {}
+    (found,) = (c for c in suite(plugin, neutral={}) if c.id == check)
+    with pytest.raises(AssertionError, match=r"(?s)multi-scale|plugin '.*hint: "):
+        found()
+
+
+@pytest.mark.parametrize("plugin", broken.SOUND, ids=label)
+def test_a_sound_plugin_passes_every_cheap_check(plugin):
+    assert failures(plugin) == {}
+
+
+def test_a_sound_plugin_passes_every_check_that_trains():
+    assert failures(broken.Ones, trains=True, neutral={}) == {}
+
+
+def test_every_hook_and_every_cheap_rule_has_a_plugin_that_breaks_it():
+    broken_rules = {check for check, _ in [*CHEAP, *broken.TRAINING]} | {"settings-are-described"}
+    everything = {check.id for check in suite(broken.Ones)}
+    beside = {name for name in everything if name.startswith("trains-beside-")}
+    assert everything - beside == {name for name in broken_rules if not name.startswith("trains-beside-")}
+    assert set(broken.WRONG_ANSWERS) == set(VERBS)
+    assert set(WRONG) <= set(VERBS)
+
+
+def test_a_setting_without_a_description_is_a_warning():
+    (check,) = (c for c in checks(broken.NoDescription) if c.id == "settings-are-described")
+    with pytest.warns(ConformanceWarning, match="no description of strength"):
+        check()
+
+
+def test_checks_that_do_not_apply_are_left_out_and_say_why():
+    reasons = {check.id: check.left_out for check in suite(broken.Ones)}
+    assert reasons["answers-warps"] == "it does not answer warps"
+    assert "neutral" in reasons["neutral-changes-nothing"]
+    assert not reasons["answers-landmark_weights"]
+    assert {check.id for check in checks(broken.Ones)} == {name for name, reason in reasons.items() if not reason}
+
+
+def test_the_settings_given_are_those_that_are_tested():
+    settings = {"table": "weights.csv"}
+    assert failures(broken.NoDefault, settings=settings) == {}
+    unknown = failures(broken.NoDefault, settings={**settings, "tabel": "x"})
+    assert list(unknown) == ["settings-construct"]
+    assert "tabel" in unknown["settings-construct"]
+
+
+def test_a_plugin_has_the_name_of_its_entry_point_or_class():
+    from ceph_plugins.hard_mining import HardMining
+
+    assert checks(HardMining)[0].subject.name == "hard-mining"
+    assert checks(broken.GlobalDraws)[0].subject.name == "global-draws"
+    assert checks(broken.GlobalDraws, name="dice")[0].subject.name == "dice"
+
+
+def test_every_check_has_an_id_and_a_sentence():
+    for check in suite(broken.Ones):
+        assert str(check) == check.id
+        assert check.description.endswith(".")
+        assert check.id.replace("_", "-") == discovery.kebab_case(check.id)
+
+
+def built_in():
+    return [p.name for p in discovery.installed() if p.distribution == "ceph-trainer"]
+
+
+def loaded(name):
+    if name == "tensorboard":
+        pytest.importorskip("tensorboard")
+    return discovery.load(name).plugin_class
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_the_built_in_plugins_pass_every_cheap_check(name):
+    assert failures(loaded(name), name=name) == {}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in built_in()])
+def test_the_built_in_plugins_pass_every_check_that_trains(name):
+    assert failures(loaded(name), trains=True, name=name, neutral=NEUTRAL.get(name)) == {}
+
+
+def test_the_kit_imports_without_pytest():
+    code = "import sys, ceph.testing; sys.exit('pytest' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_author_needs_three_lines():
+    import ceph.testing
+
+    usage = inspect.getdoc(ceph.testing).split("import checks\n", 1)[1]
+    lines = [line for line in usage.splitlines() if line.startswith("    ") and "import" not in line and line.strip()]
+    assert len(lines) == 3
