@@ -36,7 +36,7 @@ def done(tiny_set, tmp_path_factory):
     return out, ran.stdout
 
 
-def test_two_cells_and_two_seeds_end_in_an_effect_with_its_interval(done):
+def test_two_cells_and_two_seeds_end_in_an_effect(done):
     out, text = done
     assert "4 runs (2 cells, seeds 0, 1), 0 done" in text
     assert text.count("validation MRE") == 4
@@ -50,7 +50,7 @@ def test_two_cells_and_two_seeds_end_in_an_effect_with_its_interval(done):
     report = json.loads((out.parent / "out.json").read_text())["validation"]
     row = report["effects"][0]["rows"][0]
     assert row["label"] == "hard-mining"
-    assert row["low"] <= row["value"] <= row["high"]
+    assert (row["low"], row["high"]) == (None, None)  # of two validation films there is no interval
     cells = {cell["cell"]: cell for cell in report["cells"]}
     assert cells["hard-mining"]["mre_mm"] - cells["none"]["mre_mm"] == pytest.approx(row["value"])
     assert cells["none"]["minutes"] > 0
