@@ -31,8 +31,11 @@ FLOORS = {
     "ceph.ablation": 6,
     "ceph.suggest": 6,
     "ceph.cli": 7,
+    "ceph.doctor": 7,
+    "ceph.predictions": 7,
     "ceph.preview": 7,
     "ceph.testing": 7,
+    "ceph.view": 7,
 }
 
 

@@ -32,8 +32,8 @@ from ceph.assembly import (
 from ceph.config.load import Resolved, from_values, resolve
 from ceph.config.models import Config
 from ceph.data.augment import refuse_albumentationsx
-from ceph.data.dataset import Films, Loader, bare_item, collate, in_order
-from ceph.data.images import read_film
+from ceph.data.bare import in_batches, load_bare, readable
+from ceph.data.dataset import Films, Loader, in_order
 from ceph.data.plan import derive, steps_per_epoch
 from ceph.data.types import Points
 from ceph.errors import ConfigError, nearest
@@ -341,10 +341,10 @@ class Trained:
         """
         if not len(images):
             return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
-        films = (read_film(Path(i)) if isinstance(i, str | Path) else i for i in images)
         sizes = self.evaluator.sizes
-        items = (collate([bare_item(film, size, len(self.landmarks))]) for film in films for size in sizes)
+        films = readable(load_bare(images, sizes, len(self.landmarks)))
         with flushed_denormals():
+            items = in_batches(films, self.config.evaluate.batch_size)
             found = self.evaluator.predict(self.model, items, len(sizes))
         return found.points_px, found.scores
 

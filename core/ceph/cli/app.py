@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("ceph.cli.run", "Train a detector; strategies are switched on by name."),
     "plan": ("ceph.cli.plan", "Show who answers which hook, before anything trains."),
     "evaluate": ("ceph.cli.evaluate", "Score a run on a split, in millimetres."),
+    "predict": ("ceph.cli.predict", "Find the landmarks of films without truth."),
     "compare": ("ceph.cli.compare", "Compare configs, film by film and seed by seed, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),
     "suggest": ("ceph.cli.suggest", "Choose the next fine-tune from the errors of a run."),

@@ -1,0 +1,76 @@
+"""Predicted points as files: the same points in each kind, millimetres only where they are known, and overlays."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from ceph.report.overlay import MAX_HEIGHT, overlay
+from ceph.report.predictions import FilmPoints, render
+
+NAMES = ("S", "Pog`")
+KNOWN = FilmPoints("a/1.png", (40, 30), 0.5, np.array([[1.25, 2.0], [30.5, -1.0]]), np.array([0.9, 0.25]))
+UNKNOWN = FilmPoints("2,ä.png", (50, 60), None, np.array([[3.0, 4.0], [5.0, 6.0]]), np.array([1.0, 0.5]))
+
+
+def text(kind):
+    return render(kind, [KNOWN, UNKNOWN], NAMES, "runs/x", {"b.png": "is cut off"})
+
+
+def test_json_has_points_by_symbol_and_the_films_that_were_not_read():
+    content = json.loads(text("json"))
+    first, second = content["films"]
+    assert (first["film"], first["width_px"], first["height_px"], first["mm_per_px"]) == ("a/1.png", 30, 40, 0.5)
+    assert first["points"]["S"] == {"x_px": 1.25, "y_px": 2.0, "x_mm": 0.625, "y_mm": 1.0, "score": 0.9}
+    assert second["mm_per_px"] is None
+    assert second["points"]["Pog`"] == {"x_px": 5.0, "y_px": 6.0, "x_mm": None, "y_mm": None, "score": 0.5}
+    assert (content["run"], content["not_read"]) == ("runs/x", [{"film": "b.png", "why": "is cut off"}])
+
+
+def test_csv_has_a_line_a_point_and_empty_millimetres_where_they_are_unknown():
+    lines = list(csv.DictReader(io.StringIO(text("csv"))))
+    assert [line["film"] for line in lines] == ["a/1.png"] * 2 + ["2,ä.png"] * 2
+    assert (lines[1]["symbol"], lines[1]["x_px"], lines[1]["x_mm"], lines[1]["score"]) == (
+        *("Pog`", "30.5", "15.25", "0.25"),
+    )
+    assert (lines[2]["x_mm"], lines[2]["y_mm"]) == ("", "")
+
+
+def test_coco_has_keypoints_and_the_spacing_only_where_it_is_known():
+    content = json.loads(text("coco"))
+    assert content["categories"][0]["keypoints"] == list(NAMES)
+    assert [image.get("spacing") for image in content["images"]] == [0.5, None]
+    assert content["annotations"][0]["keypoints"] == [1.25, 2.0, 2, 30.5, -1.0, 2]
+    assert content["annotations"][1]["keypoint_scores"] == [1.0, 0.5]
+    assert {a["image_id"] for a in content["annotations"]} == {image["id"] for image in content["images"]}
+
+
+def lit(picture, x, y):
+    """Whether the yellow of a dot is there."""
+    red, _, blue = picture[y, x].astype(int)
+    return red - blue > 100
+
+
+def test_an_overlay_has_a_dot_at_each_point_and_is_grey_elsewhere():
+    film = np.full((400, 300), 90, np.uint8)
+    picture = overlay(film, np.array([[50.0, 60.0], [200.0, 300.0]]), ["", ""])
+    assert picture.shape == (400, 300, 3)
+    assert lit(picture, 50, 60)
+    assert lit(picture, 200, 300)
+    assert (picture[150:250] == 90).all()
+
+
+def test_an_overlay_of_a_tall_film_is_shrunk_with_its_points():
+    film = np.full((2 * MAX_HEIGHT, 500), 90, np.uint8)
+    picture = overlay(film, np.array([[101.0, 1001.0]]), [""])
+    assert picture.shape == (MAX_HEIGHT, 250, 3)
+    assert lit(picture, 50, 500)
+
+
+@pytest.mark.parametrize("where", [[2.0, 2.0], [297.0, 397.0], [-40.0, 900.0]])
+def test_a_point_at_the_edge_or_off_the_film_does_not_stop_the_overlay(where):
+    assert overlay(np.zeros((400, 300), np.uint8), np.array([where]), ["Gonion"]).shape == (400, 300, 3)
