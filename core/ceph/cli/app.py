@@ -25,8 +25,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("ceph.cli.compare", "Compare configs, film by film and seed by seed, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),
     "suggest": ("ceph.cli.suggest", "Choose the next fine-tune from the errors of a run."),
+    "report": ("ceph.cli.report", "Write report.html of a run anew, and figures for a paper."),
+    "runs": ("ceph.cli.runs", "List runs with their results."),
     "plugins": ("ceph.cli.plugins", "List, show, check and begin plugins."),
     "config": ("ceph.cli.config", "Write a config, show it as resolved, or print its schema."),
+    "doctor": ("ceph.cli.doctor", "Say what on this machine stands in the way, and what to do about it."),
     "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }
 PROGRAMS = ("ceph", "ceph-trainer")
