@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ from ceph.data.bare import in_batches, load_bare, readable
 from ceph.data.dataset import Films, Loader, in_order
 from ceph.data.plan import derive, steps_per_epoch
 from ceph.data.types import Points
-from ceph.errors import ConfigError, nearest
+from ceph.errors import CephError, ConfigError, Interrupted, nearest
 from ceph.evaluation.metrics import intervals
 from ceph.evaluation.predict import Prediction
 from ceph.evaluation.statistics import units_of
@@ -44,10 +44,18 @@ from ceph.hooks import trace
 from ceph.hooks.base import Run
 from ceph.hooks.verbs import Hooks
 from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
+from ceph.report.figures import write_figures
+from ceph.report.findings import Films as KnownFilms
+from ceph.report.html import write_html
 from ceph.report.progress import Silent
+from ceph.report.record import read_record
 from ceph.training import checkpoint
 from ceph.training import folder as run_folder
-from ceph.training.engine import Job, Progress, Watcher, finished, fit, restore
+from ceph.training.engine import finished, fit, restore
+from ceph.training.job import Job
+from ceph.training.memory import explained
+from ceph.training.progress import Progress, Watcher
+from ceph.training.ranks import Ranks, one_voice
 from ceph.training.runtime import Runtime, flushed_denormals, start, stop_on_signals
 
 log = logging.getLogger("ceph")
@@ -65,6 +73,7 @@ class Result:
     best_epoch: int
 
 
+@one_voice()
 def train(
     config: AnyConfig,
     *,
@@ -79,17 +88,14 @@ def train(
     """
     resolved = as_resolved(config)
     prepared = prepare(resolved)
-    settings = resolved.config
-    where = (
-        Path(out)
-        if out
-        else run_folder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
-    )
+    settings, ranks = resolved.config, prepared.runtime.ranks
+    default = run_folder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
+    where = ranks.agreed(Path(out) if out else default)
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
-        run_folder.create(where)
-        stack.enter_context(run_folder.locked(where))
-        stack.enter_context(run_folder.logging_to(where))
+        if ranks.first:
+            run_folder.create(where)
+        stack.enter_context(written_by(ranks, where))
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = make_model(settings, prepared.hooks, prepared.run)
         if init_from is not None:
@@ -97,12 +103,14 @@ def train(
         else:
             source = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
             log.info("initial weights: %s; %s", source, describe_size(model))
-        write_description(resolved, prepared, where)
+        if ranks.first:
+            write_description(resolved, prepared, where)
         job = build(prepared, model, where)
         prepared.hooks.tell("run_start", run=job.run)
         return drive(job, Progress(), where, watcher or Silent())
 
 
+@one_voice()
 def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher | None = None) -> Result:
     """Go on with a run exactly where its last checkpoint is; a finished run is left as it is.
 
@@ -113,8 +121,8 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
     resolved = resolve(where / run_folder.CONFIG, without=without)
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
-        stack.enter_context(run_folder.locked(where))
-        stack.enter_context(run_folder.logging_to(where))
+        ranks = start(resolved.config.train.device, resolved.config.train.precision).ranks
+        stack.enter_context(written_by(ranks, where))
         content, note = checkpoint.load_last(where / "checkpoints")
         if note:
             log.warning(note)
@@ -123,6 +131,7 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
         job = build(prepared, make_model(resolved.config, prepared.hooks, prepared.run), where)
         prepared.hooks.tell("run_start", run=job.run)
         progress = restore(job, content, tuple(without))
+        ranks.require_same((progress.epoch, progress.batch), "checkpoint")
         log.info("going on at epoch %d, batch %d", progress.epoch, progress.batch)
         return drive(job, progress, where, watcher or Silent())
 
@@ -149,6 +158,16 @@ def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
     return Trained(where, resolve(where / run_folder.CONFIG, settings=settings))
 
 
+@contextmanager
+def written_by(ranks: Ranks, where: Path) -> Iterator[None]:
+    """Hold the run folder and log to it, in the first process of the job; the others only train."""
+    if not ranks.first:
+        yield
+        return
+    with run_folder.locked(where), run_folder.logging_to(where):
+        yield
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """What a config comes to before anything is built or written: hooks asked, data read, machine chosen."""
@@ -173,8 +192,12 @@ def prepare(resolved: Resolved) -> Prepared:
     """Read the data and check the run: all that `ceph run --dry-run` does. Test splits are not looked at."""
     refuse_albumentationsx()
     config = resolved.config
-    hooks = make_hooks(resolved)
     runtime = start(config.train.device, config.train.precision)
+    hooks = make_hooks(resolved)
+    if not runtime.ranks.first:  # one process writes, logs and tells those that only observe
+        log.disabled = True
+        hooks.leave_out_observers()
+    refuse_more_ranks(config, runtime.ranks)
     data = read_data(config, hooks)
     training = make_films(
         data, "train", config, truth=make_truth(config, data, hooks), augmentation=make_augmentation(config, hooks)
@@ -194,13 +217,25 @@ def prepare(resolved: Resolved) -> Prepared:
     hooks.tell("check_run", run=run)
     used = [*training.samples, *validation.samples]
     fingerprint = run_folder.fingerprint(used, [*training.digests, *validation.digests], data.landmarks)
+    runtime.ranks.require_same((config, fingerprint), "config and films")
     return Prepared(config, hooks, runtime, run, training, validation, fingerprint)
+
+
+def refuse_more_ranks(config: Config, ranks: Ranks) -> None:
+    """Refuse what works in one process only, and warn of processes without work."""
+    if ranks.count == 1:
+        return
+    if config.train.compile:
+        raise ConfigError("works in one process only so far", key="train.compile", hint="--set train.compile=false")
+    if config.train.batch_size < ranks.count:
+        log.warning("a batch of %d films leaves some of %d processes idle", config.train.batch_size, ranks.count)
 
 
 def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
     """Everything around the network that training needs."""
     config, hooks, runtime, run = prepared.config, prepared.hooks, prepared.runtime, prepared.run
-    runtime.place(model)
+    with explained(f"moving the network to {describe(runtime)}"):
+        runtime.place(model)
     codec = make_codec(config, hooks, run)
     criterion = make_criterion(config, hooks, run)
     optimizer, schedule = make_optimizer(config, hooks, model, run)
@@ -209,15 +244,18 @@ def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
     validation = Loader(prepared.validation, workers, pin=pin)
 
     def validate(module: nn.Module) -> dict[str, Any]:
-        batches = in_order(len(prepared.validation), config.evaluate.batch_size, [config.data.size])
-        return evaluator.figures(evaluator.predict(module, validation.load(batches), 1), prepared.validation.samples)
+        with explained(f"predicting {config.evaluate.batch_size} films at {run.size[0]}x{run.size[1]} px"):
+            found = evaluator.split(module, validation, len(prepared.validation))
+        return evaluator.figures(found, prepared.validation.samples)
 
     return Job(
         run=replace(run, folder=where),
         hooks=hooks,
         runtime=runtime,
         model=model,
-        forward=torch.compile(model) if config.train.compile else model,
+        forward=torch.compile(model)
+        if config.train.compile
+        else runtime.ranks.wrap(model, sync_batchnorm=config.train.sync_batchnorm),
         codec=codec,
         kind=config.target_kind,
         criterion=torch.compile(criterion) if config.train.compile else criterion,
@@ -233,20 +271,54 @@ def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
 
 def drive(job: Job, progress: Progress, where: Path, watcher: Watcher) -> Result:
     """Train to the end under signal handlers; then the figures and predictions of the best checkpoint."""
-    done = run_folder.read_metrics(where).get("validation")
+    ranks = job.runtime.ranks
+    done = ranks.agreed(run_folder.read_metrics(where).get("validation"))
     if done and finished(progress, job.run.config.train):
         return Result(where, done, progress.best_epoch)
-    with stop_on_signals() as stop:
-        fit(job, progress, _Recorded(watcher, where, progress), stop)
-    figures, _ = load(where).evaluate("validation")
+    try:
+        with stop_on_signals(patient=ranks.count > 1) as stop:
+            fit(job, progress, _Recorded(watcher, where, progress) if ranks.first else Silent(), stop)
+    except Exception as error:
+        log.log(logging.INFO if isinstance(error, Interrupted) else logging.ERROR, "stopped: %s", error)
+        raise
+    figures = ranks.agreed(load(where).evaluate("validation")[0] if ranks.first else {})
     result = Result(where, figures, progress.best_epoch)
+    if not ranks.first:
+        return result
     job.hooks.tell("run_end", run=job.run, result=result)
     if job.hooks.names and progress.timed[0]:
         cost = trace.summary(job.hooks.spent, *progress.timed)
         run_folder.write_json(where / trace.FILE, cost)
         log.info(trace.share_line(cost))
     log.info("done: validation MRE %s mm, best epoch %d", figures["mre_mm"], progress.best_epoch + 1)
+    try:
+        report(where)
+    except Exception as error:  # noqa: BLE001 - the run is done; a page about it must not make it fail
+        log.warning("report.html was not written (%s: %s); try: ceph report %s", type(error).__name__, error, where)
     return result
+
+
+def report(folder: Path | str, figures: Path | str | None = None) -> list[Path]:
+    """Write report.html of a run anew, from what its folder holds; `figures` is a folder for pictures of it.
+
+    Returns the files written. Where the films cannot be read, the page says so and shows the rest. Raises ConfigError
+    where `folder` is no run or a file cannot be written.
+    """
+    where = Path(folder)
+    run_folder.require_run(where)
+    record, films = read_record(where), known_films(where)
+    written = [write_html(record, films)]
+    return written if figures is None else [*written, *write_figures(record, films, Path(figures))]
+
+
+def known_films(folder: Path) -> KnownFilms:
+    """The films of the run's data set, or why they are not to be found."""
+    try:
+        resolved = resolve(folder / run_folder.CONFIG)
+        data = read_data(resolved.config, make_hooks(resolved))
+    except CephError as error:
+        return KnownFilms(missing="; ".join(problem.what for problem in error.problems))
+    return KnownFilms({(s.split, s.id): s for s in data.samples}, data.readers, data.landmarks)
 
 
 @dataclass
@@ -284,7 +356,7 @@ def write_description(resolved: Resolved, prepared: Prepared, where: Path) -> No
 def describe(runtime: Runtime) -> str:
     """The device and the precision, for a person."""
     name = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else str(runtime.device)
-    return f"{name}, {runtime.precision}"
+    return f"{name}, {runtime.precision}" + (f", {runtime.ranks.count} processes" if runtime.ranks.count > 1 else "")
 
 
 def transfer_from(model: nn.Module, source: Path, run: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -37,9 +38,18 @@ class EpochPlan:
         """Network pixels of all of them."""
         return sum(entry.size[0] * entry.size[1] for batch in self.batches for entry in batch)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Films drawn, by the size they are loaded at, as `480x384` (H x W); the smallest size first."""
+        counts = Counter(entry.size for batch in self.batches for entry in batch)
+        return {f"{height}x{width}": counts[height, width] for height, width in sorted(counts)}
+
     def part(self, rank: int, ranks: int, start: int = 0) -> list[list[Entry]]:
-        """What rank r of `ranks` loads, from micro-batch `start` on: its slice of each global batch."""
-        return [list(batch[rank::ranks]) for batch in self.batches[start:]]
+        """What rank r of `ranks` loads, from micro-batch `start` on: its slice of each global batch.
+
+        Where that is empty the batch's first film stands in, so that no rank is without a film.
+        """
+        return [list(batch[rank::ranks] or batch[:1]) for batch in self.batches[start:]]
 
 
 def derive(*parts: object) -> int:

@@ -1,0 +1,464 @@
+"""report.html: one self-contained page that shows what a run was, learnt and got wrong."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ceph.errors import DataError
+from ceph.evaluation.metrics import THRESHOLDS_MM, flatten, higher_is_better
+from ceph.report import charts
+from ceph.report.charts import Dot, Interval, Line
+from ceph.report.film import film_svg
+from ceph.report.findings import Films, Split, cumulative, find_splits, mean_of
+from ceph.report.record import Record, Table, mapping, number
+
+FILE = "report.html"
+TEMPLATES = Path(__file__).parent / "templates"
+WORST = 6  # films with a picture, of each split
+ROWS = 12  # of a plugin's table
+SAID = 12  # lines that a plugin has logged
+CURVES = 12  # charts of figures that plugins give
+CELL = 60  # letters of a table's cell
+
+
+class Figure(NamedTuple):
+    """A chart with its heading and a sentence on how to read it."""
+
+    title: str
+    svg: Markup
+    caption: str = ""
+
+
+class Picture(NamedTuple):
+    """A film with its caption; without `svg` the film could not be read, and `text` says why."""
+
+    film: str
+    error_mm: float
+    text: str
+    svg: Markup | None
+
+
+@dataclass(frozen=True)
+class SplitPage:
+    """What the page shows of one split."""
+
+    split: Split
+    apart_mm: float
+    sentences: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    landmarks: tuple[Mapping[str, Any], ...]  # rows of the table, the worst first
+    pictures: tuple[Picture, ...]
+
+    @property
+    def name(self) -> str:
+        """The split's name."""
+        return self.split.scored.split
+
+
+@dataclass(frozen=True)
+class PluginPage:
+    """What the page shows of one plugin."""
+
+    name: str
+    source: str
+    settings: tuple[str, ...]
+    share: float
+    hooks: tuple[tuple[str, int, float], ...]  # name, calls, seconds
+    said: tuple[str, ...]
+
+
+def write_html(record: Record, films: Films) -> Path:
+    """Write report.html into the run folder, in one move, and return its path. Raises OSError where it cannot."""
+    path = record.folder / FILE
+    fresh = path.with_name(f".{FILE}.new")
+    fresh.write_text(render(record, films), encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+def render(record: Record, films: Films) -> str:
+    """The page; every text in it is escaped, since names come from files."""
+    command = record.environment.get("command")
+    pages = [split_page(split, films) for split in find_splits(record, films)]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            record=record,
+            facts=facts(record),
+            pages=pages,
+            thresholds=[f"{t:.1f}" for t in THRESHOLDS_MM],
+            missing=films.missing,
+            learning=learning_figures(record),
+            strategy=strategy_figures(record),
+            tables=[table for table in record.tables if not is_curve(table)],
+            plugins=[plugin_page(record, name) for name in record.plugins],
+            rows=ROWS,
+            cell=CELL,
+            command=shlex.join(map(str, command)) if isinstance(command, list) else "",
+            versions=versions(record),
+            changed=[s for s in record.settings if s.value and s.origin != "default"],
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["digits"], made.filters["interval"] = digits, between
+    return made
+
+
+def digits(value: Any, places: int = 2) -> str:
+    """A number with so many decimal places; a dash where there is none."""
+    known = isinstance(value, int | float | np.floating) and math.isfinite(value)
+    return f"{value:.{places}f}" if known else "–"
+
+
+def between(pair: tuple[float, float]) -> str:
+    """An interval in words; a dash where there is none."""
+    return f"{digits(pair[0])} to {digits(pair[1])}" if math.isfinite(pair[0]) else digits(None)
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """What was trained, on what, with what: the head of the page."""
+    films = ", ".join(f"{count} {split}" for split, count in record.films.items())
+    planned, size = record.setting("train", "epochs"), record.setting("data", "size").strip("[]").replace(", ", " × ")
+    done = f"{len(record.epochs)} of {planned}" if str(len(record.epochs)) != planned else planned
+    found = [
+        ("Started", str(record.environment.get("started", "")).replace("T", " ")),
+        ("Network", f"{record.setting('model', 'backbone')}, input {size} px"),
+        ("Films", films),
+        ("Truth", record.setting("data", "truth")),
+        ("Epochs", done),
+        ("Seed", record.setting("train", "seed")),
+        ("Plugins", ", ".join(record.plugins) or "none"),
+        ("Device", str(record.environment.get("device", ""))),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def versions(record: Record) -> list[tuple[str, str]]:
+    """What the run ran with, and which test splits were looked at since."""
+    environment = record.environment
+    found = [(name, str(environment[name])) for name in ("python", "platform", "cpus", "device") if name in environment]
+    found += [(name, str(version)) for name, version in mapping(environment, "versions").items()]
+    if git := mapping(environment, "git"):
+        changed = ", with changes that are not committed" if git.get("dirty") else ""
+        found.append(("git", f"{git.get('commit')}{changed}"))
+    opened = environment.get("opened_test_splits")
+    for split in opened if isinstance(opened, list) else []:
+        found.append((f"{mapping(split).get('split')} was opened", str(mapping(split).get("at"))))
+    return found
+
+
+# --- a split ----------------------------------------------------------------------------------------------------------
+
+
+def split_page(split: Split, films: Films) -> SplitPage:
+    """All that is shown of a split."""
+    readers = split.readers
+    apart = float(mean_of(readers.apart_mm)) if readers else math.nan
+    return SplitPage(
+        split,
+        apart,
+        tuple(sentences(split, films)),
+        tuple(split_figures(split)),
+        tuple(landmark_rows(split)),
+        tuple(pictures(split)),
+    )
+
+
+def sentences(split: Split, films: Films) -> Iterable[str]:
+    """The result in words, and the readers' disagreement beside it."""
+    figures, scored = split.figures, split.scored
+    if figures["mre_mm"] is None:
+        yield "No film of this split has a truth to compare with."
+        return
+    low, high = split.interval_mm
+    range_ = f" (95 % interval over films: {low:.2f} to {high:.2f} mm)" if math.isfinite(low) else ""
+    within = figures["sdr_percent"]["2.0"]
+    yield (
+        f"{len(scored.ids)} films, {figures['n_points']} points: "
+        f"the mean radial error is {figures['mre_mm']:.2f} mm{range_}; "
+        f"{within:.1f} % of the points are within 2 mm."
+    )
+    if split.readers is None:
+        if len(films.readers) < 2 and not films.missing:
+            yield "The set has one reader, so there is no human disagreement to compare with."
+        return
+    apart = float(mean_of(split.readers.apart_mm))
+    agree = 100 * float((split.readers.apart_mm[np.isfinite(split.readers.apart_mm)] <= 2.0).mean())
+    text = f"The readers of these films are {apart:.2f} mm apart on average"
+    text += f", and within 2 mm of each other in {agree:.1f} % of the points"
+    if split.truth == "mean":
+        own = float(mean_of(split.readers.from_truth_mm))
+        text += f"; each is {own:.2f} mm from their mean, which is the truth here"
+        text += " (a reader is part of that mean, the model is not)"
+    yield f"{text}."
+
+
+def split_figures(split: Split) -> Iterable[Figure]:
+    """Error curve, landmarks with intervals, error against disagreement."""
+    scored, readers = split.scored, split.readers
+    errors, percent = cumulative(scored.errors_mm)
+    if not len(errors):
+        return
+    reach = min(8.0, max(5.0, math.ceil(float(np.quantile(errors, 0.99)))))
+    lines = [Line("model", *_thinned(errors, percent, reach))]
+    if readers is not None:
+        lines.append(Line("readers", *_thinned(*cumulative(readers.apart_mm), reach)))
+    sdr = split.figures["sdr_percent"]
+    marks = [(t, f"{sdr[f'{t:.1f}']:.0f} %") for t in THRESHOLDS_MM]
+    yield Figure(
+        "Radial error",
+        charts.line_chart(
+            "Cumulative radial error",
+            lines,
+            x_label="radial error, mm",
+            y_label="% of points no farther off",
+            marks=marks,
+            x_range=(0, reach),
+            y_range=(0, 100),
+            height=250,
+        ),
+        "Percentages on top: the model's points within 2, 2.5, 3 and 4 mm."
+        + (" Dashed: the readers' distance from each other." if readers is not None else ""),
+    )
+    rows = landmark_rows(split)
+    yield Figure(
+        "By landmark",
+        charts.row_chart(
+            "Mean radial error of each landmark",
+            [Interval(r["symbol"], r["mre_mm"], r["interval"][0], r["interval"][1], r["apart_mm"]) for r in rows],
+            x_label="mm",
+            value="mean radial error",
+            other="readers apart" if readers is not None else "",
+        ),
+        "Lines: 95 % intervals over films, of this network; another seed may differ by more.",
+    )
+    dots = [Dot(r["symbol"], r["apart_mm"], r["mre_mm"]) for r in rows if math.isfinite(r["apart_mm"] + r["mre_mm"])]
+    if dots:
+        slopes = [(1.0, "as far as readers are apart"), (0.5, "half as far")]
+        yield Figure(
+            "Error against disagreement",
+            charts.dot_chart(
+                "Error against the readers' disagreement, by landmark",
+                dots,
+                x_label="readers apart, mm",
+                y_label="mean radial error, mm",
+                slopes=slopes,
+            ),
+            "Left of the dashed line the model is farther from the truth than the readers are from each other: "
+            "there is something to learn."
+            + (" Dotted: how far two readers are from their mean." if split.truth == "mean" else ""),
+        )
+
+
+def _thinned(errors: Any, percent: Any, reach: float, steps: int = 160) -> tuple[list[float], list[float]]:
+    """A cumulative curve at even steps up to `reach` mm."""
+    x = np.linspace(0, reach, steps + 1)
+    counts = np.searchsorted(errors, x, side="right")
+    return x.tolist(), np.where(counts > 0, percent[np.maximum(counts - 1, 0)], 0.0).tolist()
+
+
+def landmark_rows(split: Split) -> list[dict[str, Any]]:
+    """A row for each landmark, the worst first; NaN for what is not known."""
+    apart = mean_of(split.readers.apart_mm, axis=0) if split.readers else np.full(len(split.scored.landmarks), np.nan)
+    rows = []
+    for k, symbol in enumerate(split.scored.landmarks):
+        figures = split.figures["per_landmark"][symbol]
+        mre = math.nan if figures["mre_mm"] is None else figures["mre_mm"]
+        low, high = split.intervals_mm[k].tolist()
+        rows.append({**figures, "symbol": symbol, "mre_mm": mre, "interval": (low, high), "apart_mm": float(apart[k])})
+    return sorted(rows, key=lambda row: -row["mre_mm"] if math.isfinite(row["mre_mm"]) else math.inf)
+
+
+def pictures(split: Split) -> Iterable[Picture]:
+    """The worst films, drawn; nothing where the films are not to be found."""
+    scored, film_mm = split.scored, split.film_mm
+    for f in split.order[:WORST]:
+        sample = split.samples[f]
+        if sample is None:
+            continue
+        errors = scored.errors_mm[f]
+        worst = [int(k) for k in np.argsort(-np.nan_to_num(errors))[:3]]
+        text = (
+            "worst: "
+            + ", ".join(f"{scored.landmarks[k]} {errors[k]:.1f}" for k in worst if np.isfinite(errors[k]))
+            + " mm"
+        )
+        try:
+            svg = film_svg(sample, scored.landmarks, scored.found_px[f], scored.truth_px[f], errors)
+        except (DataError, OSError) as error:
+            yield Picture(sample.id, float(film_mm[f]), str(error), None)
+        else:
+            yield Picture(sample.id, float(film_mm[f]), text, svg)
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+def learning_figures(record: Record) -> list[Figure]:
+    """Error, success rate, loss and learning rate over the epochs; nothing before the first."""
+    epochs = record.epochs
+    if not epochs:
+        return []
+    x = [number(epoch, "epoch") + 1 for epoch in epochs]
+    best = best_epoch(record)
+    marks = [] if best is None else [(x[best], f"best: {x[best]:.0f}")]
+
+    def curve(name: str, *path: str) -> Line:
+        return Line(name, x, [number(epoch, *path) for epoch in epochs])
+
+    def chart(title: str, lines: Sequence[Line], y_label: str, caption: str = "", **settings: Any) -> Figure:
+        return Figure(
+            title, charts.line_chart(title, lines, x_label="epoch", y_label=y_label, marks=marks, **settings), caption
+        )
+
+    rates = [epoch["lr"] if isinstance(epoch.get("lr"), Sequence) else [] for epoch in epochs]
+    groups = list(dict.fromkeys(tuple(column) for column in zip(*rates, strict=False)))
+    errors = [curve("train", "train_mre_mm"), curve("validation", "validation", "mre_mm")]
+    found = [
+        chart(
+            "Radial error",
+            errors,
+            "mm, logarithmic",
+            "Training errors are those of the moment, on augmented films.",
+            log=True,
+        ),
+        chart(
+            "Success rate, validation",
+            [curve(f"{t:g} mm", "validation", "sdr_percent", f"{t:.1f}") for t in THRESHOLDS_MM],
+            "% of points within",
+            y_range=(0, 100),
+        ),
+        chart("Training loss", [curve("", "loss")], "loss"),
+    ]
+    if groups:
+        lines = [Line("" if len(groups) == 1 else f"group {i + 1}", x, group) for i, group in enumerate(groups[:4])]
+        found.append(chart("Learning rate, after the epoch", lines, "rate"))
+    return found
+
+
+def best_epoch(record: Record) -> int | None:
+    """The index of the epoch that `train.monitor` finds best; None where no epoch has that figure."""
+    monitor = record.setting("train", "monitor").strip('"') or "mre_mm"
+    values = [flatten(mapping(epoch, "validation")).get(monitor, math.nan) for epoch in record.epochs]
+    known = [i for i, value in enumerate(values) if math.isfinite(value)]
+    sign = -1 if higher_is_better(monitor) else 1
+    return min(known, key=lambda i: sign * values[i], default=None)
+
+
+def strategy_figures(record: Record) -> list[Figure]:
+    """What plugins changed while training: weights, sizes, figures of their own and curves from their tables."""
+    return [*_weights(record), *_sizes(record), *_plugin_curves(record), *_table_curves(record)]
+
+
+def _weights(record: Record) -> Iterable[Figure]:
+    x = [number(epoch, "epoch") + 1 for epoch in record.epochs]
+    names = list(dict.fromkeys(name for epoch in record.epochs for name in mapping(epoch, "landmark_weights")))
+    series = {name: [number(epoch, "landmark_weights", name) for epoch in record.epochs] for name in names}
+    if not any(math.isfinite(v) and abs(v - 1) > 1e-3 for values in series.values() for v in values):
+        return
+    last = sorted(names, key=lambda name: next((v for v in reversed(series[name]) if math.isfinite(v)), 1.0))
+    labelled = {*last[:3], *last[-5:]} if len(last) > 9 else set(last)
+    lines = [Line(name, x, series[name], name not in labelled) for name in sorted(names, key=lambda n: n in labelled)]
+    by = [name for name in record.plugins if "landmark_weights" in mapping(record.cost, "plugins", name, "hooks")]
+    yield Figure(
+        "Weight of each landmark in the loss",
+        charts.line_chart(
+            "Weight of each landmark", lines, x_label="epoch", y_label="weight, mean of all is 1", height=280
+        ),
+        "Mean over the films drawn in the epoch. "
+        + (f"Answered by {', '.join(by)}. " if by else "")
+        + ("Named: the heaviest and the lightest at the end." if len(labelled) < len(names) else ""),
+    )
+
+
+def _sizes(record: Record) -> Iterable[Figure]:
+    counts = [mapping(epoch, "sizes") for epoch in record.epochs]
+    names = sorted(
+        {name for sizes in counts for name in sizes},
+        key=lambda name: [int(p) if p.isdigit() else 0 for p in name.split("x")],
+    )
+    if len(names) < 2 or len(names) > 40:
+        return
+    totals = [sum(number(sizes, name) for name in sizes) or 1.0 for sizes in counts]
+    shares = [
+        [(number(sizes, name) if name in sizes else 0.0) / total for name in names]
+        for sizes, total in zip(counts, totals, strict=True)
+    ]
+    yield Figure(
+        "Sizes drawn",
+        charts.share_chart("Sizes drawn", [name.replace("x", " × ") for name in names], shares, x_label="epoch"),
+        "Height × width of the network's image in px; the area of a circle is the share of the epoch's films.",
+    )
+
+
+def _plugin_curves(record: Record) -> Iterable[Figure]:
+    x = [number(epoch, "epoch") + 1 for epoch in record.epochs]
+    names = list(dict.fromkeys(name for epoch in record.epochs for name in mapping(epoch, "validation", "plugins")))
+    for name in names[:CURVES]:
+        values = [number(epoch, "validation", "plugins", name) for epoch in record.epochs]
+        yield Figure(
+            name,
+            charts.line_chart(name, [Line("", x, values)], x_label="epoch", y_label=name),
+            "A plugin's figure of the validation.",
+        )
+
+
+def is_curve(table: Table) -> bool:
+    """Whether a plugin's table is one of numbers over epochs."""
+    columns = range(1, len(table.header))
+    return (
+        table.header[:1] == ("epoch",)
+        and len(table.header) > 1
+        and all(any(map(math.isfinite, table.numbers(c))) for c in columns)
+    )
+
+
+def _table_curves(record: Record) -> Iterable[Figure]:
+    for table in filter(is_curve, record.tables):
+        series = [Line(name[:CELL], table.numbers(0), table.numbers(c + 1)) for c, name in enumerate(table.header[1:])]
+        lines = [line._replace(faint=i >= 8) for i, line in enumerate(series)]
+        yield Figure(
+            table.name, charts.line_chart(table.name, lines, x_label="epoch", y_label=""), "Written by a plugin."
+        )
+
+
+def plugin_page(record: Record, name: str) -> PluginPage:
+    """What one plugin was, cost and said."""
+    about, cost = mapping(record.plugins, name), mapping(record.cost, "plugins", name)
+    own = [s for s in record.settings if s.path[:2] == ("plugins", name) and s.value and s.origin != "default"]
+    hooks = [
+        (hook, int(number(cost, "hooks", hook, "calls")), number(cost, "hooks", hook, "seconds"))
+        for hook in mapping(cost, "hooks")
+    ]
+    said = [message.removeprefix(f"{name}: ") for _, message in record.log if message.startswith(f"{name}: ")]
+    more = [f"... and {len(said) - SAID} more lines in log.txt"] if len(said) > SAID else []
+    source = " ".join(str(about.get(part, "")) for part in ("version", "source"))
+    return PluginPage(
+        name,
+        f"{source}, sha256 {str(about.get('sha256', ''))[:12]}",
+        tuple(f"{'.'.join(s.path[2:]) or 'on'}: {s.value} ({s.origin})" for s in own),
+        number(cost, "step_percent"),
+        tuple(hooks),
+        (*said[:SAID], *more),
+    )
