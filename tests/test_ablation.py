@@ -292,7 +292,7 @@ def test_a_task_begins_goes_on_or_only_scores(tmp_path):
     assert next(task(folder).steps()) == new
     assert not folder.exists()
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "checkpoints" / "last.pt").write_bytes(b"")
+    (folder / "checkpoints" / "last.safetensors").write_bytes(b"")
     assert next(task(folder).steps()) == ["run", "--resume", str(folder)]
     (folder / "metrics.json").write_text('{"validation": {}}')
     (folder / "predictions-validation.csv").write_text("")

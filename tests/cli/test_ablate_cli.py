@@ -62,7 +62,7 @@ def test_two_cells_and_two_seeds_end_in_an_effect(done):
 def test_the_same_command_again_trains_nothing_and_a_split_is_only_scored(done, tiny_set, tmp_path, capfd):
     out = tmp_path / "out"
     shutil.copytree(done[0], out)
-    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.pt")}
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
     assert before
     again = call(tiny_set, out, "--plugin", "hard-mining", "--seeds", "1", "--split", "test")
     assert main(again) == 0
@@ -70,7 +70,7 @@ def test_the_same_command_again_trains_nothing_and_a_split_is_only_scored(done, 
     assert "2 runs (2 cells, seeds 0), 0 done" in text
     assert "\ntest: 2 films" in text
     assert "one seed (0)" in text
-    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.pt")} == before
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")} == before
     assert (out / "none" / "s0" / "predictions-test.csv").is_file()
     assert main(again) == 0
     assert "2 done" in capfd.readouterr().out

@@ -42,7 +42,7 @@ def test_any_flipped_bit_is_noticed_and_the_one_before_is_taken(tmp_path):
             checkpoint.load(tmp_path, checkpoint.LAST)
         content, note = checkpoint.load_last(tmp_path)
         assert content["epoch"] == 0
-        assert "last.pt is damaged" in note
+        assert "last.safetensors is damaged" in note
 
 
 def test_a_damaged_last_never_pushes_out_the_good_one_before_it(tmp_path):
@@ -107,7 +107,7 @@ def test_killed_while_writing_nothing_that_was_acknowledged_is_lost(tmp_path, tr
 
 def test_a_full_or_forbidden_folder_is_one_clear_error_and_keeps_what_was_there(tmp_path):
     checkpoint.save(tmp_path, checkpoint.LAST, {"epoch": 0})
-    (tmp_path / ".last.pt.new").mkdir()  # stands for any write that fails
+    (tmp_path / ".last.safetensors.new").mkdir()  # stands for any write that fails
     with pytest.raises(CheckpointError, match="cannot write"):
         checkpoint.save(tmp_path, checkpoint.LAST, {"epoch": 1})
     assert checkpoint.load(tmp_path, checkpoint.LAST)["epoch"] == 0

@@ -35,7 +35,7 @@ def test_a_run_leaves_everything_a_person_needs_in_its_folder(tiny, tmp_path):
         "metrics.json",
         "predictions-validation.csv",
         "log.txt",
-        *(f"checkpoints/{name}.pt{end}" for name in ("best", "last") for end in ("", ".sha256")),
+        *(f"checkpoints/{name}.safetensors{end}" for name in ("best", "last") for end in ("", ".sha256")),
     }
     lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [0, 1]
@@ -176,18 +176,18 @@ def test_changed_data_is_noticed_when_a_run_goes_on(tiny, tmp_path, tiny_set):
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tiny, tmp_path):
     whole = ceph.train(tiny(train={"epochs": 3}), out=tmp_path / "whole")
     run = ceph.train(tiny(train={"epochs": 3, "stop_after": 2}), out=tmp_path / "run")
-    last = run.folder / "checkpoints" / "last.pt"
+    last = run.folder / "checkpoints" / "last.safetensors"
     data = bytearray(last.read_bytes())
     data[len(data) // 2] ^= 1
     last.write_bytes(data)
     config = run.folder / "config.yaml"
     config.write_text(config.read_text().replace("stop_after: 2", "stop_after: null"))
     ceph.resume(run.folder)
-    assert "last.pt is damaged" in (run.folder / "log.txt").read_text()
+    assert "last.safetensors is damaged" in (run.folder / "log.txt").read_text()
     assert same_weights(last_weights(whole.folder), last_weights(run.folder))
-    for name in ("last.pt", "previous.pt"):
+    for name in ("last.safetensors", "previous.safetensors"):
         (run.folder / "checkpoints" / name).write_bytes(b"")
-    with pytest.raises(CheckpointError, match="previous.pt is damaged"):
+    with pytest.raises(CheckpointError, match="previous.safetensors is damaged"):
         ceph.resume(run.folder)
 
 

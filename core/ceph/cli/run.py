@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from ceph.cli import options
-from ceph.errors import ConfigError
+from ceph.cli.console import rank_of_job
+from ceph.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,40 +93,98 @@ def run(
                 hint=f"to change a run's settings, start a new one from its weights: --init-from {resume}",
             )
 
+    with Ending(resume or out) as ending:
+        _run(
+            ending,
+            config,
+            {"preset": preset, "plugins": plugin or (), "settings": set_ or (), "data": data, "seed": seed},
+            tuple(without or ()),
+            resume=resume,
+            init_from=init_from,
+            dry_run=dry_run,
+            trace_hooks=trace_hooks,
+        )
+
+
+def _run(
+    ending: Ending,
+    config: Path | None,
+    layers: Mapping[str, Any],
+    without: tuple[str, ...],
+    *,
+    resume: Path | None,
+    init_from: Path | None,
+    dry_run: bool,
+    trace_hooks: bool,
+) -> None:
+    """Train or go on, and print the figures; `layers` are the arguments of `resolve`."""
     from rich.console import Console
 
     from ceph.hooks.trace import traced
     from ceph.report.progress import watcher_for
     from ceph.report.tables import landmark_table
 
-    console = Console(highlight=False)
-    with watcher_for(console) as watcher, traced() if trace_hooks else nullcontext():
+    console = Console(highlight=False, quiet=bool(rank_of_job()))
+    with watcher_for(console) as watcher, traced() if trace_hooks and not rank_of_job() else nullcontext():
         if resume is not None:
             from ceph.run import resume as go_on
 
-            result = go_on(resume, without=without or (), watcher=watcher)
+            result = go_on(resume, without=without, watcher=watcher)
         else:
             from ceph.config.load import resolve
 
-            resolved = resolve(
-                config,
-                preset=preset,
-                plugins=plugin or (),
-                without=without or (),
-                settings=set_ or (),
-                data=data,
-                seed=seed,
-            )
+            resolved = resolve(config, without=without, **layers)
             from ceph.run import check, train
+            from ceph.training.folder import default_name
 
             if dry_run:
                 console.print(check(resolved), markup=False)
                 return
-            result = train(resolved, out=out, init_from=init_from, watcher=watcher)
+            settings = resolved.config
+            ending.folder = ending.folder or default_name(
+                settings.model.backbone, tuple(resolved.plugins), settings.train.seed
+            )
+            result = train(resolved, out=ending.folder, init_from=init_from, watcher=watcher)
     console.print(landmark_table(result.metrics, f"validation, epoch {result.best_epoch + 1}"))
     _print_shares(console, result.folder)
     console.print(f"run: {result.folder}", markup=False, soft_wrap=True)
     console.print(f"next: ceph evaluate {result.folder}", markup=False, soft_wrap=True)
+
+
+class Ending:
+    """What SIGINT and SIGTERM do while training does not watch for them: one message; a second one ends at once."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.signal = 0
+        self.before: dict[int, Any] = {}
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.signal:
+            os._exit(128 + number)
+        self.signal = number
+        raise KeyboardInterrupt
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        # What is interrupted may turn the KeyboardInterrupt into an error of its own.
+        if self.signal and error is not None and not isinstance(error, Interrupted):
+            raise self.interrupted() from error
+
+    def interrupted(self) -> Interrupted:
+        """What a person reads."""
+        if self.folder is not None and any((self.folder / "checkpoints").glob("last.*")):
+            what, hint = "the checkpoint is written", f"go on with: ceph run --resume {self.folder}"
+        else:
+            what, hint = "training had not begun", "the same command starts again"
+        return Interrupted(f"stopped by {signal.Signals(self.signal).name}; {what}", signal=self.signal, hint=hint)
 
 
 def _print_shares(console: Console, folder: Path) -> None:

@@ -18,6 +18,7 @@ from ceph.data.cache import FilmCache, pyramid_level
 from ceph.data.geometry import displace, inverse, letterbox, letterbox_scale, local_scale, resample, resize, transform
 from ceph.data.plan import Entry, derive
 from ceph.data.types import Batch, Flags, Matrix, Points, Sample
+from ceph.errors import CephError
 
 Truth = Callable[[Sample, np.random.Generator], tuple[Points, Flags]]
 
@@ -86,6 +87,29 @@ def seen_from(
     return level, film_to_network @ inverse(resize(level.shape[1] / film[1], level.shape[0] / film[0]))
 
 
+class _Told(Dataset[Item | CephError]):
+    """Films, or what is wrong with them: raised in a worker, an error would reach a person inside its traceback."""
+
+    def __init__(self, films: Films) -> None:
+        self.films = films
+
+    def __getitem__(self, entry: Entry) -> Item | CephError:
+        try:
+            return self.films[entry]
+        except CephError as error:
+            return error
+
+
+def _item(found: Item | CephError) -> Item:
+    if isinstance(found, CephError):
+        raise found
+    return found
+
+
+def _collate_told(found: Sequence[Item | CephError]) -> Item | CephError:
+    return next((f for f in found if isinstance(f, CephError)), None) or collate([_item(f) for f in found])
+
+
 def collate(items: Sequence[Item]) -> Item:
     """Stack items of one size."""
     return Item(*(torch.stack(column) for column in zip(*items, strict=True)))
@@ -117,10 +141,10 @@ class Loader:
     def __init__(self, films: Films, workers: int, *, pin: bool = False) -> None:
         self._planned = _Planned()
         self._loader = DataLoader(
-            films,
+            _Told(films),
             batch_sampler=self._planned,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=_collate_told,
             pin_memory=pin,
             worker_init_fn=quiet_worker if workers else None,
             persistent_workers=workers > 0,
@@ -129,7 +153,7 @@ class Loader:
     def load(self, batches: Sequence[list[Entry]]) -> Iterator[Item]:
         """The collated items of `batches`; one such iteration at a time."""
         self._planned.batches = batches
-        return iter(self._loader)
+        return map(_item, iter(self._loader))
 
 
 def in_order(films: int, batch_size: int, sizes: Sequence[tuple[int, int]]) -> list[list[Entry]]:

@@ -108,7 +108,9 @@ def read_weights(path: Path, key: str = "model.weights") -> dict[str, torch.Tens
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return dict(load_file(path))
+            state = dict(load_file(path))
+            # A checkpoint of a run has its network's tensors under `model.`, beside those of the optimiser.
+            return {n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")} or state
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -141,15 +143,25 @@ def transfer(
             for here, there in pairs:
                 filled[here] = state[name][there]
             new[name] = filled
-    wrong = sorted(n for n in own.keys() | new.keys() if n not in own or n not in new or own[n].shape != new[n].shape)
-    if wrong:
-        raise CheckpointError(
-            f"the weights do not fit this network: {len(wrong)} tensors differ, {wrong[0]!r} among them",
-            hint="use the model section of the run that the weights come from",
-        )
-    network.load_state_dict(new)
+    put(network, new)
     shared = sum(s in theirs for s in ours)
     return f"all weights; {shared} of {len(ours)} landmarks were known to them"
+
+
+def put(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load a whole state; raises CheckpointError naming a tensor that only one of them has, or in another shape."""
+    own = network.state_dict()
+    wrong = sorted(
+        n for n in own.keys() | state.keys() if n not in own or n not in state or own[n].shape != state[n].shape
+    )
+    if wrong:
+        sides = [f"{tuple(side[wrong[0]].shape)}" if wrong[0] in side else "not there" for side in (own, state)]
+        raise CheckpointError(
+            f"the weights do not fit this network: {len(wrong)} tensors differ, {wrong[0]!r} among them "
+            f"(network: {sides[0]}; weights: {sides[1]})",
+            hint="use the model section, the landmarks and the plugins of the run that the weights come from",
+        )
+    network.load_state_dict(state)
 
 
 def describe_size(network: nn.Module) -> str:

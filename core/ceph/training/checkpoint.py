@@ -1,27 +1,25 @@
 """Checkpoints that survive: written aside, checksummed, put in place in one move; read only when the sum agrees.
 
-`last.pt` holds raw weights and all state, `previous.pt` the one before it, `best.pt` the weights that were evaluated.
-`NAME.sha256` lists the sums under which NAME may stand; while a file is being replaced that is the old and the new one,
-so that at no moment a good file is without its sum.
+`last` holds raw weights and all state, `previous` the one before it, `best` the weights that were evaluated; each is
+one safetensors file (`packing.py`), so that reading it runs no code. `NAME.sha256` lists the sums under which NAME may
+stand; while a file is being replaced that is the old and the new one, so that at no moment a good file is without its
+sum.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import pickle
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ceph.errors import CheckpointError
+from ceph.training.packing import pack, unpack
 
-FORMAT = 1
-LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+FORMAT = 2
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 
 
 def save(folder: Path, name: str, content: Mapping[str, Any]) -> None:
@@ -29,9 +27,7 @@ def save(folder: Path, name: str, content: Mapping[str, Any]) -> None:
 
     Raises CheckpointError when it cannot be written; what stood there before is then intact.
     """
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
-    data = buffer.getbuffer()
+    data = pack({"format": FORMAT, **content})
     digest = hashlib.sha256(data).hexdigest()
     fresh = folder / f".{name}.new"
     try:
@@ -51,7 +47,8 @@ def save(folder: Path, name: str, content: Mapping[str, Any]) -> None:
             fresh.unlink()
         raise CheckpointError(
             f"cannot write {folder / name}: {error.strerror or error}",
-            hint="free some space or give the run another folder; the checkpoints already there are intact",
+            hint="free some space, or make the folder writable, and go on: ceph run --resume "
+            f"{folder.parent}; the checkpoints already there are intact",
         ) from error
 
 
@@ -65,9 +62,9 @@ def load(folder: Path, name: str) -> dict[str, Any]:
     if hashlib.sha256(data).hexdigest() not in _sums(folder, name):
         raise CheckpointError(f"{path} is damaged: its content does not match {name}.sha256")
     try:
-        content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is not one of ours: it holds more than tensors and plain values") from error
+        content = unpack(data)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not one of ours ({error})") from error
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
     return content
@@ -79,7 +76,12 @@ def load_last(folder: Path) -> tuple[dict[str, Any], str]:
         return load(folder, LAST), ""
     except CheckpointError as error:
         if not (folder / PREVIOUS).exists():
-            raise
+            if (folder / LAST).exists():
+                raise
+            raise CheckpointError(
+                f"{folder} holds no checkpoint: the run ended before its first step",
+                hint="nothing is lost: start it again with the command that began it",
+            ) from error
         return load(folder, PREVIOUS), f"{error}; going on from {folder / PREVIOUS}, the one before"
 
 

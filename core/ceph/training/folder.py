@@ -24,10 +24,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ceph.data.files import read_text
+from ceph.data.strict_json import parse_json
 from ceph.data.types import Sample
 from ceph.errors import CephError, ConfigError, DataError
 from ceph.evaluation.predict import Prediction
+from ceph.training.checkpoint import LAST, PREVIOUS
 
+MAX_JSON_BYTES = 2**30
 CONFIG, FINGERPRINT = "config.yaml", "data_fingerprint.json"
 PACKAGES = (
     "ceph-trainer",
@@ -47,14 +51,29 @@ def default_name(backbone: str, plugins: Sequence[str], seed: int) -> Path:
     return Path("runs") / "-".join([now, backbone, *(["+".join(sorted(plugins))] if plugins else []), f"s{seed}"])
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one CephError what could not be written inside, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise CephError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="free some space, or make the folder writable; what was there before is intact",
+        ) from error
+
+
 def create(folder: Path) -> None:
-    """Make a new run folder. Raises ConfigError where there is something in it already."""
+    """Make a new run folder. Raises ConfigError where it holds a run already.
+
+    A run that ended before its first checkpoint left nothing to go on with: another may take its place.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "checkpoints").mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the run folder {folder}: {error.strerror}", key="--out") from error
-    if (folder / CONFIG).exists():
+    if (folder / CONFIG).exists() and any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
         raise ConfigError(
             f"{folder} already holds a run",
             key="--out",
@@ -80,6 +99,10 @@ def locked(folder: Path) -> Iterator[None]:
         raise CephError(
             f"{folder} is in use by another run", hint="wait for it, stop it, or use another folder"
         ) from error
+    except OSError as error:
+        raise CephError(
+            f"cannot lock {folder}: {error.strerror or error}", hint="make the folder writable, or use another one"
+        ) from error
     try:
         yield
     finally:
@@ -90,7 +113,8 @@ def locked(folder: Path) -> Iterator[None]:
 def logging_to(folder: Path) -> Iterator[None]:
     """Append the log of `ceph` to the folder's log.txt."""
     log = logging.getLogger("ceph")
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    with writing(folder / "log.txt"):
+        handler = _LogFile(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     before = log.level
     log.setLevel(logging.INFO)
@@ -100,14 +124,31 @@ def logging_to(folder: Path) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts short without a word: what matters more cannot be written either, and says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base's name
+        pass
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put `text` at `path` in one move, so that a reader never sees half of it."""
+    """Put `text` at `path` in one move, so that a reader never sees half of it; raises CephError where it cannot."""
     fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    with writing(path):
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of the run folder; DataError where it is damaged."""
+    content = parse_json(read_text(path, limit=MAX_JSON_BYTES), path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: must hold a JSON object")
+    return content
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -133,13 +174,13 @@ def _finite(value: Any) -> Any:
 def read_metrics(folder: Path) -> dict[str, Any]:
     """The figures of metrics.json, by split; empty where there are none yet."""
     path = folder / "metrics.json"
-    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+    return read_object(path) if path.exists() else {}
 
 
 def note_opened(folder: Path, split: str) -> None:
     """Note in environment.json that a test split was looked at, and when."""
     path = folder / "environment.json"
-    content = json.loads(path.read_text("utf-8"))
+    content = read_object(path)
     content.setdefault("opened_test_splits", []).append(
         {"split": split, "at": datetime.now().astimezone().isoformat(timespec="seconds")}
     )
@@ -152,8 +193,9 @@ def copy_plugins(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
     for name, file in files.items():
         path, _, attribute = file.rpartition(":") if not file.endswith(".py") else (file, "", "")
         copy = folder / "plugins" / name / Path(path).name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(Path(path).read_bytes())
+        with writing(copy):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(Path(path).read_bytes())
         kept[name] = f"./{copy.relative_to(folder)}" + (f":{attribute}" if attribute else "")
     return kept
 
@@ -161,7 +203,7 @@ def copy_plugins(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
 def write_predictions(path: Path, prediction: Prediction, ids: Sequence[str], landmarks: Sequence[str]) -> None:
     """predictions-<split>.csv, in pixels of the original film; truth and error are empty where there is none."""
     fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("w", newline="", encoding="utf-8") as file:
+    with writing(path), fresh.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image_id", "symbol", "x_px", "y_px", "score", "true_x_px", "true_y_px", "error_mm"])
         for n, film in enumerate(ids):
@@ -228,7 +270,7 @@ def fingerprint(samples: Sequence[Sample], digests: Sequence[str], landmarks: Se
 def add_fingerprint(folder: Path, scored: Mapping[str, Any]) -> None:
     """Add the splits that were scored after training to data_fingerprint.json."""
     path = folder / FINGERPRINT
-    known = json.loads(path.read_text("utf-8"))
+    known = read_object(path)
     for part in ("films", "groups"):
         known[part] = {**known.get(part, {}), **scored[part]}
     write_json(path, known)
@@ -236,7 +278,7 @@ def add_fingerprint(folder: Path, scored: Mapping[str, Any]) -> None:
 
 def require_same_data(folder: Path, now: Mapping[str, Any]) -> None:
     """Raise DataError naming the first film that changed since the run began."""
-    then = json.loads((folder / FINGERPRINT).read_text("utf-8"))
+    then = read_object(folder / FINGERPRINT)
     for split in sorted(now["films"]):
         before, after = then["films"].get(split, {}), now["films"].get(split, {})
         changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
