@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ceph.cli import options
+from ceph.cli import data_check, data_convert, options
 from ceph.errors import ConfigError
 
 app = options.new_app("Look at what training loads, or draw the synthetic data set.", no_args_is_help=True)
@@ -16,6 +16,10 @@ app = options.new_app("Look at what training loads, or draw the synthetic data s
 @app.callback()
 def root() -> None:
     """Look at what training loads, or draw the synthetic data set."""
+
+
+app.command("convert", epilog=data_convert.EXAMPLES)(data_convert.convert)
+app.command("check", epilog=data_check.EXAMPLES)(data_check.check)
 
 
 @app.command(epilog=options.examples("ceph data synth ./synthetic", "ceph data synth ./synthetic --films 500 --seed 7"))

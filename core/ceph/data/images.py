@@ -15,6 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from ceph.data import dicom
 from ceph.data.files import regular
 from ceph.errors import DataError
 
@@ -39,12 +40,14 @@ KINDS = (
     Kind("BMP", (b"BM",), (".bmp",), BmpImageFile),
     Kind("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff"), TiffImageFile),
 )
-SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind.suffixes)
+SUFFIXES = (*(suffix for kind in KINDS for suffix in kind.suffixes), dicom.SUFFIX)
 COPY_AGAIN = "copy it again from its source, or take it out of the data folder"
 
 
 def film_size(path: Path) -> tuple[int, int]:
     """(H, W) of the film in `path`, from the file's header alone; raises DataError as `read_film` does for a header."""
+    if dicom.is_dicom(path):
+        return dicom.dicom_size(path)
     with _opened(path) as image:
         return image.size[1], image.size[0]
 
@@ -57,6 +60,8 @@ def read_film(path: Path) -> NDArray[np.uint8]:
     Raises DataError naming the file for a film that is cut off, no image, too large, named for another kind, rotated
     by its EXIF data, or of a kind that cannot be turned into grey without guessing (CMYK, floats, one bit).
     """
+    if dicom.is_dicom(path):
+        return dicom.read_dicom(path)
     if path.suffix.lower() == ".png":
         # Pillow checks no checksum of a PNG's pixels while it decodes them.
         with _opened(path) as image:

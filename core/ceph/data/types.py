@@ -19,7 +19,8 @@ class Sample:
     """One film and what its readers marked: R readers, K landmarks, coordinates in film pixels.
 
     `points` [R, K, 2] are NaN where `valid` [R, K] is False; `size` is (H, W) of the film; `group` joins
-    films that are no independent evidence (one patient, a repeated film).
+    films that are no independent evidence (one patient, a repeated film); `spacing_source` says where `mm_per_px`
+    is from.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Sample:
     points: Points
     valid: Flags
     path: Path
+    spacing_source: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,1 +1,1 @@
-"""Readers of data sets as people have them: one file a format."""
+"""Readers and writers of data sets as people have them: one file a format."""

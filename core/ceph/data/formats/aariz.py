@@ -1,9 +1,8 @@
-"""Read the Aariz layout: three splits of films, 29 landmarks in JSON by two readers, and a table of pixel sizes."""
+"""Read and write the Aariz layout: splits of films, 29 landmarks in JSON by two readers, a table of pixel sizes."""
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from ceph.data.files import inside, listing, read_text
-from ceph.data.formats.base import SPACING_RANGE_MM, DataSet, Findings, Marks, index_of, plausible_spacing
+from ceph.data.formats.base import DataSet, Findings, Marks, index_of
+from ceph.data.formats.film_table import Facts, read_table
+from ceph.data.formats.records import make_sample, marks_of, plain
+from ceph.data.formats.splits import kind
+from ceph.data.formats.tables import number_text, parse_rows, write_rows
 from ceph.data.images import SUFFIXES, film_size
 from ceph.data.strict_json import Field, read_json
 from ceph.data.types import Flags, Points, Sample
-from ceph.errors import DataError, Place, Problem
+from ceph.errors import DataError, Problem
 
 LANDMARKS = tuple(
     "A ANS B Me N Or Pog PNS Pn R S Ar Co Gn Go Po LPM LIT LMT UPM UIA UIT UMT LIA Li Ls N` Pog` Sn".split()  # noqa: SIM905 - 29 lines otherwise
 )
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+FOLDERS = {split: folder for folder, split in SPLITS.items()}
 READERS = {"senior": "Senior Orthodontists", "junior": "Junior Orthodontists"}
 FILMS = "Cephalograms"
 MARKS = Path("Annotations", "Cephalometric Landmarks")
@@ -38,46 +42,16 @@ class Origin:
 
 def parse_table(text: str, file: Path) -> dict[str, Origin]:
     """The rows of the set's table by film; DataError names the line of a row that is wrong or stands twice."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    _, rows = parse_rows(text, file, ("cephalogram_id", "pixel_size"))
     found: dict[str, Origin] = {}
     lines: dict[str, int] = {}
-    try:
-        columns = [name.strip() for name in next(rows, [])]
-        for needed in ("cephalogram_id", "pixel_size"):
-            if columns.count(needed) != 1:
-                raise DataError(f"must have one column {needed!r}", place=Place(str(file), 1, 1))
-        for row in rows:
-            if not any(row):
-                continue
-            place = Place(str(file), rows.line_num, 1)
-            if len(row) != len(columns):
-                raise DataError(f"has {len(row)} columns, the first line {len(columns)}", place=place)
-            value = dict(zip(columns, map(str.strip, row), strict=True))
-            film = value["cephalogram_id"]
-            if film in found:
-                raise DataError(f"film {reprlib.repr(film)} stands here and in line {lines[film]}", place=place)
-            found[film] = Origin(value.get("machine", ""), _spacing(value["pixel_size"], place))
-            lines[film] = rows.line_num
-    except csv.Error as error:
-        raise DataError(f"is no table: {error}", place=Place(str(file), max(rows.line_num, 1), 1)) from error
+    for row in rows:
+        film = row["cephalogram_id"]
+        if film in found:
+            row.fail(f"film {reprlib.repr(film)} stands here and in line {lines[film]}")
+        found[film] = Origin(row.get("machine"), row.spacing("pixel_size"))
+        lines[film] = row.place.line
     return found
-
-
-def _spacing(text: str, place: Place) -> float | None:
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not plausible_spacing(value):
-        low, high = SPACING_RANGE_MM
-        raise DataError(
-            f"pixel_size {reprlib.repr(text)} is no spacing of a film",
-            place=place,
-            hint=f"mm per pixel, between {low} and {high}; leave it empty where it is unknown",
-        )
-    return value
 
 
 def parse_points(annotation: Field, film: str) -> Points:
@@ -108,6 +82,10 @@ class Aariz:
     """The layout of the Aariz set; any of its splits may be there."""
 
     name = "aariz"
+    landmarks = LANDMARKS
+    readers = tuple(READERS)
+    complete = False
+    beside = ("*/Annotations/CVM Stages/*.json", "CVM stages")  # what is in the set but not read
     layout = f"{{train,valid,test}}/{FILMS} beside {{train,valid,test}}/{MARKS.as_posix()}"
 
     def matches(self, folder: Path) -> bool:
@@ -118,7 +96,9 @@ class Aariz:
         """Read the splits that are there."""
         findings = Findings()
         table: dict[str, Origin] = {}
+        facts: dict[str, Facts] = {}
         with findings.gather():
+            facts = read_table(folder)
             file = folder / TABLE
             if file.exists():
                 table = parse_table(read_text(inside(folder, file)), file)
@@ -140,24 +120,39 @@ class Aariz:
                                 hint="a film may stand in one split only, or its score says nothing",
                             )
                         origin = table.get(film, Origin("", None))
-                        spacing = mm_per_px if mm_per_px is not None else origin.mm_per_px
                         size = film_size(path)
                         points, valid = _points(film, path, size, marks, readers, findings)
-                        samples[film] = Sample(
-                            id=film,
-                            split=SPLITS[part],
-                            group=film,
-                            machine=origin.machine,
-                            size=size,
-                            mm_per_px=findings.spacing(film, spacing),
-                            points=points,
-                            valid=valid,
-                            path=path,
+                        native = Facts(
+                            split=SPLITS[part], machine=origin.machine, mm_per_px=origin.mm_per_px, source="Aariz table"
                         )
+                        samples[film] = make_sample(film, path, size, points, valid, native, facts, mm_per_px, findings)
         if not samples and not findings.problems:
             raise DataError(f"{folder}: holds no films", hint=f"a film is a {', '.join(SUFFIXES)} file")
         findings.report()
         return DataSet(LANDMARKS, tuple(samples.values()), readers, self.name)
+
+    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
+        """Beside the other films of its split."""
+        return f"{FOLDERS[kind(sample.split)]}/{FILMS}/{sample.id}"
+
+    def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
+        """Write an annotation of each film by each reader, with the landmarks marked, and the table."""
+        rows = []
+        for sample in data.samples:
+            part = FOLDERS[kind(sample.split)]
+            film = Path(films[sample.id])
+            suffix = film.suffix.lstrip(".")
+            rows.append((film.stem, sample.machine, number_text(sample.mm_per_px), suffix, part.title()))
+            for row, reader in enumerate(data.readers):
+                file = folder / part / MARKS / READERS[reader] / f"{film.stem}.json"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                landmarks = [
+                    {"landmark_id": symbol, "title": symbol, "symbol": symbol, "value": {"x": plain(x), "y": plain(y)}}
+                    for symbol, (x, y) in marks_of(sample, row, data.landmarks).items()
+                ]
+                content = {"ceph_id": film.stem, "landmarks": landmarks, "dataset_split": part.title()}
+                file.write_text(json.dumps(content), encoding="utf-8")
+        write_rows(folder / TABLE, ("cephalogram_id", "machine", "pixel_size", "image_format", "mode"), rows)
 
 
 def _folders(folder: Path, part: str) -> dict[str, Path]:

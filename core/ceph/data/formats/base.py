@@ -1,4 +1,4 @@
-"""What a reader of a data format is, what it returns, and what all of them do alike with points and problems."""
+"""What a reader and a writer of a data format are, and what all of them do alike with points and problems."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ SPACING_RANGE_MM = (0.01, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A set of films as read: K `landmarks` (symbols in order), R `readers` (first axis of a Sample's points)."""
+    """A set of films as read: K `landmarks` (symbols in order), R `readers` (first axis of a Sample's points).
+
+    `named` is False where the set only numbers its points: the landmarks are then p1, p2, ... until they are named.
+    """
 
     landmarks: tuple[str, ...]
     samples: tuple[Sample, ...]
     readers: tuple[str, ...]
     format: str
+    named: bool = True
 
 
 @runtime_checkable
@@ -43,7 +47,7 @@ class Reader(Protocol):
     layout: str
 
     def matches(self, folder: Path) -> bool:
-        """Whether `folder` looks like this format; looks at names only, opens nothing."""
+        """Whether `folder` looks like this format, by its names and how its annotation files begin; reads no film."""
         ...
 
     def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
@@ -52,6 +56,37 @@ class Reader(Protocol):
         `mm_per_px`, mm of a film pixel, overrides what the set says of its films. Raises DataError naming file and
         field, and ConfigError with the key `data.mm_per_px` where the spacing of a film is unknown.
         """
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Writes one format: the mirror image of its Reader, in one class with it.
+
+    `landmarks` are all that the format knows, None where it takes any names, and () where it only numbers them;
+    `readers` likewise, () for a format of one reader who has no name. `complete`: it holds splits, groups, machines,
+    spacings and their sources itself; else a table of films (`film_table`) is written beside it.
+    """
+
+    name: str
+    complete: bool
+
+    @property
+    def landmarks(self) -> tuple[str, ...] | None:
+        """The landmarks of the format."""
+        ...
+
+    @property
+    def readers(self) -> tuple[str, ...] | None:
+        """The readers of the format."""
+        ...
+
+    def place(self, sample: Sample, number: int) -> str:
+        """Where the film stands in the folder, without its ending; `number` counts the set's films from 1."""
+        ...
+
+    def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
+        """Write the annotations of `data` into `folder`, where its `films` (path in the folder, by id) are already."""
         ...
 
 
@@ -77,6 +112,7 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     unspaced: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def gather(self) -> Iterator[None]:
@@ -105,6 +141,10 @@ class Findings:
             return math.nan
         return mm_per_px
 
+    def leave_out(self, what: str) -> None:
+        """Note something that is in the set but of no use here, such as a rectangle."""
+        self.left_out[what] = self.left_out.get(what, 0) + 1
+
     def report(self) -> None:
         """Raise all problems as one DataError, then unknown spacings as one ConfigError; else log what was left out."""
         if self.problems:
@@ -119,6 +159,8 @@ class Findings:
                 key="data.mm_per_px",
                 hint="give the mm of one film pixel, for example `--set data.mm_per_px=0.1`; nothing is assumed",
             )
+        for what, count in self.left_out.items():
+            logger.warning("left out: %s%s", what, f" ({count} times)" if count > 1 else "")
         if self.outside:
             shown_outside = "; ".join(self.outside[:OUTSIDE_SHOWN])
             more = len(self.outside) - OUTSIDE_SHOWN
@@ -127,6 +169,7 @@ class Findings:
                 len(self.outside),
                 shown_outside,
                 f"; and {more} more" if more > 0 else "",
+                extra={"outside": tuple(self.outside)},  # all of them, for `ceph data check`
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,11 +10,34 @@ from itertools import islice
 from pathlib import Path
 
 from ceph.data.formats.aariz import Aariz
-from ceph.data.formats.base import DataSet, Reader
+from ceph.data.formats.base import DataSet, Reader, Writer
+from ceph.data.formats.cldetection2023 import ClDetection2023
+from ceph.data.formats.cldetection_csv import CSV_2023, CSV_2024
+from ceph.data.formats.coco import Coco
+from ceph.data.formats.cvat import Cvat
 from ceph.data.formats.isbi2015 import Isbi2015
+from ceph.data.formats.labelme import LabelMe
+from ceph.data.formats.labelstudio import LabelStudio
+from ceph.data.formats.plain_csv import PlainCsv
+from ceph.data.plausible import doubts
 from ceph.errors import ConfigError, DataError, Problem, nearest
 
-READERS: tuple[Reader, ...] = (Aariz(), Isbi2015())
+logger = logging.getLogger("ceph")
+
+FORMATS = (
+    Aariz(),
+    Isbi2015(),
+    ClDetection2023(),
+    CSV_2023,
+    CSV_2024,
+    Coco(),
+    LabelStudio(),
+    LabelMe(),
+    Cvat(),
+    PlainCsv(),
+)
+READERS: tuple[Reader, ...] = FORMATS
+WRITERS: dict[str, Writer] = {writer.name: writer for writer in FORMATS}
 AUTO = "auto"
 
 
@@ -34,7 +58,24 @@ def read(
         raise ConfigError(f"{mm_per_px} is not a length: must be above 0", key="data.mm_per_px")
     root = _existing(folder)
     data = _reader(root, format, readers).read(root, mm_per_px=mm_per_px)
+    for doubt in doubts(data.samples, data.landmarks, data.readers):
+        logger.warning(doubt)
+    if not data.named:
+        return name(data, landmarks)
     return data if landmarks is None else select(data, landmarks)
+
+
+def name(data: DataSet, landmarks: Sequence[str] | None) -> DataSet:
+    """`data`, whose points are only numbered, with names for all of them; ConfigError where they are not as many."""
+    count = len(data.landmarks)
+    if landmarks is None or len(landmarks) != count or len(set(landmarks)) != count:
+        given = "" if landmarks is None else f", and {len(set(landmarks))} names for them"
+        raise ConfigError(
+            f"this set has {count} points without names{given}",
+            key="data.landmarks",
+            hint=f"name all of them in their order, each once: `--set 'data.landmarks=[S, N, ...]'`, {count} symbols",
+        )
+    return replace(data, landmarks=tuple(landmarks), named=True)
 
 
 def select(data: DataSet, landmarks: Sequence[str]) -> DataSet:

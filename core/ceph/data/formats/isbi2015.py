@@ -1,39 +1,32 @@
-"""Read the ISBI 2015 challenge's layout: RawImage/<part> and a text file of 19 points for each film and reader."""
+"""Read and write the ISBI 2015 challenge's layout: RawImage/<part>, and 19 points a film and reader in text files."""
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ceph.data.files import listing, read_text
 from ceph.data.formats.base import DataSet, Findings, Marks
+from ceph.data.formats.film_table import Facts, read_table
+from ceph.data.formats.records import make_sample, marks_of
+from ceph.data.formats.splits import BOUND, lot
+from ceph.data.formats.tables import number_text
 from ceph.data.images import SUFFIXES, film_size
 from ceph.data.types import Points, Sample
 from ceph.errors import DataError, Place
 
 LANDMARKS = tuple("S N Or Po A B Pog Me Gn Go LIT UIT Ls Li Sn Pog` PNS ANS Ar".split())  # noqa: SIM905 - 19 lines otherwise
 PARTS = {"TrainingData": "train", "Test1Data": "test1", "Test2Data": "test2"}
-SPLITS = ("train", "validation", "test1", "test2")
+FOLDERS = {"train": "TrainingData", "validation": "TrainingData", "test": "Test1Data", "test2": "Test2Data"}
+SPLITS = ("train", "validation", "test", "test1", "test2")
 READERS = ("senior", "junior")
 # The challenge's films as they came; a copy of another size has been rescaled by a factor that nothing states.
 ORIGINAL_SIZE, ORIGINAL_MM_PER_PX = (2400, 1935), 0.1
-HELD_OUT, NUMBERED = 20, 150
 _NUMBER = r"[+-]?(?:\d{1,20}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?"
 _PAIR = re.compile(rf"\s*({_NUMBER})\s*,\s*({_NUMBER})\s*", re.ASCII)
-
-
-def lot(film: str) -> bytes:
-    """The lot that a film draws by its name alone: the lowest go to validation. `1` and `001` draw the same."""
-    name = str(int(film)) if film.isascii() and film.isdigit() and len(film) < 20 else film
-    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, person=b"ceph-isbi").digest()
-
-
-# The bound below which a film of TrainingData is held out: exactly 20 of the challenge's 001-150 are, whichever of
-# them a copy of the set holds; of films beyond 150, the same share.
-BOUND = sorted(lot(str(number)) for number in range(1, NUMBERED + 1))[HELD_OUT]
 
 
 def parse_points(text: str, file: Path) -> Points:
@@ -75,6 +68,9 @@ class Isbi2015:
     """The challenge's own layout; any of the parts may be there."""
 
     name = "isbi2015"
+    landmarks = LANDMARKS
+    readers = READERS
+    complete = False
     layout = "RawImage/{TrainingData,Test1Data,Test2Data} beside AnnotationsByMD/400_{senior,junior}"
 
     def matches(self, folder: Path) -> bool:
@@ -88,6 +84,9 @@ class Isbi2015:
         places = {reader: folder / "AnnotationsByMD" / f"400_{reader}" for reader in READERS}
         marks = Marks.find(folder, places, ".txt")
         samples: dict[str, Sample] = {}
+        table: dict[str, Facts] = {}
+        with findings.gather():
+            table = read_table(folder)
         for part in PARTS:
             with findings.gather():
                 for film, path in listing(folder, folder / "RawImage" / part, SUFFIXES).items():
@@ -97,30 +96,48 @@ class Isbi2015:
                                 f"{path}: the film {film} is also {samples[film].path}",
                                 hint="a film may stand in one part only, or its score says nothing",
                             )
-                        samples[film] = _sample(film, path, part, marks, mm_per_px, findings)
+                        samples[film] = _sample(film, path, part, marks, table, mm_per_px, findings)
         if not samples and not findings.problems:
             raise DataError(f"{folder / 'RawImage'}: holds no films", hint=f"a film is a {', '.join(SUFFIXES)} file")
         findings.report()
         order = sorted(samples.values(), key=lambda sample: (SPLITS.index(sample.split), sample.id))
         return DataSet(LANDMARKS, tuple(order), tuple(marks.files), self.name)
 
+    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
+        """In the part of its split; what is no second test set stands in the first."""
+        return f"RawImage/{FOLDERS.get(sample.split, 'Test1Data')}/{sample.id}"
 
-def _sample(film: str, path: Path, part: str, marks: Marks, mm_per_px: float | None, findings: Findings) -> Sample:
+    def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
+        """Write the 19 points of each film and reader; one that is not marked is -1,-1."""
+        for row, reader in enumerate(data.readers):
+            place = folder / "AnnotationsByMD" / f"400_{reader}"
+            place.mkdir(parents=True)
+            for sample in data.samples:
+                marks = marks_of(sample, row, data.landmarks)
+                points = [marks.get(symbol, (-1.0, -1.0)) for symbol in LANDMARKS]
+                lines = [f"{number_text(x)},{number_text(y)}\n" for x, y in points]
+                (place / f"{Path(films[sample.id]).stem}.txt").write_text("".join(lines), encoding="ascii")
+
+
+def _sample(
+    film: str,
+    path: Path,
+    part: str,
+    marks: Marks,
+    table: Mapping[str, Facts],
+    mm_per_px: float | None,
+    findings: Findings,
+) -> Sample:
     """One film with the points of every reader that is there."""
     files = marks.of(film, path, ".txt")
     size = film_size(path)
     raw = np.stack([parse_points(read_text(file), file) for file in files.values()])
     points, valid = findings.settle(film, raw, size, tuple(files), LANDMARKS)
-    if mm_per_px is None and size == ORIGINAL_SIZE:
-        mm_per_px = ORIGINAL_MM_PER_PX
-    return Sample(
-        id=film,
-        split="validation" if part == "TrainingData" and lot(film) < BOUND else PARTS[part],
-        group=film,
-        machine="",
-        size=size,
-        mm_per_px=findings.spacing(f"{film} ({size[1]} x {size[0]} pixels)", mm_per_px),
-        points=points,
-        valid=valid,
-        path=path,
-    )
+    # Who is held out of TrainingData is our choice, not the challenge's: the table of films may choose otherwise.
+    chosen = part == "TrainingData" and film in table and table[film].split != ""
+    split = "" if chosen else "validation" if part == "TrainingData" and lot(film) < BOUND else PARTS[part]
+    native = Facts(split=split)
+    if size == ORIGINAL_SIZE:
+        native = Facts(split=split, mm_per_px=ORIGINAL_MM_PER_PX, source="ISBI 2015")
+    note = f" ({size[1]} x {size[0]} pixels)"
+    return make_sample(film, path, size, points, valid, native, table, mm_per_px, findings, note=note)

@@ -1,0 +1,147 @@
+"""Read and write the tables of CL-Detection: `file,scale,p1x,p1y,...` of 2023, `image file,spacing(mm),...` of 2024.
+
+Both hold a film a line and one reader. The files of 2023 are one for each split (train.csv, valid.csv, test.csv); those
+of 2024 are labels.csv, or such files. Points are pixel indices, as in the challenge's JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ceph.data.files import inside, read_text
+from ceph.data.formats.base import DataSet, Findings
+from ceph.data.formats.cldetection2023 import LANDMARKS
+from ceph.data.formats.film_table import Facts
+from ceph.data.formats.locate import MAX_SET_BYTES, Films, annotation_files, head
+from ceph.data.formats.records import ONE_READER, Film, assemble, marks_of
+from ceph.data.formats.splits import ORDER, split_of
+from ceph.data.formats.tables import Row, header, number_text, parse_rows, write_rows
+from ceph.data.types import Sample
+from ceph.errors import DataError, Place
+
+POINTS_2024 = 53  # their names are not published with the challenge: p1 to p53
+
+
+class ClDetectionCsv:
+    """One of the two kinds of table. `columns` of the film may be called differently; the first is written."""
+
+    readers = ()
+    complete = False
+
+    def __init__(
+        self, name: str, columns: Sequence[str], spacing: str, landmarks: tuple[str, ...], *, split: bool
+    ) -> None:
+        self.name = name
+        self.columns = tuple(columns)
+        self.spacing = spacing
+        self.landmarks = landmarks
+        self.split = split  # a file for each split, or one
+        self.layout = f"a .csv file {columns[0]},{spacing},p1x,p1y,..., also in labels/, and the films below"
+
+    def matches(self, folder: Path) -> bool:
+        """Whether a table has these columns."""
+        return bool(self._files(folder))
+
+    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
+        """Read all tables of this kind; the file's name may state the split."""
+        findings = Findings()
+        places = Films(folder)
+        films: list[Film] = []
+        counts: set[int] = set()
+        for file in self._files(folder):
+            with findings.gather():
+                columns, rows = parse_rows(read_text(inside(folder, file), limit=MAX_SET_BYTES), file)
+                film_column = next(column for column in self.columns if column in columns)
+                counts.add(count := self._count(columns, file))
+                for row in rows:
+                    with findings.gather():
+                        films.append(self._film(row, film_column, count, places, split_of(file.stem)))
+        count = max(counts, default=0)
+        names = self.landmarks or tuple(numbered(count))
+        return assemble(
+            self.name,
+            places,
+            films,
+            findings,
+            mm_per_px=mm_per_px,
+            landmarks=names,
+            named=bool(self.landmarks) or count == POINTS_2024,
+        )
+
+    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
+        """All films lie together."""
+        return f"images/{sample.id}"
+
+    def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
+        """Write labels.csv, or a table for each split."""
+        names = self.landmarks or data.landmarks
+        columns = (
+            self.columns[0],
+            self.spacing,
+            *(f"{point}{axis}" for point in numbered(len(names)) for axis in "xy"),
+        )
+        for split in ORDER if self.split else ("",):
+            samples = [sample for sample in data.samples if split in ("", sample.split)]
+            rows = []
+            for sample in samples:
+                marks = marks_of(sample, 0, data.landmarks)
+                points = [number_text(v) for s in names for v in marks.get(s, (float("nan"),) * 2)]
+                film = films[sample.id] if self.split else Path(films[sample.id]).name
+                rows.append((film, number_text(sample.mm_per_px), *points))
+            if rows:
+                write_rows(folder / f"{split or 'labels'}.csv", columns, rows)
+
+    def _files(self, folder: Path) -> list[Path]:
+        return [file for file in annotation_files(folder, ".csv") if self.fits(header(head(file)))]
+
+    def fits(self, columns: Sequence[str]) -> bool:
+        """Whether a table of this kind has these columns."""
+        return bool(set(columns) & set(self.columns)) and {self.spacing, "p1x", "p1y"} <= set(columns)
+
+    def _count(self, columns: Sequence[str], file: Path) -> int:
+        """How many points a line holds; DataError for other columns, or a count that the format has not."""
+        points = [column for column in columns if re.fullmatch(r"p[1-9]\d{0,3}[xy]", column)]
+        count = len(points) // 2
+        known = {*self.columns, self.spacing, *(f"{point}{axis}" for point in numbered(count) for axis in "xy")}
+        place = Place(str(file), 1, 1)
+        if odd := next((column for column in columns if column not in known), None):
+            raise DataError(
+                f"the column {odd!r} does not belong here", place=place, hint="p1x, p1y, p2x, p2y and so on"
+            )
+        if len(points) != 2 * count or (self.landmarks and count != len(self.landmarks)):
+            wanted = f", not {len(self.landmarks)}" if self.landmarks else ""
+            raise DataError(f"has columns for {len(points) / 2:g} points{wanted}", place=place)
+        return count
+
+    def _film(self, row: Row, column: str, count: int, places: Films, split: str) -> Film:
+        path = places.find(row[column])
+        if path is None:
+            row.fail(f"the film {row[column]!r} is not in {places.root}", hint="put the films into the folder")
+        marks = points_of(row, [(name, f"p{k}x", f"p{k}y") for k, name in enumerate(self._names(count), 1)])
+        facts = Facts(split=split, mm_per_px=row.spacing(self.spacing), source=f"CL-Detection {self.spacing}")
+        return Film(path, str(row.place), {ONE_READER: marks}, facts=facts)
+
+    def _names(self, count: int) -> Sequence[str]:
+        return self.landmarks or numbered(count)
+
+
+def numbered(count: int) -> list[str]:
+    """Names of points that have only a number."""
+    return [f"p{k}" for k in range(1, count + 1)]
+
+
+def points_of(row: Row, columns: Sequence[tuple[str, str, str]]) -> dict[str, tuple[float, float]]:
+    """The points of a row by symbol, out of (symbol, column of x, column of y); one with empty cells is missing."""
+    found = {}
+    for symbol, x, y in columns:
+        if (row[x] == "") != (row[y] == ""):
+            row.fail(f"{symbol} has {x if row[x] else y}, but not {y if row[x] else x}")
+        if row[x]:
+            found[symbol] = (row.number(x), row.number(y))
+    return found
+
+
+CSV_2023 = ClDetectionCsv("cldetection2023-csv", ("file",), "scale", LANDMARKS, split=True)
+CSV_2024 = ClDetectionCsv("cldetection2024", ("image file", "image path"), "spacing(mm)", (), split=False)

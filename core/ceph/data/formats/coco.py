@@ -1,0 +1,219 @@
+"""Read and write COCO keypoints: a JSON file for each split, with the mm of a film's pixel as `spacing`.
+
+https://cocodataset.org/#format-data, with `spacing`, `spacing_source`, `split`, `group`, `machine` of an image and the
+`reader` of an annotation beside it. Keypoints are pixel indices: the centre of the first pixel is (0, 0), as here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ceph.data.files import inside, read_text
+from ceph.data.formats.base import DataSet, Findings, plausible_spacing
+from ceph.data.formats.film_table import Facts
+from ceph.data.formats.locate import MAX_SET_BYTES, Films, annotation_files, begins
+from ceph.data.formats.records import ONE_READER, Film, assemble, marks_of, plain
+from ceph.data.formats.splits import ORDER, split_of
+from ceph.data.strict_json import Field, parse_json
+from ceph.data.types import Sample
+
+READERS = "readers"  # of the file's `info`: their names in order
+
+
+class Coco:
+    """COCO keypoints, one category."""
+
+    name = "coco"
+    layout = "a .json file with images, annotations and categories, also in annotations/, beside the films"
+    landmarks = None
+    readers = None
+    complete = True
+
+    def matches(self, folder: Path) -> bool:
+        """Whether a JSON file begins as COCO files do."""
+        return bool(_files(folder))
+
+    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
+        """Read all files; films are found by `file_name` wherever they lie in the folder."""
+        findings = Findings()
+        places = Films(folder)
+        films: list[Film] = []
+        landmarks: list[str] = []
+        readers: list[str] = []
+        for file in _files(folder):
+            with findings.gather():
+                content = Field(parse_json(read_text(inside(folder, file), limit=MAX_SET_BYTES), file), file)
+                found = _films(content, places, findings, split_of(file.stem))
+                films += found
+                landmarks += [symbol for symbol in _keypoints(content)[1] if symbol not in landmarks]
+                readers += [name for name in _names(content) if name not in readers]
+        return assemble(self.name, places, films, findings, mm_per_px=mm_per_px, landmarks=landmarks, readers=readers)
+
+    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
+        """All films lie together."""
+        return f"images/{sample.id}"
+
+    def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
+        """Write annotations/<split>.json, an annotation for each reader of a film."""
+        (folder / "annotations").mkdir()
+        for split in ORDER:
+            samples = [sample for sample in data.samples if sample.split == split]
+            if samples:
+                content = _content(data, samples, films)
+                (folder / "annotations" / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _files(folder: Path) -> list[Path]:
+    files = annotation_files(folder, ".json")
+    return begins(
+        files, r"\A\s*\{", r'"(images|annotations|categories)"\s*:\s*\[', r'"(file_name|keypoints|category_id)"\s*:'
+    )
+
+
+def _keypoints(content: Field) -> tuple[int, list[str]]:
+    """The id of the one category with keypoints, and their names."""
+    found = [category for category in content["categories"].items() if category.get("keypoints")]
+    if len(found) != 1:
+        content["categories"].fail(f"must hold one category with keypoints, not {len(found)}")
+    names = [name.text() for name in found[0]["keypoints"].items()]
+    if len(set(names)) != len(names) or not names:
+        found[0]["keypoints"].fail("must name each keypoint once")
+    return _integer(found[0]["id"]), names
+
+
+def _names(content: Field) -> list[str]:
+    info = content.get("info")
+    listed = info.get(READERS) if info is not None else None
+    return [name.text() for name in listed.items()] if listed is not None else []
+
+
+def _films(content: Field, places: Films, findings: Findings, split: str) -> list[Film]:
+    """The films of one file that have an annotation."""
+    category, landmarks = _keypoints(content)
+    films: dict[int, Film] = {}
+    images: dict[int, Field] = {}
+    for image in content["images"].items():
+        with findings.gather():
+            number = _integer(image["id"])
+            if number in images:
+                image["id"].fail(f"{number} stands twice")
+            images[number] = image
+    for annotation in content["annotations"].items():
+        with findings.gather():
+            if _integer(annotation["category_id"]) != category:
+                findings.leave_out(f"{content.file}: annotations of another category")
+                continue
+            number = _integer(annotation["image_id"])
+            if number not in images:
+                annotation["image_id"].fail(f"{number} is no image of this file")
+            if number not in films:
+                films[number] = _film(images[number], places, split)
+            reader = annotation.get("reader")
+            name = reader.text() if reader is not None else ONE_READER
+            if name in films[number].marks:
+                annotation.fail(
+                    f"a second annotation of image {number}", hint="give each a `reader` where several marked one film"
+                )
+            films[number].marks[name] = _marks(annotation["keypoints"], landmarks)
+    for _ in images.keys() - films.keys():
+        findings.leave_out(f"{content.file}: images without an annotation")
+    return list(films.values())
+
+
+def _film(image: Field, places: Films, split: str) -> Film:
+    name = image["file_name"]
+    path = places.find(name.text())
+    if path is None:
+        name.fail(f"{name.text()!r} is not in {places.root}", hint="put the films into the folder of the annotations")
+    spacing = image.get("spacing")
+    mm_per_px = spacing.number() if spacing is not None and spacing.value is not None else None
+    if spacing is not None and mm_per_px is not None and not plausible_spacing(mm_per_px):
+        spacing.fail(f"{mm_per_px:g} is no spacing of a film", hint="mm per pixel")
+    stated = _text(image, "split") or split
+    if stated and stated not in ORDER:
+        image["split"].fail(f"unknown split {stated!r}", hint=f"valid: {', '.join(ORDER)}")
+    return Film(
+        path,
+        f"{image.file}: {image.name}",
+        size=(_integer(image["height"]), _integer(image["width"])),
+        facts=Facts(
+            split=stated,
+            group=_text(image, "group"),
+            machine=_text(image, "machine"),
+            mm_per_px=mm_per_px,
+            source=_text(image, "spacing_source") or "COCO spacing",
+        ),
+    )
+
+
+def _text(image: Field, key: str) -> str:
+    found = image.get(key)
+    return found.text() if found is not None else ""
+
+
+def _integer(field: Field) -> int:
+    value = field.number()
+    if not value.is_integer():
+        field.fail("must be a whole number")
+    return int(value)
+
+
+def _marks(keypoints: Field, landmarks: list[str]) -> dict[str, tuple[float, float]]:
+    """The keypoints x, y, v that are labelled (v 1 or 2), by symbol."""
+    values = [value.number() for value in keypoints.items()]
+    if len(values) != 3 * len(landmarks):
+        keypoints.fail(f"holds {len(values)} numbers, not three for each of {len(landmarks)} keypoints")
+    found = {}
+    for k, symbol in enumerate(landmarks):
+        x, y, v = values[3 * k : 3 * k + 3]
+        if v not in (0, 1, 2):
+            Field(values[3 * k + 2], keypoints.file, f"{keypoints.name}[{3 * k + 2}]").fail(f"{v:g} is no visibility")
+        if v:
+            found[symbol] = (x, y)
+    return found
+
+
+def _content(data: DataSet, samples: list[Sample], films: Mapping[str, str]) -> dict[str, object]:
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    for number, sample in enumerate(samples, 1):
+        images.append(
+            {
+                "id": number,
+                "file_name": films[sample.id].removeprefix("images/"),
+                "width": sample.size[1],
+                "height": sample.size[0],
+                "spacing": sample.mm_per_px,
+                "spacing_source": sample.spacing_source,
+                "split": sample.split,
+                "group": sample.group,
+                "machine": sample.machine,
+            }
+        )
+        for row, reader in enumerate(data.readers):
+            marks = marks_of(sample, row, data.landmarks)
+            xs, ys = [x for x, _ in marks.values()] or [0.0], [y for _, y in marks.values()] or [0.0]
+            box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+            triples = [(*marks[s], 2) if s in marks else (0, 0, 0) for s in data.landmarks]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "reader": reader,
+                    "keypoints": [plain(value) for triple in triples for value in triple],
+                    "num_keypoints": len(marks),
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    category = {"id": 1, "name": "cephalogram", "keypoints": list(data.landmarks), "skeleton": []}
+    return {
+        "info": {READERS: list(data.readers)},
+        "images": images,
+        "annotations": annotations,
+        "categories": [category],
+    }

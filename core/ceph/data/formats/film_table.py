@@ -1,0 +1,116 @@
+"""`ceph-films.csv`: what the format of a set has no place for, a line a film; every reader takes it into account.
+
+    film,id,split,group,machine,mm_per_px,spacing_source
+
+`film` is the film's file without its ending. Any other column may be missing and any cell empty: then what the set
+itself says holds.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ceph.data.files import inside, read_text
+from ceph.data.formats.splits import ORDER
+from ceph.data.formats.tables import Row, number_text, parse_rows, write_rows
+from ceph.data.types import Sample
+from ceph.errors import DataError, Place, nearest
+
+TABLE = "ceph-films.csv"
+COLUMNS = ("film", "id", "split", "group", "machine", "mm_per_px", "spacing_source")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a film beside its points; empty, or None, where nothing is."""
+
+    id: str = ""
+    split: str = ""
+    group: str = ""
+    machine: str = ""
+    mm_per_px: float | None = None
+    source: str = ""
+
+
+def read_table(folder: Path) -> dict[str, Facts]:
+    """The facts by film of the table in `folder`; none where there is no table. DataError names a wrong line."""
+    file = folder / TABLE
+    if not file.is_file():
+        return {}
+    columns, rows = parse_rows(read_text(inside(folder, file)), file, ("film",))
+    for column in columns:
+        if column not in COLUMNS:
+            raise DataError(
+                f"unknown column {reprlib.repr(column)}", place=Place(str(file), 1, 1), hint=nearest(column, COLUMNS)
+            )
+    found: dict[str, Facts] = {}
+    for row in rows:
+        if row["film"] in found:
+            row.fail(f"film {reprlib.repr(row['film'])} stands twice")
+        found[row["film"]] = facts_of(row)
+    return found
+
+
+def facts_of(row: Row, *, split: str = "") -> Facts:
+    """The facts in the columns of a table, the `split` where it has none; DataError where one cannot be."""
+    split = row.get("split") or split
+    if split and split not in ORDER:
+        row.fail(f"unknown split {reprlib.repr(split)}", hint=nearest(split, ORDER))
+    identity = row.get("id")
+    if identity and not plain_name(identity):
+        row.fail(f"id {reprlib.repr(identity)} is no name of a film", hint="as a file's name without its folder")
+    return Facts(
+        identity,
+        split,
+        row.get("group"),
+        row.get("machine"),
+        row.spacing("mm_per_px"),
+        row.get("spacing_source"),
+    )
+
+
+def plain_name(name: str) -> bool:
+    """Whether `name` can be a file's name on any system: no folder, not hidden, printable, not too long."""
+    return (
+        0 < len(name.encode("utf-8", "surrogateescape")) <= 200
+        and name.isprintable()
+        and not name.startswith(".")
+        and not name.endswith((" ", "."))
+        and not set(name) & set('/\\:*?"<>|')
+        and name == name.strip()
+    )
+
+
+def write_table(folder: Path, films: Iterable[tuple[str, Sample]]) -> None:
+    """Write the facts of `films`: the name of each film's file without its ending, and the film."""
+    rows = [(name, sample.id if sample.id != name else "", *facts_cells(sample)) for name, sample in films]
+    write_rows(folder / TABLE, COLUMNS, rows)
+
+
+def facts_cells(sample: Sample) -> tuple[str, ...]:
+    """The cells of a film in the columns from `split` on."""
+    group = sample.group if sample.group != sample.id else ""
+    return sample.split, group, sample.machine, number_text(sample.mm_per_px), sample.spacing_source
+
+
+def spacing_of(
+    film: str, native: float | None, native_source: str, facts: Mapping[str, Facts], given: float | None
+) -> tuple[float | None, str]:
+    """The mm per pixel of a film and where it is from: given, else from the table, else as the set says (`native`).
+
+    Raises DataError where table and set contradict each other.
+    """
+    if given is not None:
+        return given, "given"
+    told = facts.get(film, Facts())
+    if told.mm_per_px is None:
+        return native, "" if native is None else native_source
+    if native is not None and abs(native - told.mm_per_px) > 1e-6 * native:
+        raise DataError(
+            f"film {film} has {native:g} mm per pixel by the set itself, {told.mm_per_px:g} by {TABLE}",
+            hint="correct one of the two",
+        )
+    return told.mm_per_px, told.source or TABLE

@@ -1,0 +1,136 @@
+"""Read and write LabelMe: a JSON file beside each film, its points as shapes.
+
+LabelMe draws a film with its outer corner at (0, 0), so that its points lie half a pixel further right and down than
+ours. It keeps keys that it does not know: `landmarks` and `readers` name both in order, and a shape's `group_id` is
+then the number of its reader, from 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ceph.data.files import inside, read_text
+from ceph.data.formats.base import DataSet, Findings
+from ceph.data.formats.locate import BESIDE_FILMS, MAX_SET_BYTES, Films, annotation_files, begins
+from ceph.data.formats.records import ONE_READER, Film, Marks, assemble, from_corner, marks_of, to_corner
+from ceph.data.strict_json import Field, parse_json
+from ceph.data.types import Sample
+
+VERSION = "5.0.1"  # whose files these are like
+
+
+class LabelMe:
+    """LabelMe's own files."""
+
+    name = "labelme"
+    layout = "a LabelMe .json file beside each film, here or in train/, valid/, test/, images/"
+    landmarks = None
+    readers = None
+    complete = False
+
+    def matches(self, folder: Path) -> bool:
+        """Whether the first JSON files begin as LabelMe's do."""
+        return bool(begins(annotation_files(folder, ".json", beside=BESIDE_FILMS), *PATTERNS))
+
+    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
+        """Read every JSON file beside films; their folders may state splits."""
+        findings = Findings()
+        places = Films(folder)
+        films, landmarks, readers = [], [], []
+        for file in annotation_files(folder, ".json", beside=BESIDE_FILMS):
+            with findings.gather():
+                content = Field(parse_json(read_text(inside(folder, file), limit=MAX_SET_BYTES), file), file)
+                landmarks += [name for name in _names(content, "landmarks") if name not in landmarks]
+                readers += [name for name in _names(content, "readers") if name not in readers]
+                films.append(_film(content, places, findings))
+        symbols = [symbol for film in films for marks in film.marks.values() for symbol in marks]
+        return assemble(
+            self.name,
+            places,
+            films,
+            findings,
+            mm_per_px=mm_per_px,
+            landmarks=list(dict.fromkeys([*landmarks, *symbols])),
+            readers=readers,
+        )
+
+    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
+        """In the folder of its split."""
+        return f"{sample.split}/{sample.id}"
+
+    def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
+        """Write a JSON file beside each film."""
+        for sample in data.samples:
+            film = Path(films[sample.id])
+            shapes = [
+                {
+                    "label": symbol,
+                    "points": [list(to_corner(point))],
+                    "group_id": row + 1,
+                    "shape_type": "point",
+                    "flags": {},
+                }
+                for row in range(len(data.readers))
+                for symbol, point in marks_of(sample, row, data.landmarks).items()
+            ]
+            content: dict[str, object] = {
+                "version": VERSION,
+                "flags": {},
+                "shapes": shapes,
+                "imagePath": film.name,
+                "imageData": None,
+                "imageHeight": sample.size[0],
+                "imageWidth": sample.size[1],
+                "landmarks": data.landmarks,
+                "readers": data.readers,
+            }
+            (folder / film.with_suffix(".json")).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+PATTERNS = (r"\A\s*\{", r'"shapes"\s*:\s*\[')
+
+
+def _names(content: Field, key: str) -> list[str]:
+    listed = content.get(key)
+    return [name.text() for name in listed.items()] if listed is not None else []
+
+
+def _film(content: Field, places: Films, findings: Findings) -> Film:
+    named = content["imagePath"]
+    path = places.find(f"{content.file.parent.relative_to(places.root)}/{named.text()}")
+    if path is None:
+        named.fail(f"the film {named.text()!r} is not in {places.root}", hint="put it beside its .json file")
+    readers = _names(content, "readers")
+    marks: dict[str, Marks] = {reader: {} for reader in readers or [ONE_READER]}
+    for shape in content["shapes"].items():
+        if shape["shape_type"].text() != "point":
+            findings.leave_out("shapes that are no points")
+            continue
+        symbol = shape["label"].text()
+        points = shape["points"].items()
+        if len(points) != 1 or len(pair := points[0].items()) != 2:
+            shape["points"].fail("must hold one point of two numbers")
+        reader = _reader(shape, readers)
+        if symbol in marks[reader]:
+            shape["label"].fail(f"the landmark {symbol} stands twice")
+        marks[reader][symbol] = from_corner(pair[0].number(), pair[1].number())
+    size = _pixels(content, "imageHeight"), _pixels(content, "imageWidth")
+    return Film(path, str(content.file), marks, (size[0], size[1]) if size[0] and size[1] else None)
+
+
+def _reader(shape: Field, readers: list[str]) -> str:
+    """Who drew a shape: by its `group_id` where the file names readers."""
+    if not readers:
+        return ONE_READER
+    group = shape["group_id"]
+    if group.value not in range(1, len(readers) + 1) or isinstance(group.value, bool):
+        group.fail(f"must be the number of a reader, 1 to {len(readers)}")
+    return readers[int(group.number()) - 1]
+
+
+def _pixels(content: Field, key: str) -> int:
+    """Height or width of the film; 0 where the file does not say."""
+    side = content.get(key)
+    return int(side.number()) if side is not None and side.value is not None else 0

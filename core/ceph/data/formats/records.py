@@ -1,0 +1,224 @@
+"""Films as an annotation file names them, and how a set is made of them: sizes, spacings, splits, groups, readers."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ceph.data.dicom import dicom_spacing, is_dicom
+from ceph.data.formats.base import DataSet, Findings
+from ceph.data.formats.film_table import Facts, plain_name, read_table, spacing_of
+from ceph.data.formats.locate import Films
+from ceph.data.formats.splits import ORDER, held_out, kind, split_of_folders
+from ceph.data.images import film_size
+from ceph.data.types import Flags, Points, Sample
+from ceph.errors import DataError
+
+logger = logging.getLogger("ceph")
+ONE_READER = "reader"  # what a reader is called where the format does not name them
+
+Marks = dict[str, tuple[float, float]]  # symbol -> (x, y) in film px
+
+
+@dataclass
+class Film:
+    """One film and its annotation. `where` names the annotation in errors; what the format does not say is empty.
+
+    `marks` are the points of each reader; `size` (H, W) is what the annotation says of the film, which must be true.
+    """
+
+    path: Path
+    where: str
+    marks: dict[str, Marks] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    facts: Facts = field(default_factory=Facts)
+
+
+def from_corner(x: float, y: float) -> tuple[float, float]:
+    """A point measured from the film's outer corner, in film px; rounded to 1e-9 px, to undo `to_corner` exactly."""
+    return round(x - 0.5, 9), round(y - 0.5, 9)
+
+
+def to_corner(point: Sequence[float]) -> tuple[float, float]:
+    """A point in film px (the centre of the first pixel is (0, 0)) measured from the film's outer corner."""
+    return point[0] + 0.5, point[1] + 0.5
+
+
+def plain(value: float) -> float:
+    """A number as a file of text holds it: whole ones as integers."""
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def marks_of(sample: Sample, row: int, landmarks: Sequence[str]) -> Marks:
+    """The valid points of one reader (row of `sample.points`) by symbol."""
+    return {
+        symbol: (float(sample.points[row, k, 0]), float(sample.points[row, k, 1]))
+        for k, symbol in enumerate(landmarks)
+        if sample.valid[row, k]
+    }
+
+
+def assemble(
+    name: str,
+    places: Films,
+    films: Sequence[Film],
+    findings: Findings,
+    *,
+    mm_per_px: float | None,
+    landmarks: Sequence[str] | None = None,
+    readers: Sequence[str] = (),
+    named: bool = True,
+) -> DataSet:
+    """The set of some films in the format `name`, in the order of splits and ids; raises what `findings` gathered.
+
+    `landmarks`: symbols in order (None: as they first occur), of which those stay that any film has. `readers` come
+    first, in this order, if they occur. A set that states no validation films, by its own means or in the table of
+    films, gives those training films to validation that draw the lowest lots by their name.
+    """
+    root = places.root
+    seen = [symbol for film in films for marks in film.marks.values() for symbol in marks]
+    known = list(dict.fromkeys(seen))
+    if landmarks is not None:
+        known = [symbol for symbol in landmarks if symbol in set(seen)]
+    found = list(dict.fromkeys(reader for film in films for reader in film.marks))
+    readers = [
+        *(reader for reader in readers if reader in found),
+        *(reader for reader in found if reader not in readers),
+    ]
+    table: dict[str, Facts] = {}
+    with findings.gather():
+        table = read_table(root)
+    samples: dict[str, Sample] = {}
+    names = film_names(root, [film.path for film in films])
+    for film, called in zip(films, names, strict=True):
+        with findings.gather():
+            sample = _sample(called, film, root, table, known, readers, mm_per_px, findings)
+            if sample.id in samples:
+                raise DataError(
+                    f"{film.where}: the film {sample.id} ({film.path}) is already {samples[sample.id].path}",
+                    hint="a film may stand once in a set",
+                )
+            samples[sample.id] = sample
+    if not samples and not findings.problems:
+        raise DataError(f"{root}: holds no films with annotations")
+    if not known and not findings.problems:
+        raise DataError(f"{root}: no film has a marked landmark")
+    for _ in set(places.paths) - {film.path for film in films}:
+        findings.leave_out("films without an annotation")
+    stated = {name for name, facts in table.items() if facts.split}
+    if not findings.problems:
+        samples = _with_splits(samples, by_table=any(called in stated for called in names))
+    findings.report()
+    order = sorted(samples.values(), key=lambda sample: (ORDER.index(sample.split), sample.id))
+    return DataSet(tuple(known), tuple(order), tuple(readers), name, named)
+
+
+def film_names(root: Path, paths: Sequence[Path]) -> list[str]:
+    """What to call films: the file without its ending, with its folders before it where two would be called alike."""
+    count = Counter(path.stem for path in set(paths))
+    return [
+        path.stem if count[path.stem] == 1 else "_".join((*path.relative_to(root).parts[:-1], path.stem))
+        for path in paths
+    ]
+
+
+def _sample(
+    called: str,
+    film: Film,
+    root: Path,
+    table: Mapping[str, Facts],
+    landmarks: Sequence[str],
+    readers: Sequence[str],
+    mm_per_px: float | None,
+    findings: Findings,
+) -> Sample:
+    size = film_size(film.path)
+    if film.size is not None and film.size != size:
+        (h, w), (H, W) = film.size, size
+        raise DataError(
+            f"{film.where}: is made for a film of {w} x {h} pixels, but {film.path} has {W} x {H}",
+            hint="put the film there that was annotated: points do not fit another size",
+        )
+    raw = np.full((len(readers), len(landmarks), 2), np.nan)
+    for row, reader in enumerate(readers):
+        for symbol, point in film.marks.get(reader, {}).items():
+            raw[row, landmarks.index(symbol)] = point
+    points, valid = findings.settle(called, raw, size, readers, landmarks)
+    folders = film.path.relative_to(root).parts[:-1]
+    facts = replace(film.facts, split=film.facts.split or split_of_folders(folders))
+    return make_sample(called, film.path, size, points, valid, facts, table, mm_per_px, findings)
+
+
+def make_sample(
+    called: str,
+    path: Path,
+    size: tuple[int, int],
+    points: Points,
+    valid: Flags,
+    native: Facts,
+    table: Mapping[str, Facts],
+    mm_per_px: float | None,
+    findings: Findings,
+    *,
+    note: str = "",
+) -> Sample:
+    """A sample of the film that the set calls `called`: what is given, else in the table of films, else `native`.
+
+    A DICOM film's own header says its spacing where nothing else does. Raises DataError where two contradict another.
+    """
+    told = table.get(called, Facts())
+    if native.mm_per_px is None and mm_per_px is None and told.mm_per_px is None and is_dicom(path):
+        spacing, source, note = dicom_spacing(path)
+        native = replace(native, mm_per_px=spacing, source=source)
+    spacing, source = spacing_of(called, native.mm_per_px, native.source, table, mm_per_px)
+    identity = told.id or native.id or called
+    if not plain_name(identity):
+        raise DataError(f"{path}: {identity!r} is no name for a film", hint="rename the file: letters, digits, - _ .")
+    return Sample(
+        id=identity,
+        split=agreed_split(called, native.split, told.split),
+        group=told.group or native.group or identity,
+        machine=told.machine or native.machine,
+        size=size,
+        mm_per_px=findings.spacing(f"{called}{note}", spacing),
+        points=points,
+        valid=valid,
+        path=path,
+        spacing_source=source,
+    )
+
+
+def agreed_split(film: str, native: str, told: str) -> str:
+    """The split of a film by the set itself and by the table; DataError where they contradict each other."""
+    if native and told and kind(native) != kind(told):
+        raise DataError(
+            f"film {film} is in {native} by the set itself, in {told} by the table of films",
+            hint="correct one of the two",
+        )
+    return told or native
+
+
+def _with_splits(samples: dict[str, Sample], *, by_table: bool) -> dict[str, Sample]:
+    """Give each film a split: as stated, else train; some of train to validation where nothing states who is."""
+    stated = {sample.split for sample in samples.values()} - {""}
+    if stated and (bare := next((s for s in samples.values() if not s.split), None)):
+        raise DataError(
+            f"{bare.path}: nothing says which split this film is in, though other films have one",
+            hint="put it into a folder train, validation or test as the others, or state `split` in ceph-films.csv",
+        )
+    training = {sample.group for sample in samples.values() if sample.split in ("", "train")}
+    chosen = set() if by_table or "validation" in stated else held_out(training)
+    if chosen:
+        logger.info("the set states no validation films: %d training films are held out, by lot", len(chosen))
+    return {
+        key: replace(
+            sample,
+            split="validation" if sample.split in ("", "train") and sample.group in chosen else sample.split or "train",
+        )
+        for key, sample in samples.items()
+    }
