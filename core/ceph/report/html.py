@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ceph.errors import DataError
+from ceph.errors import ConfigError, DataError
 from ceph.evaluation.metrics import THRESHOLDS_MM, flatten, higher_is_better
 from ceph.report import charts
 from ceph.report.charts import Dot, Interval, Line
@@ -78,11 +78,14 @@ class PluginPage:
 
 
 def write_html(record: Record, films: Films) -> Path:
-    """Write report.html into the run folder, in one move, and return its path. Raises OSError where it cannot."""
+    """Write report.html into the run folder, in one move, and return its path. Raises ConfigError where it cannot."""
     path = record.folder / FILE
-    fresh = path.with_name(f".{FILE}.new")
-    fresh.write_text(render(record, films), encoding="utf-8")
-    fresh.replace(path)
+    page, fresh = render(record, films), path.with_name(f".{FILE}.new")
+    try:
+        fresh.write_text(page, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
     return path
 
 
