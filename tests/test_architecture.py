@@ -30,6 +30,7 @@ FLOORS = {
     "ceph.run": 6,
     "ceph.ablation": 6,
     "ceph.suggest": 6,
+    "ceph.__main__": 7,
     "ceph.cli": 7,
     "ceph.doctor": 7,
     "ceph.predictions": 7,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +20,14 @@ from ceph.config.models import Config
 from ceph.data import synthetic
 from ceph.data.augment import STAGES, Augmentation, default_augmentation
 from ceph.data.cache import FilmCache, default_root, digests
-from ceph.data.dataset import Films, Item, Truth
+from ceph.data.dataset import Films, Item, Loader, Truth, in_order
 from ceph.data.formats.base import DataSet
 from ceph.data.formats.find import READERS, read
 from ceph.data.truth import combine
 from ceph.data.types import Flags, Points, Sample
 from ceph.errors import ConfigError, DataError, nearest
 from ceph.evaluation.metrics import flatten, higher_is_better, summarise
-from ceph.evaluation.predict import Prediction, predict
+from ceph.evaluation.predict import Prediction, joined, predict
 from ceph.hooks.base import Run
 from ceph.hooks.verbs import Hooks
 from ceph.model.codec import Codec, GaussianCodec, activate
@@ -121,14 +122,14 @@ def make_augmentation(config: Config, hooks: Hooks) -> Augmentation:
     if config.data.augmentation == "default":
         own_warps, own_photometric = default_augmentation()
         warps["core"], transforms["photometric"]["core"] = own_warps, own_photometric
-    return Augmentation(warps, transforms)
+    return Augmentation(warps, transforms, hooks.versions)
 
 
 def loader_workers(config: Config, runtime: Runtime) -> int:
     """`auto`: none beside a CPU that trains, since its cores are taken; else up to eight."""
     if config.data.workers != "auto":
         return config.data.workers
-    return 0 if runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
+    return 0 if runtime.device.type == "cpu" else min(8, (os.cpu_count() or 1) // runtime.ranks.here)
 
 
 # --- model and loss --------------------------------------------------------------------------------------------------
@@ -220,6 +221,17 @@ class Evaluator:
             sums_to_one=self.config.target_kind == "distribution",
         )
 
+    def split(self, model: nn.Module, loader: Loader, films: int) -> Prediction:
+        """The landmarks of a split's `films` at `data.size`; of several processes each predicts some of the batches.
+
+        Batches are the same however many processes there are, so the points are too; all processes get all of them.
+        """
+        ranks = self.runtime.ranks
+        batches = in_order(films, self.config.evaluate.batch_size, [self.config.data.size])
+        first, end = (len(batches) * r // ranks.count for r in (ranks.rank, ranks.rank + 1))
+        own = self.predict(model, loader.load(batches[first:end]), 1) if first < end else None
+        return joined([part for part in ranks.collected(own) if part is not None])
+
     def figures(self, prediction: Prediction, samples: Sequence[Sample]) -> dict[str, Any]:
         """The figures of a split, with those that plugins add."""
         figures = summarise(prediction.errors_mm, self.landmarks, self.config.data.truth)
@@ -237,15 +249,15 @@ class Evaluator:
 
 
 def make_monitor(name: str, landmarks: tuple[str, ...]) -> Callable[[Mapping[str, Any]], float]:
-    """The figure `train.monitor` of a split, smaller is better; one that is missing counts as the worst."""
+    """The figure `train.monitor` of a split, smaller is better; one that is missing or NaN counts as the worst."""
     known = flatten(summarise(np.zeros((1, len(landmarks))), landmarks, ""))
     if name not in known and not name.startswith("plugins."):
         raise ConfigError(f"there is no figure {name!r}", key="train.monitor", hint=nearest(name, known))
     sign = -1.0 if higher_is_better(name) else 1.0
-    worst = float("inf")
 
     def monitor(figures: Mapping[str, Any]) -> float:
         flat = flatten(figures)
-        return sign * flat[name] if name in flat else worst
+        value = flat.get(name, math.nan)
+        return math.inf if math.isnan(value) else sign * value
 
     return monitor

@@ -48,6 +48,7 @@ class CephError(Exception):
     """Base of all errors meant for a person; prints one block a problem, never a traceback."""
 
     exit_code: ClassVar[int] = 1
+    told: bool | None = None  # of several processes of a job, whether another one tells it; None: nobody was asked
 
     def __init__(
         self, what: str | Sequence[Problem], *, key: str = "", place: Place | None = None, hint: str = ""

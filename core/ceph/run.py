@@ -33,6 +33,7 @@ from ceph.config.load import Resolved, from_values, resolve
 from ceph.config.models import Config
 from ceph.data.augment import refuse_albumentationsx
 from ceph.data.bare import in_batches, load_bare, readable
+from ceph.data.check.quick import quick_check, trained_on
 from ceph.data.dataset import Films, Loader, in_order
 from ceph.data.plan import derive, steps_per_epoch
 from ceph.data.types import Points
@@ -215,8 +216,10 @@ def prepare(resolved: Resolved) -> Prepared:
     )
     make_monitor(config.train.monitor, run.landmarks)
     hooks.tell("check_run", run=run)
-    used = [*training.samples, *validation.samples]
-    fingerprint = run_folder.fingerprint(used, [*training.digests, *validation.digests], data.landmarks)
+    used, digests = [*training.samples, *validation.samples], [*training.digests, *validation.digests]
+    for line in quick_check(used, digests, data.landmarks):
+        log.warning("%s (ceph data check tells more)", line)
+    fingerprint = run_folder.fingerprint(used, digests, data.landmarks)
     runtime.ranks.require_same((config, fingerprint), "config and films")
     return Prepared(config, hooks, runtime, run, training, validation, fingerprint)
 
@@ -438,6 +441,9 @@ class Trained:
         if name not in there:
             raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
         films = make_films(found, name, config)
+        seen = run_folder.read_object(self.folder / run_folder.FINGERPRINT)["films"]
+        for line in trained_on(films.samples, films.digests, seen):
+            log.warning(line)
         loader = Loader(films, loader_workers(config, self.runtime))
         sizes = self.evaluator.sizes
         items = loader.load(in_order(len(films), config.evaluate.batch_size, sizes))

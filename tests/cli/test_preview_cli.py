@@ -12,7 +12,8 @@ from ceph.config.load import from_values
 from ceph.preview import draw_films, preview, when_drawn
 from ceph.report.sheet import sheet
 from ceph.run import prepare
-from ceph.training.engine import Progress, planned_epoch
+from ceph.training.engine import planned_epoch
+from ceph.training.progress import Progress
 
 SMALL = ("data.size=[96,80]", "data.workers=0", "train.batch_size=4", "train.epochs=3", "train.device=cpu")
 

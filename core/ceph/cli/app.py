@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 import typer.core
 import typer.main
 
-from ceph.cli.console import exit_code, print_error
+from ceph.cli.console import exit_code, is_mine_to_tell, print_error, rank_of_job
 from ceph.cli.options import HELP_NAMES, examples
 from ceph.errors import CephError
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("ceph.cli.runs", "List runs with their results."),
     "plugins": ("ceph.cli.plugins", "List, show, check and begin plugins."),
     "config": ("ceph.cli.config", "Write a config, show it as resolved, or print its schema."),
+    "view": ("ceph.cli.view", "Look at the films of runs in a browser, and at their curves."),
     "doctor": ("ceph.cli.doctor", "Say what on this machine stands in the way, and what to do about it."),
     "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }
@@ -95,12 +97,15 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors meant for a person print without a traceback."""
     program = Path(sys.argv[0]).name
+    if rank_of_job() is not None:  # before torch is imported: its warnings are for its developers
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         app(
             list(sys.argv[1:] if arguments is None else arguments), prog_name=program if program in PROGRAMS else "ceph"
         )
     except CephError as error:
-        print_error(error)
+        if is_mine_to_tell(error):
+            print_error(error)
         return exit_code(error)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1

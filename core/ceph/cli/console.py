@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -17,6 +18,16 @@ def print_error(error: CephError, stream: TextIO | None = None) -> None:
     for problem in error.problems:
         print(f"error: {problem}", file=stream)
     stream.flush()
+
+
+def rank_of_job() -> int | None:
+    """The number of this process in a job of several (torchrun's RANK); None where it is on its own."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+
+
+def is_mine_to_tell(error: CephError) -> bool:
+    """Whether this process prints an error that others of its job may have, too: before they speak, one a machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" if error.told is None else not error.told
 
 
 def exit_code(error: CephError) -> int:

@@ -144,6 +144,16 @@ class TrainConfig(Section):
         default=False, description="keep the pixels per batch constant where a plugin changes the size of batches"
     )
     check_every: int = Field(20, ge=1, description="optimiser steps between looks at the flags for NaN on the device")
+    non_finite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="a step whose loss or gradient is NaN or infinite ends the run, or is skipped, up to ten in a row; "
+        "skip waits for the device at each step",
+    )
+    sync_batchnorm: bool = Field(
+        default=True,
+        description="batch norms take their statistics over the whole batch where several processes train; "
+        "false: over each process's own films, and the first one's are kept",
+    )
     compile: bool = Field(default=False, description="compile the network and the loss (slow start, faster steps)")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="where to compute; auto: the best there is"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -75,6 +75,14 @@ def predict(
     points_px, score, truth_px, known, mm_per_px = (np.stack(column) for column in zip(*found, strict=True))
     errors = radial_errors_mm(points_px, truth_px, known, mm_per_px)
     return Prediction(points_px, score, truth_px, known, errors)
+
+
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """The predictions of consecutive films, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [field.name for field in fields(Prediction)]
+    return Prediction(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def averaged(maps: Sequence[torch.Tensor], items: Sequence[Item], *, sums_to_one: bool) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 from ceph.errors import CheckpointError, ConfigError, Interrupted, PluginError, Problem
 from ceph.hooks import answers as check
 from ceph.hooks import trace
-from ceph.hooks.base import Plugin
+from ceph.hooks.base import Plugin, Run
 from ceph.hooks.misuse import find_misuse, label, manager, taken_arguments
 from ceph.hooks.parts import Blame, Part, guarded
 from ceph.hooks.specs import VERBS, Verb
@@ -47,6 +47,7 @@ class Hooks:
         self.plugins = dict(sorted(plugins.items()))
         self.versions = dict(versions or {})
         self.disabled: dict[str, str] = {}  # observers that failed, with the reason
+        self.landmarks: int | None = None  # K, once a hook was asked about the run
         problems = find_misuse(self.plugins, self.versions)
         if problems:
             raise ConfigError(problems)
@@ -95,8 +96,8 @@ class Hooks:
             return core[-1]
 
         answer = self._ask(calls[0], {**arguments, "default": given})
-        self._right(calls[0], check.ONE[hook](answer, arguments), answer)
-        found: T = guarded(answer, arguments, core, self._blame(calls[0].plugin, hook))
+        self._right(calls[0], check.ONE[hook](answer, {**arguments, "landmarks": self.landmarks}), answer)
+        found: T = guarded(answer, arguments, core, self._blame(calls[0].plugin, hook), self.landmarks)
         return found
 
     def each(self, hook: str, /, **arguments: Any) -> list[tuple[str, list[Any]]]:
@@ -178,18 +179,28 @@ class Hooks:
         if problems:
             raise ConfigError(problems)
 
-    def check(self) -> None:
-        """Read the flags of the weights and terms given since the last check; waits for the device.
+    def check(self, *hooks: str) -> None:
+        """Read the flags of the weights and terms that `hooks` (none: all) gave since; waits for the device.
 
         Raises PluginError naming the plugin and the hook that gave NaN, an infinite or a negative weight.
         """
-        seen, self._seen = self._seen, {}
-        for (name, hook, part), (low, high) in seen.items():
+        asked = [key for key in self._seen if not hooks or key[1] in hooks]
+        for (name, hook, part), (low, high) in [(key, self._seen.pop(key)) for key in asked]:
             least, greatest = torch.stack((low, high)).tolist()
             wrong = check.wrong_range(least, greatest, negative=hook == "loss_terms")
             if wrong:
                 term = f" in the term '{part}'" if part else ""
                 raise self._error(name, hook, wrong + term)
+
+    def forget(self) -> None:
+        """Leave flags unread: what was given followed from numbers that were wrong already."""
+        self._seen = {}
+
+    def leave_out_observers(self) -> None:
+        """Tell nothing to plugins that only observe: another process of the job tells them."""
+        self._calls = {
+            h: tuple(c for c in calls if c.plugin not in self._observers) for h, calls in self._calls.items()
+        }
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The state of every plugin under its name, {} for those without memory."""
@@ -220,6 +231,8 @@ class Hooks:
     def _of(self, hook: str, verb: Verb, arguments: Mapping[str, Any]) -> tuple[Call, ...]:
         if VERBS[hook] != verb:
             raise ValueError(f"{hook} is asked by the verb {VERBS[hook]}, not {verb}")
+        if isinstance(run := arguments.get("run"), Run):
+            self.landmarks = len(run.landmarks)
         if self._tracer is not None:
             self._tracer.asked(hook, arguments)
         return self._calls[hook]

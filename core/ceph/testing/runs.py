@@ -25,7 +25,8 @@ from ceph.run import Prepared, Result, build, prepare
 from ceph.testing import stage
 from ceph.testing.subject import LeftOut, Subject, asserted
 from ceph.training import checkpoint
-from ceph.training.engine import Progress, fit, restore
+from ceph.training.engine import fit, restore
+from ceph.training.progress import Progress
 from ceph.training.runtime import StopRequest, flushed_denormals
 
 Weights = Mapping[str, torch.Tensor]
@@ -73,7 +74,7 @@ def _train(
     prepared = prepare(resolved)
     torch.manual_seed(derive(resolved.config.train.seed, "weights"))
     job = build(prepared, make_model(prepared.config, prepared.hooks, prepared.run), where)
-    prepared.hooks.tell("run_start", run=prepared.run)
+    prepared.hooks.tell("run_start", run=job.run)
     progress = restore(job, checkpoint.load_last(where / "checkpoints")[0]) if resumed else Progress()
     fit(job, progress, watcher, stop)
     return prepared, progress
@@ -182,6 +183,8 @@ def apart(subject: Subject, other: str) -> str:
     theirs = class_of(other)
     if isinstance(theirs, str):
         return theirs
+    if all(VERBS[hook] == "tell" for hook in hooks_of(theirs)):
+        return "it only observes, so nothing of it reaches another plugin"
     if other in subject.plugin.conflicts or subject.name in theirs.conflicts:
         return f"it declares a conflict with {other}"
     both = [h for h in hooks_of(theirs) if VERBS[h] == "one" and h in subject.implemented]

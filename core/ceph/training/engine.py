@@ -6,13 +6,11 @@ written between steps; so a run that was stopped at any step and resumed ends in
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,109 +18,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ceph.config.models import TrainConfig
-from ceph.data.dataset import Item, Loader, to_batch
+from ceph.data.dataset import Item, to_batch
 from ceph.data.plan import EpochPlan, derive, plan_epoch
 from ceph.data.types import Batch
-from ceph.errors import CephError, Interrupted, TrainingError
-from ceph.hooks.base import Run
-from ceph.hooks.verbs import Hooks
-from ceph.model.codec import Codec, soft_points
-from ceph.training import checkpoint
-from ceph.training.loss import Criterion, masked_sums, weighted_mean
-from ceph.training.optim import Schedule, initial_rates, set_rates
-from ceph.training.runtime import Runtime, StopRequest
-
-log = logging.getLogger("ceph")
-
-Validate = Callable[[nn.Module], dict[str, Any]]  # the module to evaluate -> the figures of the validation split
-
-
-class Watcher(Protocol):
-    """Whoever shows a run to a person."""
-
-    def start(self, epochs: int, done: int) -> None:
-        """A run of `epochs` begins, or goes on after `done` of them."""
-
-    def step(self, epoch: int, done: int, total: int, loss: float) -> None:
-        """`done` of the epoch's `total` batches are trained; `loss` is their mean."""
-
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        """An epoch is over; `record` is its line of metrics.jsonl."""
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """All parts of a run, chosen and built; nothing here changes while it trains but the model and the optimiser."""
-
-    run: Run
-    hooks: Hooks
-    runtime: Runtime
-    model: nn.Module
-    forward: Callable[[torch.Tensor], torch.Tensor]  # the model, compiled or wrapped; hooks get the model itself
-    codec: Codec
-    kind: str
-    criterion: Criterion
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    scaler: torch.amp.GradScaler
-    loader: Loader
-    validate: Validate
-    monitor: Callable[[Mapping[str, Any]], float]  # figures -> a number, smaller is better
-    checkpoints: Path
-    rates: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if not self.rates:
-            object.__setattr__(self, "rates", initial_rates(self.optimizer))
-
-
-@dataclass
-class Progress:
-    """How far a run is, and the tables of its running epoch; everything a resumed run must know beside the weights."""
-
-    epoch: int = 0
-    batch: int = 0  # micro-batches of this epoch that are trained
-    step: int = 0  # optimiser steps of the run
-    best: float = math.inf
-    best_epoch: int = -1
-    weights: torch.Tensor | None = None  # [N] float64: this epoch's sampling weights
-    planned: bool = False
-    drawn: int = 0  # films that the epoch's plan draws
-    megapixels: float = 0.0  # network pixels of these
-    index: list[torch.Tensor] = field(default_factory=list)  # [B] for each batch
-    loss: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
-    errors_mm: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
-    records: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
-    timed: tuple[int, float] = (0, 0.0)  # steps of this process and their seconds; no part of the state
-
-    def note(self, seen: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
-        """Count one optimiser step and keep what its micro-batches showed: (index, loss, errors in mm) of each."""
-        for index, loss, errors_mm in seen:
-            self.index.append(index)
-            self.loss.append(loss)
-            self.errors_mm.append(errors_mm)
-        self.batch += len(seen)
-        self.step += 1
-
-    def next_epoch(self) -> None:
-        """Clear the tables and turn to the next epoch."""
-        self.epoch, self.batch, self.planned, self.weights = self.epoch + 1, 0, False, None
-        self.index, self.loss, self.errors_mm = [], [], []
-
-    def state(self) -> dict[str, Any]:
-        """Tensors and plain values."""
-        tables = {
-            name: torch.cat(parts).cpu() if parts else None
-            for name, parts in (("index", self.index), ("loss", self.loss), ("errors_mm", self.errors_mm))
-        }
-        plain = {n: getattr(self, n) for n in ("epoch", "batch", "step", "best", "best_epoch", "planned", "records")}
-        return {**plain, **tables, "weights": self.weights}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Progress:
-        """What `state` gave, back."""
-        tables = {n: [] if state[n] is None else [state[n]] for n in ("index", "loss", "errors_mm")}
-        return cls(**{**state, **tables})
+from ceph.errors import CephError, CheckpointError, Interrupted, TrainingError
+from ceph.model.codec import soft_points
+from ceph.training import checkpoint, nonfinite
+from ceph.training.job import Job
+from ceph.training.loss import masked_sums, weighted_mean
+from ceph.training.memory import explained
+from ceph.training.optim import set_rates
+from ceph.training.progress import Progress, Rows, Unread, Watcher, epoch_tables, landmark_weights
+from ceph.training.ranks import connected
+from ceph.training.runtime import StopRequest
 
 
 def fit(job: Job, progress: Progress, watcher: Watcher, stop: StopRequest) -> None:
@@ -130,19 +38,20 @@ def fit(job: Job, progress: Progress, watcher: Watcher, stop: StopRequest) -> No
     settings = job.run.config.train
     watcher.start(last_epoch(settings), progress.epoch)
     try:
-        if progress.step == 0 and not (job.checkpoints / checkpoint.LAST).exists():
-            save_last(job, progress)
-        while not finished(progress, settings):
-            train_epoch(job, progress, watcher, stop)
-            figures = evaluate_epoch(job, progress)
-            watcher.epoch(progress.records[-1])
-            keep_best(job, progress, figures)
-            progress.next_epoch()
-            save_last(job, progress)
-            if stop and not finished(progress, settings):
-                raise interrupted(job, progress, stop)
+        with connected():
+            if progress.step == 0 and not (job.checkpoints / checkpoint.LAST).exists():
+                save_last(job, progress)
+            while not finished(progress, settings):
+                train_epoch(job, progress, watcher, stop)
+                nonfinite.require_finite_weights(job, progress)
+                figures = evaluate_epoch(job, progress)
+                watcher.epoch(progress.records[-1])
+                keep_best(job, progress, figures)
+                progress.next_epoch()
+                save_last(job, progress)
+                end_if_asked(job, progress, stop, done=finished(progress, settings))
     except CephError as error:
-        if not isinstance(error, Interrupted | TrainingError) and weights_are_finite(job.model):
+        if not isinstance(error, Interrupted | TrainingError) and nonfinite.weights_are_finite(job.model):
             save_last(job, progress)
         raise
 
@@ -153,58 +62,73 @@ def train_epoch(job: Job, progress: Progress, watcher: Watcher, stop: StopReques
     job.model.train()
     job.hooks.tell("epoch_start", epoch=progress.epoch, model=job.model)
     plan = planned_epoch(job, progress)
-    progress.drawn, progress.megapixels = plan.films, plan.pixels / 1e6
-    total = len(plan.batches)
-    entries = plan.part(job.runtime.rank, job.runtime.ranks, progress.batch)
-    items = job.loader.load(entries)
+    progress.drawn, progress.megapixels, progress.sizes = plan.films, plan.pixels / 1e6, plan.sizes
+    total, ranks = len(plan.batches), job.runtime.ranks
+    items = job.loader.load(plan.part(ranks.rank, ranks.count, progress.batch))
     watch_every = 1 if job.runtime.device.type == "cpu" else settings.check_every
     began, before = perf_counter(), progress.step
     while progress.batch < total:
-        first, count = progress.batch, min(settings.accumulate, total - progress.batch)
+        first = progress.batch
+        batches = plan.batches[first : first + settings.accumulate]
         job.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(derive(settings.seed, "step", progress.epoch, first))
         set_rates(job.optimizer, job.rates, job.schedule(progress.epoch + first / total))
-        loss = train_step(job, progress, items, count)
+        loss = train_step(job, progress, items, [len(b) for b in batches], last=first + len(batches) == total)
         if progress.step % watch_every == 0 or progress.batch == total:
             watcher.step(progress.epoch, progress.batch, total, float(loss))
-        if stop and progress.batch < total:
-            save_last(job, progress)
-            raise interrupted(job, progress, stop)
+        end_if_asked(job, progress, stop, done=progress.batch == total)
     progress.timed = (progress.timed[0] + progress.step - before, progress.timed[1] + perf_counter() - began)
 
 
-def train_step(job: Job, progress: Progress, items: Iterator[Item], count: int) -> torch.Tensor:
-    """One optimiser step over `count` micro-batches; returns their mean loss, detached."""
-    settings = job.run.config.train
+def train_step(
+    job: Job, progress: Progress, items: Iterator[Item], films: Sequence[int], *, last: bool
+) -> torch.Tensor:
+    """One optimiser step over micro-batches of so many `films`; returns their mean loss, detached.
+
+    A step whose numbers are not finite stops the run, or is counted but changes nothing (`train.non_finite`).
+    """
+    settings, ranks = job.run.config.train, job.runtime.ranks
     total: torch.Tensor = torch.zeros((), device=job.runtime.device)
-    finite = torch.ones((), dtype=torch.bool, device=job.runtime.device)
-    seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    for _ in range(count):
-        batch = to_batch(next(items), job.runtime.device, epoch=progress.epoch, step=progress.step)
-        loss, raw, errors_mm = batch_loss(job, batch)
-        job.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
-        total += loss.detach() / count
-        finite &= torch.isfinite(raw).all()
-        unknown = ~batch.valid
-        seen.append((batch.index, raw.masked_fill(unknown, math.nan), errors_mm.masked_fill(unknown, math.nan)))
+    finite = torch.ones(2, dtype=torch.bool, device=job.runtime.device)
+    seen: list[Rows] = []
+    statistics = [b.clone() for b in job.model.buffers()] if settings.non_finite == "skip" else []
+    for count in films:
+        with explained(f"loading a batch of {count} films"):
+            batch = to_batch(next(items), job.runtime.device, epoch=progress.epoch, step=progress.step)
+        if not ranks.share(count):  # a film that another process trains: it stands in and counts for nothing
+            batch = dataclasses.replace(batch, valid=torch.zeros_like(batch.valid))
+        with explained(f"training a batch of {len(batch.index)} films at {_size(batch)} px"):
+            loss, rows, whole = batch_loss(job, batch)
+            job.scaler.scale(loss / len(films)).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach() / len(films)
+        finite &= whole
+        seen.append(ranks.gathered(rows, count))
+    total = ranks.averaged(total)
     job.scaler.unscale_(job.optimizer)
-    if settings.clip_norm:
-        nn.utils.clip_grad_norm_(job.model.parameters(), settings.clip_norm)
-    if progress.step % settings.check_every == 0 or job.runtime.device.type == "cpu":
-        films = torch.cat([index for index, _, _ in seen])
-        require_finite(job, progress, films, finite)  # before the plugins are blamed for what they were given
-        job.hooks.check()
-        require_finite(job, progress, films, torch.isfinite(total))
-    job.scaler.step(job.optimizer)
+    norm = nn.utils.clip_grad_norm_(job.model.parameters(), settings.clip_norm or math.inf)
+    found = torch.stack((*finite, torch.isfinite(total), torch.isfinite(norm) | job.scaler.is_enabled()))
+    progress.unread.append(Unread(progress.step, torch.cat([rows[0] for rows in seen]), found))
+    sound = not nonfinite.is_due(job, progress, last=last) or nonfinite.is_sound(job, progress)
+    if sound:
+        job.scaler.step(job.optimizer)
     job.scaler.update()
-    progress.note(seen)
-    job.hooks.tell("step_end", step=progress.step, model=job.model, loss=total)
+    progress.note(seen if sound else [(i, *(torch.full_like(p, math.nan) for p in parts)) for i, *parts in seen])
+    if not settings.sync_batchnorm:
+        ranks.copy_buffers(job.model)
+    if sound:
+        job.hooks.tell("step_end", step=progress.step, model=job.model, loss=total)
+    else:
+        for buffer, before in zip(job.model.buffers(), statistics, strict=True):
+            buffer.copy_(before)
     return total
 
 
-def batch_loss(job: Job, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The training loss of a micro-batch, a scalar; its raw criterion [B, K] and errors [B, K] in mm, detached."""
-    hooks, size = job.hooks, (batch.image.shape[-2], batch.image.shape[-1])
+def batch_loss(job: Job, batch: Batch) -> tuple[torch.Tensor, Rows, torch.Tensor]:
+    """The training loss of a micro-batch, a scalar; its rows, detached; whether maps and criterion are finite, [2].
+
+    Of several processes each gives its part of the loss of the whole micro-batch; the parts average to it.
+    """
+    hooks, ranks, size = job.hooks, job.runtime.ranks, (batch.image.shape[-2], batch.image.shape[-1])
     with job.runtime.autocast():
         pred = job.forward(batch.image)
     pred = pred.float()
@@ -213,12 +137,18 @@ def batch_loss(job: Job, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torc
     loss = job.criterion(pred, target, pixels).masked_fill(~batch.valid, 0.0)
     raw = loss.detach()
     weights = hooks.product("landmark_weights", tuple(raw.shape), batch=batch, loss=raw)
-    value = weighted_mean(*masked_sums(loss, batch.valid, weights))
+    numerator, denominator = masked_sums(loss, batch.valid, weights)
+    value = weighted_mean(numerator, ranks.averaged(denominator))
     if hooks.answers("loss_terms"):
-        points = soft_points(pred, job.kind, size)
+        points, share = soft_points(pred, job.kind, size), ranks.share_of(batch.valid.sum())
         for term in hooks.merge("loss_terms", batch=batch, pred=pred, points=points).values():
-            value = value + term
-    return value, raw, training_errors_mm(job, batch, pred.detach())
+            value = value + term * share
+    weighed = torch.ones_like(raw) if weights is None else weights.detach().expand_as(raw)
+    parts = (raw, training_errors_mm(job, batch, pred.detach()), weighed)
+    finite = torch.isfinite(raw).all()
+    maps = torch.isfinite(pred.detach()).all() if hooks.answers("pixel_weights") else torch.ones_like(finite)
+    rows = (batch.index, *(part.masked_fill(~batch.valid, math.nan) for part in parts))
+    return value, rows, torch.stack((maps, finite))
 
 
 @torch.no_grad()
@@ -261,17 +191,21 @@ def evaluate_epoch(job: Job, progress: Progress) -> dict[str, Any]:
     """Validate, tell the plugins, and write the epoch's record."""
     module = job.hooks.one("eval_model", lambda: job.model, model=job.model)
     figures = job.validate(module)
-    loss, errors_mm = epoch_tables(job, progress)
+    loss, errors_mm = epoch_tables(progress, len(job.run.samples))
     job.hooks.tell(
         "epoch_end", epoch=progress.epoch, samples=job.run.samples, loss=loss, errors_mm=errors_mm, metrics=figures
     )
     job.hooks.check()
+    weighed = landmark_weights(progress, job.run.landmarks) if job.hooks.answers("landmark_weights") else {}
     progress.records.append(
         {
             "epoch": progress.epoch,
             "step": progress.step,
             "films": progress.drawn,
             "megapixels": progress.megapixels,
+            "skipped_steps": progress.skipped,
+            "sizes": progress.sizes,
+            "landmark_weights": weighed,
             "lr": [rate * job.schedule(progress.epoch + 1) for rate in job.rates],
             "loss": float(torch.nanmean(loss)),
             "train_mre_mm": float(torch.nanmean(errors_mm)),
@@ -281,26 +215,14 @@ def evaluate_epoch(job: Job, progress: Progress) -> dict[str, Any]:
     return figures
 
 
-def epoch_tables(job: Job, progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean loss and error in mm of each training film and landmark over its draws, [N, K] each; NaN where not drawn."""
-    index = torch.cat(progress.index).cpu()
-    shape = (len(job.run.samples), len(job.run.landmarks))
-
-    def mean(parts: list[torch.Tensor]) -> torch.Tensor:
-        values = torch.cat(parts).double().cpu()
-        known = ~values.isnan()
-        total = torch.zeros(shape, dtype=torch.float64).index_add_(0, index, values.nan_to_num())
-        return (total / torch.zeros(shape, dtype=torch.float64).index_add_(0, index, known.double())).float()
-
-    return mean(progress.loss), mean(progress.errors_mm)
-
-
 def keep_best(job: Job, progress: Progress, figures: Mapping[str, Any]) -> None:
     """Write `best` when the monitored figure is better than ever; it holds the weights that were evaluated."""
     value = job.monitor(figures)
     if value >= progress.best and progress.best_epoch >= 0:
         return
     progress.best, progress.best_epoch = value, progress.epoch
+    if not job.runtime.ranks.first:
+        return
     module = job.hooks.one("eval_model", lambda: job.model, model=job.model)
     content = {
         "model": module.state_dict(),
@@ -313,7 +235,9 @@ def keep_best(job: Job, progress: Progress, figures: Mapping[str, Any]) -> None:
 
 
 def save_last(job: Job, progress: Progress) -> None:
-    """Write `last`: raw weights and all state."""
+    """Write `last`: raw weights and all state, which are the same in all processes."""
+    if not job.runtime.ranks.first:
+        return
     content = {
         "model": job.model.state_dict(),
         "optimizer": job.optimizer.state_dict(),
@@ -326,9 +250,19 @@ def save_last(job: Job, progress: Progress) -> None:
 
 
 def restore(job: Job, content: Mapping[str, Any], without: tuple[str, ...] = ()) -> Progress:
-    """Put a `last` checkpoint back into the job's model, optimiser and plugins; returns its progress."""
-    job.model.load_state_dict(content["model"])
-    job.optimizer.load_state_dict(content["optimizer"])
+    """Put a `last` checkpoint back into the job's model, optimiser and plugins; returns its progress.
+
+    Raises CheckpointError where it is of another network, optimiser or set of plugins.
+    """
+    try:
+        job.model.load_state_dict(content["model"])
+        job.optimizer.load_state_dict(content["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit the run's network and optimiser: {_first_lines(error)}",
+            hint="restore the plugin or the package that builds them, or start a new run from these weights: "
+            f"ceph run --init-from {job.checkpoints.parent}",
+        ) from error
     job.scaler.load_state_dict(content["scaler"])
     job.hooks.load_state_dict(content["plugins"], without=without)
     return Progress.from_state(content["progress"])
@@ -346,27 +280,23 @@ def finished(progress: Progress, settings: TrainConfig) -> bool:
     return tired or progress.epoch >= last_epoch(settings)
 
 
-def weights_are_finite(model: nn.Module) -> bool:
-    """Whether a checkpoint of these weights is worth writing."""
-    return all(bool(torch.isfinite(p).all()) for p in model.parameters())
-
-
-def require_finite(job: Job, progress: Progress, films: torch.Tensor, finite: torch.Tensor) -> None:
-    """Stop before a loss that is not finite reaches the weights, naming the films [B] of the step."""
-    if bool(finite):
+def end_if_asked(job: Job, progress: Progress, stop: StopRequest, *, done: bool) -> None:
+    """After a signal to any process, unless all is `done`: write the checkpoint and raise Interrupted in all."""
+    number = job.runtime.ranks.greatest(stop.signal)
+    if not number or done:
         return
-    names = ", ".join(job.run.samples[film].id for film in films.tolist())
-    raise TrainingError(
-        f"the loss is not finite at step {progress.step} (epoch {progress.epoch}); films: {names}",
-        hint="a lower train.lr, train.precision=fp32, or a look at these films; the last checkpoint is older",
-    )
-
-
-def interrupted(job: Job, progress: Progress, stop: StopRequest) -> Interrupted:
-    """What a person reads after Ctrl-C."""
-    folder = job.checkpoints.parent
-    return Interrupted(
+    save_last(job, progress)
+    job.runtime.ranks.greatest(0)  # nobody leaves before it is written: torchrun then ends the others
+    raise Interrupted(
         f"stopped by a signal at epoch {progress.epoch}, batch {progress.batch}; the checkpoint is written",
-        signal=stop.signal,
-        hint=f"go on with: ceph run --resume {folder}",
+        signal=number,
+        hint=f"go on with: ceph run --resume {job.checkpoints.parent}",
     )
+
+
+def _size(batch: Batch) -> str:
+    return "x".join(map(str, batch.image.shape[-2:]))
+
+
+def _first_lines(error: Exception) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines()[:3])

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from torch import nn
 
 from ceph.errors import ConfigError
+from ceph.training.ranks import ALONE, PATIENCE, Ranks, cpu_group
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -22,12 +23,11 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a run computes; `rank` of `ranks` processes."""
+    """Where and how a run computes; `ranks` are the processes that share it."""
 
     device: torch.device
     precision: str
-    rank: int = 0
-    ranks: int = 1
+    ranks: Ranks = ALONE
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device, its convolutions in channels-last order; changes and returns it."""
@@ -50,7 +50,7 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
         raise ConfigError("this machine has no MPS device", key="train.device", hint="--set train.device=auto")
     if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
         device = "cpu"
-    state = PartialState(cpu=device == "cpu")
+    state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
     found = torch.device("cpu") if device == "cpu" else torch.device(state.device)
     if found.type == "cpu":
         keep_freed_memory()
@@ -58,7 +58,11 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
         torch.backends.cudnn.benchmark = False
-    return Runtime(found, choose_precision(found, precision), state.process_index, state.num_processes)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    ranks = (
+        Ranks(state.process_index, state.num_processes, here, found, cpu_group()) if state.num_processes > 1 else ALONE
+    )
+    return Runtime(found, choose_precision(found, precision), ranks)
 
 
 def choose_precision(device: torch.device, precision: str) -> str:
@@ -110,25 +114,28 @@ def keep_freed_memory() -> None:
 
 
 class StopRequest:
-    """Set by SIGINT or SIGTERM; the loop looks at it between steps. A second signal ends the process at once."""
+    """Set by SIGINT or SIGTERM; the loop looks at it between steps. A second signal ends the process at once.
 
-    def __init__(self) -> None:
-        self.signal = 0
+    One of several processes is `patient`: launchers repeat a signal, and kill what has not ended after a while.
+    """
+
+    def __init__(self, *, patient: bool = False) -> None:
+        self.signal, self.patient = 0, patient
 
     def __bool__(self) -> bool:
         return self.signal != 0
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
-        if self.signal:
+        if self.signal and not self.patient:
             os._exit(128 + number)
         self.signal = number
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(*, patient: bool = False) -> Iterator[StopRequest]:
     """Turn SIGINT and SIGTERM into a StopRequest while a run goes on; outside the main thread leave them alone."""
-    request = StopRequest()
+    request = StopRequest(patient=patient)
     try:
         before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:

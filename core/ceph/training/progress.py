@@ -1,0 +1,109 @@
+"""How far a run is, and the tables of its running epoch; and whoever watches it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+TABLES = ("index", "loss", "errors_mm", "counted")  # of the running epoch
+PLAIN = ("epoch", "batch", "step", "best", "best_epoch", "planned", "records", "skipped", "skipped_in_a_row")
+Rows = tuple[
+    torch.Tensor, ...
+]  # of a micro-batch: index [B], and loss, errors in mm, weights [B, K], NaN where not valid
+
+
+class Unread(NamedTuple):
+    """Whether a step's numbers are finite, not read from the device yet: `finite` is [4], see `nonfinite.FLAGS`."""
+
+    step: int
+    films: torch.Tensor  # [B]
+    finite: torch.Tensor
+
+
+class Watcher(Protocol):
+    """Whoever shows a run to a person."""
+
+    def start(self, epochs: int, done: int) -> None:
+        """A run of `epochs` begins, or goes on after `done` of them."""
+
+    def step(self, epoch: int, done: int, total: int, loss: float) -> None:
+        """`done` of the epoch's `total` batches are trained; `loss` is their mean."""
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """An epoch is over; `record` is its line of metrics.jsonl."""
+
+
+@dataclass
+class Progress:
+    """How far a run is, and the tables of its running epoch; everything a resumed run must know beside the weights."""
+
+    epoch: int = 0
+    batch: int = 0  # micro-batches of this epoch that are trained
+    step: int = 0  # optimiser steps of the run
+    best: float = math.inf
+    best_epoch: int = -1
+    weights: torch.Tensor | None = None  # [N] float64: this epoch's sampling weights
+    planned: bool = False
+    drawn: int = 0  # films that the epoch's plan draws
+    megapixels: float = 0.0  # network pixels of these
+    sizes: dict[str, int] = field(default_factory=dict)  # films that the plan draws, by the size of the network's image
+    index: list[torch.Tensor] = field(default_factory=list)  # [B] for each batch
+    loss: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
+    errors_mm: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
+    counted: list[torch.Tensor] = field(default_factory=list)  # [B, K] weights of landmarks, NaN where not valid
+    records: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
+    skipped: int = 0  # optimiser steps of this epoch that were left out: their numbers were not finite
+    skipped_in_a_row: int = 0
+    unread: list[Unread] = field(
+        default_factory=list
+    )  # what the last steps showed, on the device; no part of the state
+    timed: tuple[int, float] = (0, 0.0)  # steps of this process and their seconds; no part of the state
+
+    def note(self, seen: Sequence[Rows]) -> None:
+        """Count one optimiser step and keep what its micro-batches showed: index, loss, errors in mm, weights."""
+        for parts in seen:
+            for table, part in zip((self.index, self.loss, self.errors_mm, self.counted), parts, strict=True):
+                table.append(part)
+        self.batch += len(seen)
+        self.step += 1
+
+    def next_epoch(self) -> None:
+        """Clear the tables and turn to the next epoch."""
+        self.epoch, self.batch, self.planned, self.weights = self.epoch + 1, 0, False, None
+        self.index, self.loss, self.errors_mm, self.counted, self.skipped = [], [], [], [], 0
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        tables = {name: torch.cat(getattr(self, name)).cpu() if getattr(self, name) else None for name in TABLES}
+        plain = {name: getattr(self, name) for name in PLAIN}
+        return {**plain, **tables, "weights": self.weights}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Progress:
+        """What `state` gave, back."""
+        tables = {name: [] if state.get(name) is None else [state[name]] for name in TABLES}
+        return cls(**{**state, **tables})
+
+
+def epoch_tables(progress: Progress, films: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean loss and error in mm of each training film and landmark over its draws, [N, K] each; NaN where not drawn."""
+    index = torch.cat(progress.index).cpu()
+
+    def mean(parts: list[torch.Tensor]) -> torch.Tensor:
+        values = torch.cat(parts).double().cpu()
+        known = ~values.isnan()
+        total = torch.zeros(films, values.shape[1], dtype=torch.float64).index_add_(0, index, values.nan_to_num())
+        return (total / torch.zeros_like(total).index_add_(0, index, known.double())).float()
+
+    return mean(progress.loss), mean(progress.errors_mm)
+
+
+def landmark_weights(progress: Progress, landmarks: Sequence[str]) -> dict[str, float]:
+    """What each landmark weighed in the epoch's loss: the mean of its draws, over the mean of all landmarks."""
+    mean = torch.cat(progress.counted).double().nanmean(dim=0).cpu()
+    relative = (mean / mean.nanmean().clamp_min(1e-12)).tolist()
+    return {name: weight for name, weight in zip(landmarks, relative, strict=True) if not math.isnan(weight)}
