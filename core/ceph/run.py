@@ -47,6 +47,7 @@ from ceph.hooks.verbs import Hooks
 from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
 from ceph.report.figures import write_figures
 from ceph.report.findings import Films as KnownFilms
+from ceph.report.html import FILE as REPORT
 from ceph.report.html import write_html
 from ceph.report.progress import Silent
 from ceph.report.record import read_record
@@ -294,10 +295,7 @@ def drive(job: Job, progress: Progress, where: Path, watcher: Watcher) -> Result
         run_folder.write_json(where / trace.FILE, cost)
         log.info(trace.share_line(cost))
     log.info("done: validation MRE %s mm, best epoch %d", figures["mre_mm"], progress.best_epoch + 1)
-    try:
-        report(where)
-    except Exception as error:  # noqa: BLE001 - the run is done; a page about it must not make it fail
-        log.warning("report.html was not written (%s: %s); try: ceph report %s", type(error).__name__, error, where)
+    report_if_possible(where)
     return result
 
 
@@ -312,6 +310,14 @@ def report(folder: Path | str, figures: Path | str | None = None) -> list[Path]:
     record, films = read_record(where), known_films(where)
     written = [write_html(record, films)]
     return written if figures is None else [*written, *write_figures(record, films, Path(figures))]
+
+
+def report_if_possible(folder: Path) -> None:
+    """Write report.html; a fault there is a warning, since what it shows is done and written."""
+    try:
+        report(folder)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.warning("report.html was not written (%s: %s); try: ceph report %s", type(error).__name__, error, folder)
 
 
 def known_films(folder: Path) -> KnownFilms:
@@ -454,6 +460,8 @@ class Trained:
         figures["interval_95"] = intervals(prediction.errors_mm, units_of(labels))
         if data is None:
             self._write(name, figures, prediction, films)
+            if (self.folder / REPORT).exists():  # not before the run has ended
+                report_if_possible(self.folder)
         return figures, name
 
     def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films) -> None:

@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
     @property
     def text(self):
-        return " ".join(self.words)
+        return " ".join(self.words).replace("\u00a0", " ")
 
 
 def require_safe(text):
@@ -71,16 +71,20 @@ def test_a_finished_run_has_its_report(trained_once):
     assert "Sizes drawn" in page.text
     assert "Weight of each landmark in the loss" in page.text
     assert "Answered by hard-mining, weighted-loss." in page.text
-    assert text.count('<svg class="film"') == 2
+    assert text.count('<svg class="film"') >= 2
     assert len(text) < 1e6
 
 
-def test_a_test_split_that_was_scored_since_is_in_the_page_once_it_is_written_anew(real_run):
-    assert 'id="split-2"' not in (real_run / "report.html").read_text("utf-8")
+def test_a_test_split_that_was_scored_after_the_run_is_in_the_page(trained_once):
+    text = (trained_once / "report.html").read_text("utf-8")
+    assert 'id="split-2"' in text
+    assert "test was opened" in require_safe(text).text
+
+
+def test_the_page_is_the_same_when_it_is_written_anew(real_run):
+    before = (real_run / "report.html").read_text("utf-8")
     assert report(real_run) == [real_run / "report.html"]
-    page = require_safe((real_run / "report.html").read_text("utf-8"))
-    assert 'id="split-2"' in (real_run / "report.html").read_text("utf-8")
-    assert "test was opened" in page.text
+    assert (real_run / "report.html").read_text("utf-8") == before
 
 
 def test_the_model_stands_beside_the_readers(tmp_path):

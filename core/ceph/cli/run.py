@@ -148,6 +148,8 @@ def _run(
     console.print(landmark_table(result.metrics, f"validation, epoch {result.best_epoch + 1}"))
     _print_shares(console, result.folder)
     console.print(f"run: {result.folder}", markup=False, soft_wrap=True)
+    if (result.folder / "report.html").is_file():
+        console.print(f"look at it: {result.folder / 'report.html'}", markup=False, soft_wrap=True)
     console.print(f"next: ceph evaluate {result.folder}", markup=False, soft_wrap=True)
 
 

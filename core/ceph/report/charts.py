@@ -101,9 +101,8 @@ def line_chart(
     y = Axis(*(y_range or bounds((v for line in lines for v in line.y), log=log)), height - 34, top, log)
     parts = [*_grid_y(y, 40, right), *_ticks_x(x, height - 34), _label(WIDTH / 2 - 20, height - 4, x_label, "middle")]
     parts.append(_label(4, 11, y_label))
-    beside = spread(
-        [x(at) for at, _ in marks], LETTER * max((len(text) for _, text in marks), default=0) + 5, 40, WIDTH
-    )
+    gap = LETTER * max((len(text) for _, text in marks), default=0) + 9
+    beside = spread([x(at) for at, _ in marks], gap, 40, WIDTH)
     for (at, text), place in zip(marks, beside, strict=True):
         parts.append(_straight(x(at), top - 6, x(at), height - 34, "mark"))
         parts.append(_label(place, top - 9, text, "middle"))

@@ -26,7 +26,7 @@ FILE = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
 WORST = 6  # films with a picture, of each split
 ROWS = 12  # of a plugin's table
-SAID = 12  # lines that a plugin has logged
+SAID = 8  # lines that a plugin has logged, the last
 CURVES = 12  # charts of figures that plugins give
 CELL = 60  # letters of a table's cell
 
@@ -134,6 +134,11 @@ def digits(value: Any, places: int = 2) -> str:
     return f"{value:.{places}f}" if known else "–"
 
 
+def kept_together(sentence: str) -> str:
+    """The sentence with no line break between a number and its unit."""
+    return sentence.replace(" mm", "\u00a0mm").replace(" %", "\u00a0%")
+
+
 def between(pair: tuple[float, float]) -> str:
     """An interval in words; a dash where there is none."""
     return f"{digits(pair[0])} to {digits(pair[1])}" if math.isfinite(pair[0]) else digits(None)
@@ -181,7 +186,7 @@ def split_page(split: Split, films: Films) -> SplitPage:
     return SplitPage(
         split,
         apart,
-        tuple(sentences(split, films)),
+        tuple(kept_together(sentence) for sentence in sentences(split, films)),
         tuple(split_figures(split)),
         tuple(landmark_rows(split)),
         tuple(pictures(split)),
@@ -455,7 +460,7 @@ def plugin_page(record: Record, name: str) -> PluginPage:
         for hook in mapping(cost, "hooks")
     ]
     said = [message.removeprefix(f"{name}: ") for _, message in record.log if message.startswith(f"{name}: ")]
-    more = [f"... and {len(said) - SAID} more lines in log.txt"] if len(said) > SAID else []
+    before = [f"... {len(said) - SAID} lines before these, in log.txt"] if len(said) > SAID else []
     source = " ".join(str(about.get(part, "")) for part in ("version", "source"))
     return PluginPage(
         name,
@@ -463,5 +468,5 @@ def plugin_page(record: Record, name: str) -> PluginPage:
         tuple(f"{'.'.join(s.path[2:]) or 'on'}: {s.value} ({s.origin})" for s in own),
         number(cost, "step_percent"),
         tuple(hooks),
-        (*said[:SAID], *more),
+        (*before, *said[-SAID:]),
     )
