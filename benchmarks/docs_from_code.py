@@ -11,14 +11,14 @@ import inspect
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from ceph.cli.app import COMMANDS, load_command
 from ceph.cli.plugins import settings_of
 from ceph.hooks import specs
-from ceph.hooks.discovery import GROUP
+from ceph.hooks.discovery import GROUP, file_plugin_name, load
 from ceph.hooks.misuse import hooks_of
 from ceph.hooks.specs import VERBS, Specs, Verb
 
@@ -94,10 +94,26 @@ def plugins() -> dict[str, Any]:
     return found
 
 
+def examples() -> dict[str, Path]:
+    """The plugins in files of examples/, by name."""
+    return {file_plugin_name(str(path)): path for path in sorted((ROOT / "examples").glob("*.py"))}
+
+
 def users() -> dict[str, list[str]]:
-    """Hook -> the plugins of this project that answer it."""
+    """Hook -> the plugins of this project that answer it; those of examples/ where no other does."""
     answered = {name: hooks_of(plugin) for name, plugin in plugins().items()}
-    return {hook: [name for name, hooks in answered.items() if hook in hooks] for hook in VERBS}
+    shown = {name: hooks_of(load(str(path)).plugin_class) for name, path in examples().items()}
+
+    def by(hook: str, known: Mapping[str, tuple[str, ...]]) -> list[str]:
+        return [name for name, hooks in known.items() if hook in hooks]
+
+    return {hook: by(hook, answered) or by(hook, shown) for hook in VERBS}
+
+
+def link_to(name: str) -> str:
+    """Where a plugin is described, or the file of an example."""
+    path = examples().get(name)
+    return f"[`{name}`](../{path.relative_to(ROOT).as_posix()})" if path else f"[`{name}`](plugins.md#{name})"
 
 
 def hooks_page() -> str:
@@ -107,7 +123,7 @@ def hooks_page() -> str:
     verbs = (f"- **{v}**: {_sentence(inspect.getdoc(getattr(specs, v)))}" for v in get_args(Verb))
     parts = [MADE, HOOKS, *verbs, "", LOOP, f"```\n{textwrap.dedent(order)}\n```\n", SEEING, "## Each hook\n"]
     for hook, verb in VERBS.items():
-        by = ", ".join(f"[`{name}`](plugins.md#{name})" for name in used[hook]) or "no plugin of this project"
+        by = ", ".join(map(link_to, used[hook])) or "no plugin of this project"
         parts += [
             f"### `{hook}`\n",
             f"```python\n{_signature(hook)}\n```\n",

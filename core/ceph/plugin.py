@@ -3,8 +3,9 @@
     from ceph.plugin import Plugin, PluginConfig, hookimpl
 
 `Plugin`, `PluginConfig` and `hookimpl` make a plugin; `Run`, `Batch` and `Sample` are what its hooks are given; `Warp`
-is what its `warps` answer; `ConfigError`, `Problem` and `nearest` are for `check_run`; `generator` gives random numbers
-that are a pure function of their keys; `similarity` and `transform` are the core's geometry, `Matrix` and `Points` its
+is what its `warps` answer, `DataSet` what the readers of its `dataset_formats` give, with `DataError` for a folder that
+cannot be read; `ConfigError`, `Problem` and `nearest` are for `check_run`; `generator` gives random numbers that are a
+pure function of their keys; `similarity` and `transform` are the core's geometry, `Matrix`, `Points` and `Flags` its
 types; `log` reaches the run's log. The hooks themselves stand in `ceph/hooks/specs.py`, each with its shapes and the
 moment it fires.
 """
@@ -15,16 +16,20 @@ import logging
 
 import numpy as np
 
+from ceph.data.formats.base import DataSet
 from ceph.data.geometry import similarity, transform
 from ceph.data.plan import derive
-from ceph.data.types import Batch, Matrix, Points, Sample
+from ceph.data.types import Batch, Flags, Matrix, Points, Sample
 from ceph.data.warps import Warp
-from ceph.errors import ConfigError, Problem, nearest
+from ceph.errors import ConfigError, DataError, Problem, nearest
 from ceph.hooks.base import Plugin, PluginConfig, Run, hookimpl
 
 __all__ = [
     "Batch",
     "ConfigError",
+    "DataError",
+    "DataSet",
+    "Flags",
     "Matrix",
     "Plugin",
     "PluginConfig",

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from ceph.plugin import ConfigError, Plugin, PluginConfig, Points, Run, Sample, hookimpl
-
-Flags = NDArray[np.bool_]
+from ceph.plugin import ConfigError, Flags, Plugin, PluginConfig, Points, Run, Sample, hookimpl
 
 
 def between(points: Points, valid: Flags, rng: np.random.Generator) -> Points:

@@ -293,12 +293,12 @@ class HardMining(Plugin[HardMiningConfig]):
                 key="plugins.hard-mining.keep",
                 hint=f"at most {len(run.landmarks)}, or a share such as 0.4",
             )
-        if self.config.pixels and self.config.pixel_radius < 3 * run.config.target.sigma_px:
+        if self.config.pixels and self.config.pixel_radius < 3 * run.config.sigma_px:
             raise ConfigError(
                 f"{self.config.pixel_radius:g} map px reach into the target, whose sigma is "
-                f"{run.config.target.sigma_px:g} px",
+                f"{run.config.sigma_px:g} px",
                 key="plugins.hard-mining.pixel_radius",
-                hint=f"at least three sigma: {3 * run.config.target.sigma_px:g}",
+                hint=f"at least three sigma: {3 * run.config.sigma_px:g}",
             )
         if self.config.warmup_epochs >= run.epochs:
             log.info("hard-mining: the run ends within its %d warm-up epochs, so nothing is mined", run.epochs)

@@ -39,9 +39,7 @@ return np.where(marked[:, None] > 0, total / np.maximum(marked, 1)[:, None], np.
     "loss_terms": 'return {"@NAME@": points.new_zeros(())}',
     "step_end": "",
     "eval_model": "return model",
-    "predict": """\
-maps = model(images).float()
-return maps.flatten(2).softmax(-1).view_as(maps)  # for loss.name=cross-entropy; the others need maps.sigmoid()""",
+    "predict": "return activate(model(images))",
     "metrics": 'return {"@NAME@-largest-mm": float(np.nanmax(errors_mm))}',
     "epoch_end": "",
     "run_start": "",
@@ -156,7 +154,8 @@ _IMPORTS: dict[str, str] = {
     "NDArray": "numpy.typing",
     "nn": "torch",
     **dict.fromkeys(
-        ("Batch", "Matrix", "Plugin", "PluginConfig", "Points", "Run", "Sample", "Warp", "hookimpl"), "ceph.plugin"
+        ("Batch", "Flags", "Matrix", "Plugin", "PluginConfig", "Points", "Run", "Sample", "Warp", "hookimpl"),
+        "ceph.plugin",
     ),
 }
 _STANDARD = ("collections.abc", "typing")
@@ -240,7 +239,7 @@ def module_text(hooks: Sequence[str]) -> str:
 def method(hook: str) -> str:
     """A hook as specs.py declares it, docstring and all, with its neutral answer."""
     lines = inspect.getsource(getattr(Specs, hook)).rstrip().splitlines()
-    declared = "\n".join(lines[1:]).replace("Flags", "NDArray[np.bool_]")  # the first line is the verb
+    declared = "\n".join(lines[1:])  # the first line is the verb
     body = "".join(f"\n        {line}" for line in BODIES[hook].splitlines())
     return f"    @hookimpl\n{declared}{body}\n"
 

@@ -102,12 +102,14 @@ def from_values(
 def _flags(plugins: Sequence[str], settings: Sequence[str], data: Path | None, seed: int | None) -> Layers:
     """The layer of the command line: --plugin < --data < --seed < --set."""
     flags = Layers()
+    given: dict[str, str] = {}
     for value in plugins:
-        if discovery.is_file(value):
-            name = discovery.file_plugin_name(value)
-            flags.add_flag("--plugin", ("plugins", name), {"from": value}, value)
+        name = _plugin_name(value)
+        if given.setdefault(name, value) != value:
+            what = f"both --plugin {given[name]} and --plugin {value} are the plugin '{name}'"
+            flags.fault(what, f"plugins.{name}", flag_place("--plugin", value), "name one of them, or rename the file")
         else:
-            flags.add_flag("--plugin", ("plugins", value), {}, value)
+            flags.add_flag("--plugin", ("plugins", name), {"from": value} if discovery.is_file(value) else {}, value)
     if data is not None:
         flags.add_flag("--data", ("data", "path"), str(data), str(data))
     if seed is not None:

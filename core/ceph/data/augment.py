@@ -19,7 +19,7 @@ from ceph.data.geometry import Field
 from ceph.data.plan import derive
 from ceph.data.types import Matrix
 from ceph.data.warps import DefaultWarp, Warp
-from ceph.errors import CephError
+from ceph.errors import CephError, PluginError
 
 STAGES = ("photometric", "occlusion")
 
@@ -49,11 +49,18 @@ class DefaultPhotometric(A.ImageOnlyTransform):  # type: ignore[misc]
 
 
 class Augmentation:
-    """All random changes of a training film; `warps` and `transforms[stage]` map a plugin's name to its list."""
+    """All random changes of a training film; `warps` and `transforms[stage]` map a plugin's name to its list.
+
+    `versions` maps the plugins' names to their versions: for the messages about their transforms.
+    """
 
     def __init__(
-        self, warps: Mapping[str, Sequence[Warp]], transforms: Mapping[str, Mapping[str, Sequence[Any]]]
+        self,
+        warps: Mapping[str, Sequence[Warp]],
+        transforms: Mapping[str, Mapping[str, Sequence[Any]]],
+        versions: Mapping[str, str] | None = None,
     ) -> None:
+        self.versions = dict(versions or {})
         self.warps = {name: list(found) for name, found in sorted(warps.items()) if found}
         self.composes = [
             (f"{stage}/{name}", A.Compose(list(found)))
@@ -77,13 +84,32 @@ class Augmentation:
         return matrix, field
 
     def change_pixels(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """Apply the photometric and then the occlusion transforms to a film [H, W]."""
+        """Apply the photometric and then the occlusion transforms to a film [H, W].
+
+        Raises PluginError naming the plugin whose transform raises or gives anything but a film of that shape.
+        """
         for name, compose in self.composes:
             # Compose would give all its transforms one seed, and then they all draw alike.
             for place, transform in enumerate((compose, *compose.transforms)):
                 transform.set_random_seed(derive(seed, name, place) % 2**32)
-            image = compose(image=image)["image"]
+            image = self._changed(name.partition("/")[2], compose, image)
         return image
+
+    def _changed(self, plugin: str, compose: A.Compose, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The film after the transforms of one plugin; those of the core have no version, and speak for themselves."""
+        if plugin not in self.versions:
+            found: NDArray[np.uint8] = compose(image=image)["image"]
+            return found
+        whose = f"plugin '{plugin}' {self.versions[plugin]}, hook augmentations"
+        hint = f"mend the plugin, or run without it: --without {plugin}"
+        try:
+            found = compose(image=image)["image"]
+        except Exception as error:
+            raise PluginError(f"{whose}: {type(error).__name__}: {error}", hint=hint) from error
+        if found.shape != image.shape or found.dtype != np.uint8:
+            given = f"{found.dtype} {list(found.shape)}"
+            raise PluginError(f"{whose}: gave a film {given} for one of uint8 {list(image.shape)}", hint=hint)
+        return found
 
 
 def default_augmentation() -> tuple[list[Warp], list[Any]]:

@@ -143,10 +143,10 @@ def _shape(answer: Any, _asked: Mapping[str, Any]) -> str:
 
 
 def _maps(answer: Any, asked: Mapping[str, Any]) -> str:
-    films = asked["images"].shape[0]
+    films, landmarks = asked["images"].shape[0], asked.get("landmarks")
     fits = isinstance(answer, torch.Tensor) and answer.ndim == 4 and answer.shape[0] == films
-    if not fits or not answer.is_floating_point():
-        return f"gave {given(answer)} where maps [{films}, K, h, w] are promised"
+    if not fits or not answer.is_floating_point() or landmarks not in (None, answer.shape[1]):
+        return f"gave {given(answer)} where maps [{films}, {landmarks or 'K'}, h, w] are promised"
     return "" if bool(torch.isfinite(answer).all()) else "gave maps that are not finite"
 
 

@@ -88,15 +88,16 @@ def checked_module(module: nn.Module, landmarks: int | None, blame: Blame) -> nn
     return module
 
 
-def guarded(answer: Any, arguments: Mapping[str, Any], core: Sequence[Any], blame: Blame) -> Any:
+def guarded(
+    answer: Any, arguments: Mapping[str, Any], core: Sequence[Any], blame: Blame, landmarks: int | None = None
+) -> Any:
     """An answer to a `one` hook, checked at each later use, unless it is what the hook's `default()` gave: `core`.
 
-    `arguments` are those of the hook. A network is checked always, since plugins change the core's own.
+    `arguments` are those of the hook, `landmarks` are K of a network's maps where it is known. A network is checked
+    always, since plugins change the core's own.
     """
     if isinstance(answer, nn.Module):
-        own = answer is arguments.get("model")
-        run = arguments.get("run")
-        return answer if own else checked_module(answer, None if run is None else len(run.landmarks), blame)
+        return answer if answer is arguments.get("model") else checked_module(answer, landmarks, blame)
     if blame.hook == "build_optimizer":
         own = any(answer[1] is schedule for _, schedule in core)
         return answer if own else (answer[0], checked(answer[1], _factor, blame))

@@ -128,7 +128,8 @@ class Specs(Protocol):
         """Build the network.
 
         Answer: a module from images [B, 1, H, W] (0..1) to maps [B, K, h, w], its backbone at `model.backbone`.
-        `run` is as in `check_run`; `default()` builds the core's own. Fires: setup, once.
+        `run` is as in `check_run`; `default()` builds the core's own. Fires: setup, once, and when a finished run is
+        loaded, without samples.
         """
 
     @one
@@ -137,7 +138,8 @@ class Specs(Protocol):
 
         Answer: `encode(points [B, K, 2] in network px, image_size (H, W), map_size (h, w))` -> [B, K, h, w], and
         `decode(pred [B, K, h, w], image_size)` -> points [B, K, 2] in network px, scores [B, K]. `run` is as
-        in `check_run`; `default()` builds the core's own. Fires: setup, once.
+        in `check_run`; `default()` builds the core's own. Fires: setup, once, and when a finished run is loaded,
+        without samples, to decode only.
         """
 
     @one

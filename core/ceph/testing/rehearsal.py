@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,15 +127,17 @@ class Rehearsal:
         hooks, config = m.prepared.hooks, m.prepared.config
         yield Question("check_run", 0, {"run": run})
         yield Question("dataset_formats", 0, {})
-        yield Question("build_model", 0, {"run": run}, lambda: make_model(config, hooks, run))
-        yield Question("build_codec", 0, {"run": run}, lambda: m.codec)
+        for known in (run, replace(run, samples=())):  # a finished run is loaded without samples
+            yield Question("build_model", 0, {"run": known}, lambda: make_model(config, hooks, run))
+            yield Question("build_codec", 0, {"run": known}, lambda: m.codec)
         yield Question("build_criterion", 0, {"run": run}, lambda: m.criterion)
         default = lambda: make_optimizer(config, hooks, self.model, run)  # noqa: E731
         yield Question("build_optimizer", 0, {"model": self.model, "run": run}, default)
         yield Question("warps", 0, {})
         for name in STAGES:
             yield Question("augmentations", 0, {"stage": name})
-        yield Question("run_start", 0, {"run": run})
+        folder = Path(tempfile.mkdtemp(dir=stage.folder()))
+        yield Question("run_start", 0, {"run": replace(run, folder=folder)})
 
     def of_epoch(self, epoch: int) -> Iterator[Question]:
         """The questions of one epoch."""
