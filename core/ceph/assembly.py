@@ -155,7 +155,7 @@ def make_codec(config: Config, hooks: Hooks, run: Run) -> Codec:
     """The codec, with the decoder of evaluation."""
 
     def default() -> Codec:
-        return GaussianCodec(config.target_kind, config.target.sigma_px, config.model.stride, config.decoder)
+        return GaussianCodec(config.target_kind, config.sigma_px, config.model.stride, config.decoder)
 
     codec: Codec = hooks.one("build_codec", default, run=run)
     return codec

@@ -295,8 +295,7 @@ class HardMining(Plugin[HardMiningConfig]):
             )
         if self.config.pixels and self.config.pixel_radius < 3 * run.config.sigma_px:
             raise ConfigError(
-                f"{self.config.pixel_radius:g} map px reach into the target, whose sigma is "
-                f"{run.config.sigma_px:g} px",
+                f"{self.config.pixel_radius:g} map px reach into the target, whose sigma is {run.config.sigma_px:g} px",
                 key="plugins.hard-mining.pixel_radius",
                 hint=f"at least three sigma: {3 * run.config.sigma_px:g}",
             )

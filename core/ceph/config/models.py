@@ -102,7 +102,12 @@ class TargetConfig(Section):
     kind: Literal["auto", "distribution", "heatmap"] = Field(
         "auto", description="distribution (sums to 1) or heatmap (peak 1); auto: what the loss needs"
     )
-    sigma_px: float = Field(1.5, gt=0, description="standard deviation of the Gaussian target, in heatmap pixels")
+    sigma_px: float | None = Field(
+        None,
+        gt=0,
+        description="standard deviation of the Gaussian target, in heatmap pixels; null: 0.5 for a distribution, 1.5 for "
+        "a heatmap",
+    )
     decoder: Decoder = Field("dark", description="how a point is read from a map")
 
 
@@ -195,6 +200,11 @@ class Config(Section):
     def target_kind(self) -> Kind:
         """`target.kind` with auto resolved to what the loss needs."""
         return self.loss.kind
+
+    @property
+    def sigma_px(self) -> float:
+        """`target.sigma_px` with null resolved to what suits the kind of target (docs/decisions/005)."""
+        return self.target.sigma_px or {"distribution": 0.5, "heatmap": 1.5}[self.target_kind]
 
     @property
     def decoder(self) -> Decoder:
