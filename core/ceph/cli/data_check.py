@@ -1,0 +1,66 @@
+"""`ceph data check`: what is wrong with a data set, before anything trains on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ceph.cli import options
+from ceph.errors import ConfigError, DataError
+
+EXAMPLES = options.examples(
+    "ceph data check ./films",
+    "ceph data check ./isbi2015 --set data.mm_per_px=0.25 --json check.json",
+)
+
+
+def check(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="PATH", help="Folder of the data set; default: the config's.", show_default=False),
+    ] = None,
+    plugin: options.Plugins = None,
+    set_: options.Settings = None,
+    json_: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write all that was found there too.", show_default=False),
+    ] = None,
+) -> None:
+    """Check films, points and readers of a data set, and find films that are copies of others.
+
+    Ends with 1 where training on the set would be wrong: a film in two splits or unreadable, points that are swapped or
+    impossible. All splits are opened, test splits too; nothing is written but FILE.
+    """
+    from ceph.config.load import resolve
+
+    resolved = resolve(None, plugins=plugin or (), settings=set_ or (), data=path)
+    from rich.console import Console
+
+    from ceph.assembly import make_hooks, read_data
+    from ceph.data.check.check import check as check_data
+    from ceph.data.check.check import outside_noted, unreadable
+    from ceph.report.data_check import show
+
+    where = str(path or resolved.config.data.path or "the embedded set")
+    with outside_noted() as outside:
+        try:
+            data = read_data(resolved.config, make_hooks(resolved))
+        except ConfigError:
+            raise
+        except DataError as error:
+            if any(problem.key for problem in error.problems):  # the wrong folder, not a fault of a set
+                raise
+            checked = unreadable(where, error)
+        else:
+            checked = check_data(where, data, outside)
+    show(checked, Console(highlight=False))
+    if json_ is not None:
+        try:
+            json_.write_text(json.dumps(checked.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {json_}: {(error.strerror or str(error)).lower()}", key="--json") from None
+    if checked.errors:
+        raise typer.Exit(1)
