@@ -212,9 +212,9 @@ def test_a_bomb_is_refused_from_its_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(20_000, 20_000, zlib.compress(bytes(400_000_000 // 100))))
     for read in (film_size, read_film):
-        with pytest.raises(DataError, match="more than 200 megapixels"):
+        with pytest.raises(DataError, match="more than 100 megapixels"):
             read(path)
-    assert MAX_PIXELS == 200_000_000
+    assert MAX_PIXELS == 100_000_000
 
 
 def test_a_film_of_95_megapixels_is_no_bomb_and_warns_of_nothing(tmp_path):

@@ -19,7 +19,7 @@ from ceph.data import dicom
 from ceph.data.files import regular
 from ceph.errors import DataError
 
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 ORIENTATION = 0x0112  # EXIF and TIFF
 PHOTOMETRIC = 0x0106  # TIFF; 0 means that white is zero

@@ -38,7 +38,7 @@ def fit(job: Job, progress: Progress, watcher: Watcher, stop: StopRequest) -> No
     settings = job.run.config.train
     watcher.start(last_epoch(settings), progress.epoch)
     try:
-        with connected():
+        with connected(), explained("training"):  # a loader worker's death may be told at any line
             if progress.step == 0 and not (job.checkpoints / checkpoint.LAST).exists():
                 save_last(job, progress)
             while not finished(progress, settings):
