@@ -107,8 +107,7 @@ def judge(points: Points, sane: Flags, looks: Sequence[Look | None], folds: NDAr
         out = np.flatnonzero(beyond.any(axis=1))
         if not len(out):
             break
-        # In units of its spread the one that is wrong stands out, even where it drags its neighbours further.
-        worst = np.where(beyond, off / shape.spread(off, trusted), 0).argmax(axis=1)
+        worst = np.where(beyond, shape.strain(truth, trusted, by_shape), 0).argmax(axis=1)
         trusted[out, worst[out]] = False
         by_shape = shape.predict(truth, trusted)
     coarse = patches.refine(by_shape, truth, trusted, looks, folds, patches.COARSE)
@@ -123,7 +122,7 @@ def _limits(off: Floats, trusted: Flags, spreads: float) -> Floats:
 
 
 def _along(a: Points, b: Points, a_predicted: Points, b_predicted: Points) -> tuple[Floats, Floats]:
-    """The length of the way from `a` to `b` [..., 2], and how far the predicted way goes along it; NaN passes through."""
+    """The length of the way from `a` to `b` [..., 2], and how far the predicted way goes along it; or NaN."""
     way = b - a
     length: Floats = np.linalg.norm(way, axis=-1)
     along: Floats = np.sum(way * (b_predicted - a_predicted), axis=-1) / np.maximum(length, 1e-9)

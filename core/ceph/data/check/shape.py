@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 LEAST_FILMS = 30  # fewer do not tell how heads vary
 RIDGES_MM2 = (1.0, 10.0, 100.0, 1000.0, 10000.0)
-PAIR_RIDGE_MM2 = 100.0
+NORMAL_RIDGE_MM2 = 100.0
 FILLINGS = 5  # rounds in which points that are missing settle
 
 
@@ -36,19 +36,42 @@ def predict(points: Points, trusted: Flags) -> Points:
 def predict_pairs(points: Points, trusted: Flags, predicted: Points) -> Iterator[tuple[int, int, Points]]:
     """For each two landmarks (a, b) where the other ones put them [N, 2, 2]; `predicted` stands in for the untrusted.
 
-    Neighbours on one contour say more of each other than all others do: exchanged, they confirm each other. All pairs
-    come from one inverse, as the conditional means of a normal distribution; here films take part in their own.
+    Neighbours on one contour say more of each other than all others do: exchanged, they confirm each other.
     """
     N, K = trusted.shape
-    _, shift = _centred(points, trusted)
-    filled = (np.where(trusted[..., None], points, predicted) - shift[:, None]).reshape(N, -1)
-    centred = filled - filled.mean(axis=0)
-    precision = np.linalg.inv(centred.T @ centred + PAIR_RIDGE_MM2 * np.eye(2 * K))
+    centred, precision = _normal(points, trusted, predicted)
+    filled = np.where(trusted[..., None], points, predicted)
     weighted = centred @ precision
     for a, b in itertools.combinations(range(K), 2):
         columns = [2 * a, 2 * a + 1, 2 * b, 2 * b + 1]
         rest = weighted[:, columns] @ np.linalg.inv(precision[np.ix_(columns, columns)])
-        yield a, b, (filled[:, columns] - rest).reshape(N, 2, 2) + shift[:, None]
+        yield a, b, filled[:, [a, b]] - rest.reshape(N, 2, 2)
+
+
+def strain(points: Points, trusted: Flags, predicted: Points) -> Floats:
+    """By how much each landmark [N, K] makes its film unlikely: what the squared Mahalanobis distance loses without it.
+
+    A single landmark that is moved has the largest strain of its film, however far it drags the prediction of others
+    (Cauchy-Schwarz), which does not hold for distances in mm.
+    """
+    N, K = trusted.shape
+    centred, precision = _normal(points, trusted, predicted)
+    weighted = (centred @ precision).reshape(N, K, 2)
+    blocks = np.linalg.inv(precision.reshape(K, 2, K, 2)[np.arange(K), :, np.arange(K)])
+    loss: Floats = np.einsum("nki,kij,nkj->nk", weighted, blocks, weighted)
+    return loss
+
+
+def _normal(points: Points, trusted: Flags, predicted: Points) -> tuple[Floats, Floats]:
+    """The films as vectors [N, 2K] about their mean, each laid on the middle shape, and their precision [2K, 2K].
+
+    The conditional means of this normal distribution are ridge regressions, all from one inverse; unlike in `predict`
+    every film takes part in its own.
+    """
+    _, shift = _centred(points, trusted)
+    filled = (np.where(trusted[..., None], points, predicted) - shift[:, None]).reshape(len(points), -1)
+    centred = filled - filled.mean(axis=0)
+    return centred, np.linalg.inv(centred.T @ centred + NORMAL_RIDGE_MM2 * np.eye(centred.shape[1]))
 
 
 def spread(errors: Floats, trusted: Flags) -> Floats:
