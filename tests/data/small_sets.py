@@ -100,3 +100,36 @@ def write_isbi(
                 lines = [f"{x:g},{y:g}" for x, y in points]
                 (place / f"{number:03d}.txt").write_text("\n".join([*lines, *trailing]) + "\n", encoding="ascii")
     return folder
+
+
+def write_csv(folder: Path) -> Path:
+    """Write a plain table of eight films: four splits, two machines, two spacings, shared groups, gaps, no whole px.
+
+    The senior missed N on film f1, the junior marked nothing on f2; ISBI and Aariz both have the five landmarks.
+    """
+    symbols = ("S", "N", "A", "B", "Pog`")
+    columns = [f"{symbol}_{axis}" for symbol in symbols for axis in "xy"]
+    lines = [",".join(["film", "split", "group", "machine", "mm_per_px", "spacing_source", "reader", *columns])]
+    splits = ("train", "train", "train", "train", "validation", "validation", "test1", "test2")
+    for number, split in enumerate(splits):
+        noise_film(folder / "films" / f"f{number}.png", number)
+        points = np.random.default_rng(number).uniform(-0.5, (W - 1.5, H - 1.5), (2, len(symbols), 2))
+        for row, reader in enumerate(("senior", "junior")):
+            cells = [repr(float(value)) for value in points[row].ravel()]
+            if (number, reader) == (1, "senior"):
+                cells[2:4] = ["", ""]
+            if (number, reader) == (2, "junior"):
+                cells = [""] * len(cells)
+            spacing = (0.1, 0.139)[number % 2]
+            facts = [
+                split,
+                f"patient{number // 2}",
+                f"Machine {number % 2}",
+                str(spacing),
+                f"a ruler, {number}",
+                reader,
+            ]
+            quoted = [f'"{fact}"' if "," in fact else fact for fact in facts]
+            lines.append(",".join([f"f{number}.png", *quoted, *cells]))
+    (folder / "points.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder

@@ -52,10 +52,12 @@ def convert(
 
     readers = READERS
     if plugin:
-        from ceph.assembly import make_hooks
         from ceph.config.load import resolve
 
-        readers = (*READERS, *make_hooks(resolve(None, plugins=plugin)).merge("dataset_formats").values())
+        resolved = resolve(None, plugins=plugin)
+        from ceph.assembly import make_hooks
+
+        readers = (*READERS, *make_hooks(resolved).merge("dataset_formats").values())
     done = write(
         source,
         target,

@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 SUFFIX = ".dcm"
 INSTALL = "pip install 'ceph-trainer[dicom]'"
+# Which decoder of pydicom's takes which compression; a syntax that is not here is not compressed. GDCM, which
+# pydicom would prefer, ends the process on files that are slightly damaged.
+DECODERS = {
+    "1.2.840.10008.1.2.4.50": "pillow",  # JPEG, 8 bits
+    "1.2.840.10008.1.2.4.90": "pillow",  # JPEG 2000
+    "1.2.840.10008.1.2.4.91": "pillow",
+    "1.2.840.10008.1.2.4.51": "pylibjpeg",  # JPEG, 12 bits
+    "1.2.840.10008.1.2.4.57": "pylibjpeg",  # JPEG lossless
+    "1.2.840.10008.1.2.4.70": "pylibjpeg",
+    "1.2.840.10008.1.2.4.80": "pylibjpeg",  # JPEG-LS
+    "1.2.840.10008.1.2.4.81": "pylibjpeg",
+    "1.2.840.10008.1.2.5": "pydicom",  # RLE
+}
 SQUARE = 0.01  # rows and columns may differ by this share
 LAYOUT = (
     "Rows",
@@ -74,6 +87,8 @@ def read_dicom(path: Path) -> NDArray[np.uint8]:
         photometric = str(data.get("PhotometricInterpretation", ""))
         if int(data.get("BitsAllocated", 0)) not in (8, 16):
             raise DataError(f"{path}: has {data.get('BitsAllocated')} bits a pixel; a film has 8 or 16")
+        if decoder := DECODERS.get(data.file_meta.TransferSyntaxUID):
+            data.pixel_array_options(decoding_plugin=decoder)
         film = data.pixel_array
         if film.ndim != 2:
             raise DataError(f"{path}: holds an array of shape {film.shape}, not one grey film")

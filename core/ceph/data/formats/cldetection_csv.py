@@ -120,8 +120,8 @@ class ClDetectionCsv:
         if path is None:
             row.fail(f"the film {row[column]!r} is not in {places.root}", hint="put the films into the folder")
         marks = points_of(row, [(name, f"p{k}x", f"p{k}y") for k, name in enumerate(self._names(count), 1)])
-        facts = Facts(split=split, mm_per_px=row.spacing(self.spacing), source=f"CL-Detection {self.spacing}")
-        return Film(path, str(row.place), {ONE_READER: marks}, facts=facts)
+        facts = Facts(mm_per_px=row.spacing(self.spacing), source=f"CL-Detection {self.spacing}")
+        return Film(path, str(row.place), {ONE_READER: marks}, facts=facts, part=split)
 
     def _names(self, count: int) -> Sequence[str]:
         return self.landmarks or numbered(count)

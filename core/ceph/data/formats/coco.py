@@ -131,7 +131,7 @@ def _film(image: Field, places: Films, split: str) -> Film:
     mm_per_px = spacing.number() if spacing is not None and spacing.value is not None else None
     if spacing is not None and mm_per_px is not None and not plausible_spacing(mm_per_px):
         spacing.fail(f"{mm_per_px:g} is no spacing of a film", hint="mm per pixel")
-    stated = _text(image, "split") or split
+    stated = _text(image, "split")
     if stated and stated not in ORDER:
         image["split"].fail(f"unknown split {stated!r}", hint=f"valid: {', '.join(ORDER)}")
     return Film(
@@ -145,6 +145,7 @@ def _film(image: Field, places: Films, split: str) -> Film:
             mm_per_px=mm_per_px,
             source=_text(image, "spacing_source") or "COCO spacing",
         ),
+        part=split,
     )
 
 

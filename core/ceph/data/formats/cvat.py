@@ -15,7 +15,6 @@ from typing import NoReturn
 
 from ceph.data.files import inside, read_text
 from ceph.data.formats.base import DataSet, Findings
-from ceph.data.formats.film_table import Facts
 from ceph.data.formats.locate import MAX_SET_BYTES, Films, annotation_files, begins
 from ceph.data.formats.records import ONE_READER, Film, Marks, assemble, from_corner, marks_of, to_corner
 from ceph.data.formats.splits import split_of
@@ -167,7 +166,7 @@ def _film(image: ET.Element, file: Path, places: Films, findings: Findings) -> F
     if path is None:
         _fail(where, f"is not in {places.root}", "put the films into images/ beside annotations.xml")
     size = _integer(image, "height", where), _integer(image, "width", where)
-    return Film(path, where, marks, size, Facts(split=split_of(image.get("subset", ""))))
+    return Film(path, where, marks, size, part=split_of(image.get("subset", "")))
 
 
 def _fail(where: str, what: str, hint: str = "") -> NoReturn:

@@ -54,9 +54,9 @@ def read_table(folder: Path) -> dict[str, Facts]:
     return found
 
 
-def facts_of(row: Row, *, split: str = "") -> Facts:
-    """The facts in the columns of a table, the `split` where it has none; DataError where one cannot be."""
-    split = row.get("split") or split
+def facts_of(row: Row) -> Facts:
+    """The facts in the columns of a table; DataError where one cannot be."""
+    split = row.get("split")
     if split and split not in ORDER:
         row.fail(f"unknown split {reprlib.repr(split)}", hint=nearest(split, ORDER))
     identity = row.get("id")

@@ -126,6 +126,8 @@ def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
             )
         return by_name[name]
     found = [reader for reader in readers if reader.matches(root)]
+    # A plain table may be anybody's: a reader that knows more of the folder than its columns goes before.
+    found = [reader for reader in found if reader.name != PlainCsv.name] or found
     if len(found) == 1:
         return found[0]
     if not found:

@@ -63,8 +63,8 @@ class PlainCsv:
                         path = places.find(row[film_column])
                         if path is None:
                             row.fail(f"the film {row[film_column]!r} is not in {places.root}")
-                        facts = facts_of(row, split=split_of(file.stem))
-                        film = films.setdefault(path, Film(path, str(row.place), facts=facts))
+                        facts = facts_of(row)
+                        film = films.setdefault(path, Film(path, str(row.place), facts=facts, part=split_of(file.stem)))
                         if film.facts != facts:
                             row.fail(
                                 f"{path.name} stands with another split, group, machine or spacing in {film.where}"

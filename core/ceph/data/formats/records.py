@@ -29,7 +29,8 @@ Marks = dict[str, tuple[float, float]]  # symbol -> (x, y) in film px
 class Film:
     """One film and its annotation. `where` names the annotation in errors; what the format does not say is empty.
 
-    `marks` are the points of each reader; `size` (H, W) is what the annotation says of the film, which must be true.
+    `marks` are the points of each reader; `size` (H, W) is what the annotation says of the film, which must be true;
+    `part` is the split that the name of the annotation's file, or the like, states.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Film:
     marks: dict[str, Marks] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     facts: Facts = field(default_factory=Facts)
+    part: str = ""
 
 
 def from_corner(x: float, y: float) -> tuple[float, float]:
@@ -77,8 +79,8 @@ def assemble(
     """The set of some films in the format `name`, in the order of splits and ids; raises what `findings` gathered.
 
     `landmarks`: symbols in order (None: as they first occur), of which those stay that any film has. `readers` come
-    first, in this order, if they occur. A set that states no validation films, by its own means or in the table of
-    films, gives those training films to validation that draw the lowest lots by their name.
+    first, in this order, if they occur. A set that has no validation films, and does not say of each film where it is,
+    gives those training films to validation that draw the lowest lots by their name.
     """
     root = places.root
     seen = [symbol for film in films for marks in film.marks.values() for symbol in marks]
@@ -110,9 +112,9 @@ def assemble(
         raise DataError(f"{root}: no film has a marked landmark")
     for _ in set(places.paths) - {film.path for film in films}:
         findings.leave_out("films without an annotation")
-    stated = {name for name, facts in table.items() if facts.split}
     if not findings.problems:
-        samples = _with_splits(samples, by_table=any(called in stated for called in names))
+        told = any(film.facts.split or table.get(name, Facts()).split for name, film in zip(names, films, strict=True))
+        samples = _with_splits(samples, hold_out=not told)
     findings.report()
     order = sorted(samples.values(), key=lambda sample: (ORDER.index(sample.split), sample.id))
     return DataSet(tuple(known), tuple(order), tuple(readers), name, named)
@@ -150,7 +152,7 @@ def _sample(
             raw[row, landmarks.index(symbol)] = point
     points, valid = findings.settle(called, raw, size, readers, landmarks)
     folders = film.path.relative_to(root).parts[:-1]
-    facts = replace(film.facts, split=film.facts.split or split_of_folders(folders))
+    facts = replace(film.facts, split=film.facts.split or film.part or split_of_folders(folders))
     return make_sample(called, film.path, size, points, valid, facts, table, mm_per_px, findings)
 
 
@@ -203,7 +205,7 @@ def agreed_split(film: str, native: str, told: str) -> str:
     return told or native
 
 
-def _with_splits(samples: dict[str, Sample], *, by_table: bool) -> dict[str, Sample]:
+def _with_splits(samples: dict[str, Sample], *, hold_out: bool) -> dict[str, Sample]:
     """Give each film a split: as stated, else train; some of train to validation where nothing states who is."""
     stated = {sample.split for sample in samples.values()} - {""}
     if stated and (bare := next((s for s in samples.values() if not s.split), None)):
@@ -212,7 +214,7 @@ def _with_splits(samples: dict[str, Sample], *, by_table: bool) -> dict[str, Sam
             hint="put it into a folder train, validation or test as the others, or state `split` in ceph-films.csv",
         )
     training = {sample.group for sample in samples.values() if sample.split in ("", "train")}
-    chosen = set() if by_table or "validation" in stated else held_out(training)
+    chosen = held_out(training) if hold_out and "validation" not in stated else set()
     if chosen:
         logger.info("the set states no validation films: %d training films are held out, by lot", len(chosen))
     return {
