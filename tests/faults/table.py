@@ -59,6 +59,17 @@ class Codec:
         return self.change_decoded(self.inner.decode(pred, image_size))
 
 
+class Pixels(A.ImageOnlyTransform):
+    """A transform of pixels that does as `change` says."""
+
+    def __init__(self, change):
+        super().__init__(p=1.0)
+        self.change = change
+
+    def apply(self, img, **params):
+        return self.change(img)
+
+
 class Moved(Warp):
     def __init__(self, matrix=lambda: None, field=lambda size: None):
         self.make_matrix, self.make_field = matrix, field
@@ -193,6 +204,9 @@ WRONG = [
     Fault("warps", "inf", "return [Moved(field=lambda s: np.full((*s, 2), np.inf))]", "its displacement gave"),
     Fault("augmentations", "wrong type", "return A.NoOp()", "a list is promised"),
     Fault("augmentations", "wrong type of part", "return [lambda image: image]", "no albumentations transform"),
+    Fault("augmentations", "raise in use", "return [Pixels(lambda film: fail())]", "KeyError: 'oops'"),
+    Fault("augmentations", "wrong shape", "return [Pixels(lambda film: film[::2])]", "gave a film uint8 ["),
+    Fault("augmentations", "wrong dtype", "return [Pixels(lambda film: film / 2)]", "gave a film float64 ["),
     # --- sample, epoch, batch
     Fault("truth", "wrong type", "return sample.points[0]", "gave ndarray"),
     Fault("truth", "wrong shape", "return sample.points, sample.valid", "(points ["),
@@ -227,6 +241,13 @@ WRONG = [
     Fault("eval_model", "wrong type", "return model.state_dict()", "torch.nn.Module"),
     Fault("eval_model", "raise in use", "return Net(model, lambda maps: fail())", "KeyError: 'oops'"),
     Fault("eval_model", "wrong shape", "return Net(model, lambda maps: maps.mean())", "its module gave Tensor []"),
+    Fault(
+        "eval_model",
+        "wrong landmarks",
+        "return Net(model, lambda maps: maps[:, :-1])",
+        "its module gave Tensor [",
+    ),
+    Fault("predict", "wrong landmarks", "return activate(model(images))[:, :-1]", "gave Tensor ["),
     Fault("predict", "wrong type", "return None", "maps ["),
     Fault("predict", "wrong shape", "return model(images).sum((-2, -1))", "maps ["),
     Fault("predict", "wrong dtype", "return model(images) > 0", "maps ["),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.faults.table import ARGUMENTS, FAULTS, GOOD, TELL, source
 
+from ceph.data.augment import Augmentation
 from ceph.data.types import Batch, Sample
 from ceph.errors import PluginError
 from ceph.hooks import discovery
@@ -81,13 +82,16 @@ def question(hook, films):
     }
 
     def one(hooks):
+        hooks.tell("check_run", run=run)  # since then it is known how many landmarks there are
         arguments, default, use = asked[hook]
         answer = hooks.one(hook, default, **arguments)
         return answer if use is None else use(answer)
 
     def merge(hooks):
         if hook == "augmentations":
-            return hooks.each(hook, **asked[hook])
+            transforms = {"photometric": dict(hooks.each(hook, **asked[hook]))}
+            film = np.zeros(SIZE, dtype=np.uint8)
+            return Augmentation({}, transforms, hooks.versions).change_pixels(film, 0)
         if hook == "warps":
             ((_, warps),) = hooks.each(hook)
             return [(w.matrix(None, SIZE), w.displacement(None, SIZE)) for w in warps]

@@ -94,6 +94,17 @@ def test_a_file_with_the_name_of_an_installed_plugin_is_taken_with_a_warning(tmp
         assert word in caplog.text
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_name_from_two_places_in_one_call_is_an_error_that_names_both(tmp_path, order):
+    (tmp_path / "ema.py").write_text(SOUND)
+    values = ["ema", str(tmp_path / "ema.py")][::order]
+    with pytest.raises(ConfigError) as found:
+        from_values({}, plugins=[*values, values[0]])
+    for word in (f"both --plugin {values[0]} and --plugin {values[1]} are the plugin 'ema'", "hint: ", "rename"):
+        assert word in str(found.value)
+    assert from_values({}, plugins=[values[0], values[0]]).config.plugins.keys() == {"ema"}
+
+
 def test_the_file_of_an_installed_plugin_is_taken_in_silence(tmp_path, monkeypatch, caplog):
     install(tmp_path, monkeypatch, name="mine", source=SOUND)
     (tmp_path / "mine.py").write_text(SOUND)

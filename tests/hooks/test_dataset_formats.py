@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+import ceph
+from ceph.data.formats.find import read
 from ceph.errors import DataError
 from ceph.run import check
 
@@ -41,3 +46,56 @@ def test_a_plugin_reads_a_layout_that_the_core_does_not_know(tiny, tiny_set, tmp
         check(tiny(data={**data, "format": "auto"}))
     found = check(tiny(data=data, plugins={"formats": {"from": str(tmp_path / "formats.py")}}))
     assert "12 train, 2 validation" in found
+
+
+CLINIC = Path(__file__).parents[2] / "examples" / "clinic_csv.py"
+
+
+@pytest.fixture
+def clinic(tiny_set, tmp_path):
+    """The tiny set as a clinic's table, one landmark of the first film not marked, and the set as it was."""
+    known, folder = read(tiny_set), tmp_path / "clinic"
+    columns = [f"{symbol}_{axis}" for symbol in known.landmarks for axis in "xy"]
+    rows = []
+    for sample in known.samples:
+        (folder / sample.split).mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample.path, folder / sample.split)
+        row = {"file": f"{sample.split}/{sample.path.name}", "patient": sample.group, "split": sample.split}
+        points = dict(zip(columns, sample.points[0].ravel(), strict=True))
+        rows.append({**row, "mm_per_px": sample.mm_per_px, **points})
+    rows[0][columns[0]] = ""
+    with (folder / "films.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    return folder, known
+
+
+def switched_on(tiny, folder):
+    return tiny(data={"path": str(folder)}, plugins={"clinic-csv": {"from": str(CLINIC)}}, train={"epochs": 1})
+
+
+def test_the_example_reads_a_clinic_s_table_and_trains_on_it(tiny, clinic, tmp_path):
+    folder, known = clinic
+    assert "12 train, 2 validation" in check(switched_on(tiny, folder))
+    run = ceph.train(switched_on(tiny, folder), out=tmp_path / "run")
+    assert run.metrics["mre_mm"] > 0
+    from ceph.hooks import discovery
+
+    found = discovery.load(str(CLINIC)).create({}).dataset_formats()["clinic-csv"].read(folder, mm_per_px=None)
+    assert found.landmarks == known.landmarks
+    for sample, before in zip(found.samples, known.samples, strict=True):
+        assert (sample.size, sample.mm_per_px, sample.split) == (before.size, before.mm_per_px, before.split)
+        same = sample.valid[0]
+        np.testing.assert_array_equal(sample.points[0][same], before.points[0][same])
+    assert [int((~sample.valid).sum()) for sample in found.samples][:2] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("0.1", "narrow"), (".png", ".gone"), ("S_y", "S_why")], ids=["number", "film", "column"]
+)
+def test_the_example_names_the_line_of_what_cannot_be_read(tiny, clinic, old, new):
+    table = clinic[0] / "films.csv"
+    table.write_text(table.read_text().replace(old, new))
+    with pytest.raises(DataError, match=r"films\.csv:\d+: "):
+        check(switched_on(tiny, clinic[0]))

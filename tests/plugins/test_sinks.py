@@ -9,6 +9,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -196,6 +197,9 @@ def offline(folder):
     """The ids and the history of the offline runs under a folder: {id}, [{name: value}]."""
     ids, rows = set(), []
     for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        until = time.monotonic() + 30
+        while not any(r.HasField("exit") for r in records(file)) and time.monotonic() < until:
+            time.sleep(0.1)  # a process of wandb's own writes, and a little later than `finish` returns
         for record in records(file):
             if record.HasField("run"):
                 ids.add(record.run.run_id)
@@ -225,7 +229,13 @@ def test_wandb_writes_offline_into_the_run_folder_and_a_resumed_run_has_the_same
 @needs("trackio")
 @pytest.mark.slow
 def test_trackio_keeps_the_curves_of_a_run_on_this_machine(tiny_set, tmp_path):
-    small = ["data.size=[64,64]", "model.backbone=test_resnet", "model.weights=none", "train.epochs=2"]
+    small = [
+        "data.size=[64,64]",
+        "model.backbone=test_resnet",
+        "model.weights=none",
+        "train.epochs=2",
+        "train.batch_size=6",
+    ]
     settings = [part for s in [*small, "plugins.trackio.every=1", "train.device=cpu"] for part in ("--set", s)]
     command = ["run", "--plugin", "trackio", "--data", str(tiny_set), "--out", str(tmp_path / "first"), *settings]
     environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import subprocess
 import sys
@@ -92,6 +93,12 @@ def test_checks_that_do_not_apply_are_left_out_and_say_why():
     assert {check.id for check in checks(broken.Ones)} == {name for name, reason in reasons.items() if not reason}
 
 
+def test_a_plugin_that_only_observes_is_no_company_to_train_beside():
+    reasons = {check.id: check.left_out for check in suite(broken.Ones)}
+    assert all("only observes" in reasons[f"trains-beside-{name}"] for name in SINKS)
+    assert not reasons["trains-beside-ema"]
+
+
 def test_the_settings_given_are_those_that_are_tested():
     settings = {"table": "weights.csv"}
     assert failures(broken.NoDefault, settings=settings) == {}
@@ -119,19 +126,33 @@ def built_in():
     return [p.name for p in discovery.installed() if p.distribution == "ceph-trainer"]
 
 
+SINKS = ("tensorboard", "trackio", "wandb", "mlflow")  # each has a package that an extra brings
+HOSTED = SINKS[1:]  # theirs take seconds to begin a run
+
+
 def loaded(name):
-    if name == "tensorboard":
-        pytest.importorskip("tensorboard")
+    if name in SINKS and importlib.util.find_spec(name) is None:
+        pytest.skip(f"needs the extra: pip install 'ceph-trainer[{name}]'")
     return discovery.load(name).plugin_class
 
 
-@pytest.mark.parametrize("name", built_in())
-def test_the_built_in_plugins_pass_every_cheap_check(name):
+def sink_marks(name, *others):
+    """A sink's package may warn of what it itself uses."""
+    return [*others, *([pytest.mark.filterwarnings("ignore::DeprecationWarning")] if name in SINKS else [])]
+
+
+CHEAPLY = [pytest.param(n, marks=sink_marks(n, *([pytest.mark.slow] if n in HOSTED else []))) for n in built_in()]
+
+
+@pytest.mark.parametrize("name", CHEAPLY)
+def test_the_built_in_plugins_pass_every_cheap_check(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
     assert failures(loaded(name), name=name) == {}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in built_in()])
-def test_the_built_in_plugins_pass_every_check_that_trains(name):
+@pytest.mark.parametrize("name", [pytest.param(n, marks=sink_marks(n, pytest.mark.slow)) for n in built_in()])
+def test_the_built_in_plugins_pass_every_check_that_trains(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
     assert failures(loaded(name), trains=True, name=name, neutral=NEUTRAL.get(name)) == {}
 
 

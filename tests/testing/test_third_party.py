@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.testing.broken import Ones
 from tests.testing.test_new import pytest_in
 from tests.testing.test_suite import failures
 
+import ceph
 from ceph.cli.new_plugin import write
 from ceph.hooks import discovery
 from ceph.testing import suite
@@ -32,6 +35,22 @@ def test_the_example_imports_nothing_of_ours_but_the_door():
     assert [line for line in text.splitlines() if "import" in line and "ceph" in line] == [
         "from ceph.plugin import Batch, Plugin, PluginConfig, hookimpl"
     ]
+
+
+def test_the_example_is_built_and_installed_from_its_wheel_beside_ours_checked_and_trained(tiny, tmp_path, monkeypatch):
+    backend = pytest.importorskip("hatchling.build")
+    shutil.copytree(EXAMPLE, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path / "source")
+    wheel = backend.build_wheel(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / wheel) as files:  # a wheel of pure Python is installed by unpacking it
+        files.extractall(tmp_path / "site")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    found = discovery.load("dynamic-weights")
+    assert (found.distribution, found.source.parents[1]) == ("ceph-plugin-dynamic-weights", tmp_path / "site")
+    assert failures(found.plugin_class, name="dynamic-weights") == {}
+    run = ceph.train(tiny(plugins={"dynamic-weights": {}, "hard-mining": {}}), out=tmp_path / "run").folder
+    noted = json.loads((run / "environment.json").read_text())["plugins"]
+    assert set(noted) == {"dynamic-weights", "hard-mining"}
 
 
 @pytest.mark.slow
