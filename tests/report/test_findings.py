@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.data.small_sets import shared_data
 from tests.report.folders import films_of, write_run
 
-from ceph.report.findings import Films, cumulative, find_splits
-from ceph.report.record import read_record
+from ceph.data.formats.find import read
+from ceph.report.findings import Films, cumulative, find_splits, reader_distances
+from ceph.report.record import Scored, read_record
 
 
 @pytest.fixture
@@ -62,6 +64,18 @@ def test_without_films_there_are_figures_but_no_readers_and_no_machines(tmp_path
     assert found.readers is None
     assert found.machines == ()
     assert found.figures["mre_mm"] == pytest.approx(2.25)
+
+
+@pytest.mark.shared
+def test_the_readers_of_test1_of_isbi_are_2_36_mm_apart():
+    data = read(shared_data() / "isbi2015", mm_per_px=0.25)
+    chosen = [s for s in data.samples if s.split == "test1"]
+    senior, junior = (np.stack([s.points[r] for s in chosen]) for r in (0, 1))
+    truth, nothing = (senior + junior) / 2, np.zeros(senior.shape[:2])
+    scored = Scored("test1", tuple(s.id for s in chosen), data.landmarks, truth, truth, nothing)
+    readers = reader_distances(scored, chosen, range(len(data.landmarks)))
+    assert readers.apart_mm.mean() == pytest.approx(2.36, abs=0.005)  # found before by a script of its own
+    np.testing.assert_allclose(readers.from_truth_mm, readers.apart_mm / 2)
 
 
 def test_the_error_curve_ends_at_all_points_and_leaves_unknown_ones_out():

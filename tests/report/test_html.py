@@ -58,6 +58,7 @@ def require_safe(text):
         assert not name.startswith("on")
         if name in ("href", "src", "xlink:href", "action"):
             assert value.startswith(("#", "data:image/jpeg;base64,"))
+    assert ("content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in page.attributes
     assert "@import" not in text
     assert "url(" not in text
     return page
@@ -160,7 +161,7 @@ def test_an_environment_of_another_shape_does_not_break_the_page(tmp_path, conte
     run = write_run(tmp_path / "r")
     (run / "environment.json").write_text(content)
     (run / "metrics.json").write_text('{"validation": {"interval_95": {"mre_mm": "?"}}}')
-    (run / "metrics.jsonl").write_text('{"epoch": "?", "lr": 3, "validation": []}\n{}\n')
+    (run / "metrics.jsonl").write_text('{"epoch": "?", "lr": "abc", "validation": []}\n{}\n')
     require_safe(render(read_record(run), films_of(tmp_path / "films")))
 
 

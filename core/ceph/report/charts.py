@@ -21,6 +21,14 @@ LINE = 12.0  # least distance of two labels
 STYLES = 6  # dash patterns in the style sheet
 
 
+class Figure(NamedTuple):
+    """A chart with its heading and a sentence on how to read it."""
+
+    title: str
+    svg: Markup
+    caption: str = ""
+
+
 class Line(NamedTuple):
     """A line of a chart; values that are not finite are gaps. A `faint` one has no label."""
 

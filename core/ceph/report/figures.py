@@ -11,9 +11,9 @@ import numpy as np
 
 from ceph.errors import ConfigError, DataError
 from ceph.evaluation.metrics import THRESHOLDS_MM
+from ceph.report.curves import best_epoch
 from ceph.report.film import CLINICAL_MM, cut_film
-from ceph.report.findings import Films, Split, cumulative, find_splits
-from ceph.report.html import best_epoch, landmark_rows
+from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows
 from ceph.report.record import Record, number
 
 if TYPE_CHECKING:

@@ -122,6 +122,18 @@ def landmark_intervals(errors_mm: Floats, samples: Sequence[Sample | None]) -> F
     return found
 
 
+def landmark_rows(split: Split) -> list[dict[str, Any]]:
+    """A row for each landmark, the worst first; NaN for what is not known."""
+    apart = mean_of(split.readers.apart_mm, axis=0) if split.readers else np.full(len(split.scored.landmarks), np.nan)
+    rows = []
+    for k, symbol in enumerate(split.scored.landmarks):
+        figures = split.figures["per_landmark"][symbol]
+        mre = math.nan if figures["mre_mm"] is None else figures["mre_mm"]
+        low, high = split.intervals_mm[k].tolist()
+        rows.append({**figures, "symbol": symbol, "mre_mm": mre, "interval": (low, high), "apart_mm": float(apart[k])})
+    return sorted(rows, key=lambda row: -row["mre_mm"] if math.isfinite(row["mre_mm"]) else math.inf)
+
+
 def by_machine(scored: Scored, samples: Sequence[Sample | None], truth: str) -> list[tuple[str, Mapping[str, Any]]]:
     """The figures of the films of each machine; empty where the set names none."""
     names = ["" if sample is None else sample.machine for sample in samples]

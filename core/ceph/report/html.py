@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,28 +15,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ceph.errors import ConfigError, DataError
-from ceph.evaluation.metrics import THRESHOLDS_MM, flatten, higher_is_better
+from ceph.evaluation.metrics import THRESHOLDS_MM
 from ceph.report import charts
-from ceph.report.charts import Dot, Interval, Line
+from ceph.report.charts import Dot, Figure, Interval, Line
+from ceph.report.curves import is_curve, learning_figures, strategy_figures
 from ceph.report.film import film_svg
-from ceph.report.findings import Films, Split, cumulative, find_splits, mean_of
-from ceph.report.record import Record, Table, mapping, number
+from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows, mean_of
+from ceph.report.record import Record, mapping, number
+from ceph.report.text import between, digits, kept_together
 
 FILE = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
 WORST = 6  # films with a picture, of each split
 ROWS = 12  # of a plugin's table
 SAID = 8  # lines that a plugin has logged, the last
-CURVES = 12  # charts of figures that plugins give
 CELL = 60  # letters of a table's cell
-
-
-class Figure(NamedTuple):
-    """A chart with its heading and a sentence on how to read it."""
-
-    title: str
-    svg: Markup
-    caption: str = ""
 
 
 class Picture(NamedTuple):
@@ -126,22 +119,6 @@ def _environment() -> Environment:
     )
     made.filters["digits"], made.filters["interval"] = digits, between
     return made
-
-
-def digits(value: Any, places: int = 2) -> str:
-    """A number with so many decimal places; a dash where there is none."""
-    known = isinstance(value, int | float | np.floating) and math.isfinite(value)
-    return f"{value:.{places}f}" if known else "–"
-
-
-def kept_together(sentence: str) -> str:
-    """The sentence with no line break between a number and its unit."""
-    return sentence.replace(" mm", "\u00a0mm").replace(" %", "\u00a0%")
-
-
-def between(pair: tuple[float, float]) -> str:
-    """An interval in words; a dash where there is none."""
-    return f"{digits(pair[0])} to {digits(pair[1])}" if math.isfinite(pair[0]) else digits(None)
 
 
 def facts(record: Record) -> list[tuple[str, str]]:
@@ -286,18 +263,6 @@ def _thinned(errors: Any, percent: Any, reach: float, steps: int = 160) -> tuple
     return x.tolist(), np.where(counts > 0, percent[np.maximum(counts - 1, 0)], 0.0).tolist()
 
 
-def landmark_rows(split: Split) -> list[dict[str, Any]]:
-    """A row for each landmark, the worst first; NaN for what is not known."""
-    apart = mean_of(split.readers.apart_mm, axis=0) if split.readers else np.full(len(split.scored.landmarks), np.nan)
-    rows = []
-    for k, symbol in enumerate(split.scored.landmarks):
-        figures = split.figures["per_landmark"][symbol]
-        mre = math.nan if figures["mre_mm"] is None else figures["mre_mm"]
-        low, high = split.intervals_mm[k].tolist()
-        rows.append({**figures, "symbol": symbol, "mre_mm": mre, "interval": (low, high), "apart_mm": float(apart[k])})
-    return sorted(rows, key=lambda row: -row["mre_mm"] if math.isfinite(row["mre_mm"]) else math.inf)
-
-
 def pictures(split: Split) -> Iterable[Picture]:
     """The worst films, drawn; nothing where the films are not to be found."""
     scored, film_mm = split.scored, split.film_mm
@@ -320,135 +285,7 @@ def pictures(split: Split) -> Iterable[Picture]:
             yield Picture(sample.id, float(film_mm[f]), text, svg)
 
 
-# --- learning ---------------------------------------------------------------------------------------------------------
-
-
-def learning_figures(record: Record) -> list[Figure]:
-    """Error, success rate, loss and learning rate over the epochs; nothing before the first."""
-    epochs = record.epochs
-    if not epochs:
-        return []
-    x = [number(epoch, "epoch") + 1 for epoch in epochs]
-    best = best_epoch(record)
-    marks = [] if best is None else [(x[best], f"best: {x[best]:.0f}")]
-
-    def curve(name: str, *path: str) -> Line:
-        return Line(name, x, [number(epoch, *path) for epoch in epochs])
-
-    def chart(title: str, lines: Sequence[Line], y_label: str, caption: str = "", **settings: Any) -> Figure:
-        return Figure(
-            title, charts.line_chart(title, lines, x_label="epoch", y_label=y_label, marks=marks, **settings), caption
-        )
-
-    rates = [epoch["lr"] if isinstance(epoch.get("lr"), Sequence) else [] for epoch in epochs]
-    groups = list(dict.fromkeys(tuple(column) for column in zip(*rates, strict=False)))
-    errors = [curve("train", "train_mre_mm"), curve("validation", "validation", "mre_mm")]
-    found = [
-        chart(
-            "Radial error",
-            errors,
-            "mm, logarithmic",
-            "Training errors are those of the moment, on augmented films.",
-            log=True,
-        ),
-        chart(
-            "Success rate, validation",
-            [curve(f"{t:g} mm", "validation", "sdr_percent", f"{t:.1f}") for t in THRESHOLDS_MM],
-            "% of points within",
-            y_range=(0, 100),
-        ),
-        chart("Training loss", [curve("", "loss")], "loss"),
-    ]
-    if groups:
-        lines = [Line("" if len(groups) == 1 else f"group {i + 1}", x, group) for i, group in enumerate(groups[:4])]
-        found.append(chart("Learning rate, after the epoch", lines, "rate"))
-    return found
-
-
-def best_epoch(record: Record) -> int | None:
-    """The index of the epoch that `train.monitor` finds best; None where no epoch has that figure."""
-    monitor = record.setting("train", "monitor").strip('"') or "mre_mm"
-    values = [flatten(mapping(epoch, "validation")).get(monitor, math.nan) for epoch in record.epochs]
-    known = [i for i, value in enumerate(values) if math.isfinite(value)]
-    sign = -1 if higher_is_better(monitor) else 1
-    return min(known, key=lambda i: sign * values[i], default=None)
-
-
-def strategy_figures(record: Record) -> list[Figure]:
-    """What plugins changed while training: weights, sizes, figures of their own and curves from their tables."""
-    return [*_weights(record), *_sizes(record), *_plugin_curves(record), *_table_curves(record)]
-
-
-def _weights(record: Record) -> Iterable[Figure]:
-    x = [number(epoch, "epoch") + 1 for epoch in record.epochs]
-    names = list(dict.fromkeys(name for epoch in record.epochs for name in mapping(epoch, "landmark_weights")))
-    series = {name: [number(epoch, "landmark_weights", name) for epoch in record.epochs] for name in names}
-    if not any(math.isfinite(v) and abs(v - 1) > 1e-3 for values in series.values() for v in values):
-        return
-    last = sorted(names, key=lambda name: next((v for v in reversed(series[name]) if math.isfinite(v)), 1.0))
-    labelled = {*last[:3], *last[-5:]} if len(last) > 9 else set(last)
-    lines = [Line(name, x, series[name], name not in labelled) for name in sorted(names, key=lambda n: n in labelled)]
-    by = [name for name in record.plugins if "landmark_weights" in mapping(record.cost, "plugins", name, "hooks")]
-    yield Figure(
-        "Weight of each landmark in the loss",
-        charts.line_chart(
-            "Weight of each landmark", lines, x_label="epoch", y_label="weight, mean of all is 1", height=280
-        ),
-        "Mean over the films drawn in the epoch. "
-        + (f"Answered by {', '.join(by)}. " if by else "")
-        + ("Named: the heaviest and the lightest at the end." if len(labelled) < len(names) else ""),
-    )
-
-
-def _sizes(record: Record) -> Iterable[Figure]:
-    counts = [mapping(epoch, "sizes") for epoch in record.epochs]
-    names = sorted(
-        {name for sizes in counts for name in sizes},
-        key=lambda name: [int(p) if p.isdigit() else 0 for p in name.split("x")],
-    )
-    if len(names) < 2 or len(names) > 40:
-        return
-    totals = [sum(number(sizes, name) for name in sizes) or 1.0 for sizes in counts]
-    shares = [
-        [(number(sizes, name) if name in sizes else 0.0) / total for name in names]
-        for sizes, total in zip(counts, totals, strict=True)
-    ]
-    yield Figure(
-        "Sizes drawn",
-        charts.share_chart("Sizes drawn", [name.replace("x", " × ") for name in names], shares, x_label="epoch"),
-        "Height × width of the network's image in px; the area of a circle is the share of the epoch's films.",
-    )
-
-
-def _plugin_curves(record: Record) -> Iterable[Figure]:
-    x = [number(epoch, "epoch") + 1 for epoch in record.epochs]
-    names = list(dict.fromkeys(name for epoch in record.epochs for name in mapping(epoch, "validation", "plugins")))
-    for name in names[:CURVES]:
-        values = [number(epoch, "validation", "plugins", name) for epoch in record.epochs]
-        yield Figure(
-            name,
-            charts.line_chart(name, [Line("", x, values)], x_label="epoch", y_label=name),
-            "A plugin's figure of the validation.",
-        )
-
-
-def is_curve(table: Table) -> bool:
-    """Whether a plugin's table is one of numbers over epochs."""
-    columns = range(1, len(table.header))
-    return (
-        table.header[:1] == ("epoch",)
-        and len(table.header) > 1
-        and all(any(map(math.isfinite, table.numbers(c))) for c in columns)
-    )
-
-
-def _table_curves(record: Record) -> Iterable[Figure]:
-    for table in filter(is_curve, record.tables):
-        series = [Line(name[:CELL], table.numbers(0), table.numbers(c + 1)) for c, name in enumerate(table.header[1:])]
-        lines = [line._replace(faint=i >= 8) for i, line in enumerate(series)]
-        yield Figure(
-            table.name, charts.line_chart(table.name, lines, x_label="epoch", y_label=""), "Written by a plugin."
-        )
+# --- plugins ----------------------------------------------------------------------------------------------------------
 
 
 def plugin_page(record: Record, name: str) -> PluginPage:
@@ -460,7 +297,7 @@ def plugin_page(record: Record, name: str) -> PluginPage:
         for hook in mapping(cost, "hooks")
     ]
     said = [message.removeprefix(f"{name}: ") for _, message in record.log if message.startswith(f"{name}: ")]
-    before = [f"... {len(said) - SAID} lines before these, in log.txt"] if len(said) > SAID else []
+    before = [f"... (before: {len(said) - SAID} more, in log.txt)"] if len(said) > SAID else []
     source = " ".join(str(about.get(part, "")) for part in ("version", "source"))
     return PluginPage(
         name,

@@ -10,8 +10,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ceph.report.html import digits
 from ceph.report.record import Record, number, read_record
+from ceph.report.text import digits
 
 DEPTH = 4  # folders below the one that is named
 
