@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import sys
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ceph.data import dicom
 from ceph.data.convert import convert
 from ceph.data.dicom import dicom_spacing
 from ceph.data.formats.find import read
@@ -25,6 +27,7 @@ from pydicom.uid import (  # noqa: E402
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     RLELossless,
 )
 
@@ -122,6 +125,23 @@ def test_jpeg_is_close(tmp_path):
     assert np.abs(read_film(path).astype(int) - OWN_RANGE).max() <= 6
 
 
+# A frame of 16 x 16 pixels, 200 * row + 7 * column, compressed by GDCM 3.2.6 (process 14, selection value 1).
+LOSSLESS = (
+    "/9j/wwALEAAQABABAREA/8QAFgABAQEAAAAAAAAAAAAAAAAAAwgQ/9oACAEBAAEAAM7u7u7u7u7vZDu7u7u7u7u9kO7u7u7u7u72Q7u7u7u7u7vZ"
+    "Du7u7u7u7u9kO7u7u7u7u72Q7u7u7u7u7vZDu7u7u7u7u9kO7u7u7u7u72Q7u7u7u7u7vZDu7u7u7u7u9kO7u7u7u7u72Q7u7u7u7u7vZDu7u7u7"
+    "u7u9kO7u7u7u7u72Q7u7u7u7u7v/AP/Z"
+)
+
+
+def test_lossless_jpeg_is_exact_and_needs_its_codec(tmp_path, monkeypatch):
+    film = (200 * ROWS[:16, :16] + 7 * COLUMNS[:16, :16]).astype(np.uint16)
+    path = write_dicom(tmp_path / "f.dcm", film, syntax=JPEGLosslessSV1, frame=base64.b64decode(LOSSLESS))
+    np.testing.assert_array_equal(read_film(path), np.round(film / film.max() * 255))
+    monkeypatch.setattr("ceph.data.dicom.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"this kind of compression needs the extra `dicom`"):
+        read_film(path)
+
+
 @pytest.mark.parametrize(
     ("elements", "spacing", "source"),
     [
@@ -203,6 +223,7 @@ def test_conversion_writes_png_and_no_word_about_the_patient(tmp_path):
 def test_the_missing_extra_is_named(tmp_path, monkeypatch):
     path = write_dicom(tmp_path / "f.dcm")
     monkeypatch.setitem(sys.modules, "pydicom", None)
+    dicom._reader.cache_clear()
     with pytest.raises(ConfigError, match=r"needs the extra `dicom`\n  hint: pip install 'ceph-trainer\[dicom\]'"):
         read_film(path)
 

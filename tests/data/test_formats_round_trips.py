@@ -124,7 +124,7 @@ def test_readers_without_a_place_are_told(source):
     data = replace(read(source), readers=("Ann", "Bob"))
     fitted, lost = fit(data, WRITERS["aariz"])
     assert fitted.readers == ("senior", "junior")
-    assert lost == ["the names of the readers: Ann, Bob become senior, junior"]
+    assert lost == ["the names of the readers: Ann is written as senior, Bob is written as junior"]
     third = [replace(s, points=s.points[[0, 1, 1]], valid=s.valid[[0, 1, 1]]) for s in data.samples]
     fitted, lost = fit(replace(data, readers=("Ann", "Bob", "Cy"), samples=tuple(third)), WRITERS["aariz"])
     assert fitted.readers == ("senior",)
@@ -165,6 +165,37 @@ def test_a_target_with_something_in_it_is_left_alone(source, tmp_path):
     with pytest.raises(ConfigError, match=r"--to: unknown format 'cocoo'\n  hint: did you mean 'coco'\?"):
         convert(source, tmp_path / "other", "cocoo")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_target_inside_the_set_is_refused(source):
+    with pytest.raises(ConfigError, match="lies in the set itself"):
+        convert(source, source / "coco", "coco")
+
+
+def test_a_film_whose_name_no_file_can_have_is_refused(source):
+    data = read(source)
+    for change in ({"id": "../f0"}, {"split": "fold-1"}):
+        with pytest.raises(DataError, match=r"f0\.png: "):
+            fit(replace(data, samples=(replace(data.samples[0], **change),)), WRITERS["coco"])
+
+
+def test_numbered_landmarks_may_be_named_when_they_are_read(tmp_path):
+    noise_film(tmp_path / "set/images/f.png")
+    columns = [f"p{k}{axis}" for k in range(1, 54) for axis in "xy"]
+    cells = ",".join(["5"] * 106)
+    (tmp_path / "set/labels.csv").write_text(f"image file,spacing(mm),{','.join(columns)}\nf.png,0.1,{cells}\n")
+    assert read(tmp_path / "set").landmarks == tuple(f"p{k}" for k in range(1, 54))
+    names = [f"n{k}" for k in range(53)]
+    assert read(tmp_path / "set", landmarks=names).landmarks == tuple(names)
+    assert read(tmp_path / "set", landmarks=["p7", "p2"]).landmarks == ("p7", "p2")
+
+
+def test_a_numbered_column_that_is_empty_keeps_its_place(tmp_path):
+    noise_film(tmp_path / "set/f.png")
+    (tmp_path / "set/scan.csv").write_text("1,2,3,4,5,6,filename\n10,20,,,30,40,f.png\n")
+    sample = read(tmp_path / "set", mm_per_px=0.1, landmarks=["S", "N", "A"]).samples[0]
+    assert sample.valid.tolist() == [[True, False, True]]
+    assert sample.points[0, 2].tolist() == [30, 40]
 
 
 def test_nothing_is_left_of_a_conversion_that_failed(source, tmp_path, monkeypatch):

@@ -14,9 +14,10 @@ from PIL import Image
 from ceph.data.dicom import is_dicom
 from ceph.data.files import regular
 from ceph.data.formats.base import DataSet, Reader, Writer
-from ceph.data.formats.film_table import TABLE, write_table
+from ceph.data.formats.film_table import TABLE, plain_name, write_table
 from ceph.data.formats.find import AUTO, READERS, WRITERS, read
 from ceph.data.formats.records import ONE_READER
+from ceph.data.formats.splits import ORDER
 from ceph.data.images import read_film
 from ceph.data.truth import MEAN, combine
 from ceph.data.types import Sample
@@ -63,6 +64,9 @@ def convert(
     if to not in WRITERS:
         raise ConfigError(f"unknown format {to!r}", key="--to", hint=nearest(to, WRITERS))
     writer = WRITERS[to]
+    target = target.expanduser().absolute()
+    if target.is_relative_to(source.expanduser().absolute()):
+        raise ConfigError(f"{target} lies in the set itself", hint="name a new folder beside it")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} is there already and not empty", hint="name a new folder")
     data = read(source, format=format, landmarks=landmarks, mm_per_px=mm_per_px, readers=readers)
@@ -85,6 +89,11 @@ def convert(
 
 def fit(data: DataSet, writer: Writer, truth: str = MEAN) -> tuple[DataSet, list[str]]:
     """The part of `data` that the format has a place for, and a sentence for each thing that it has not."""
+    for sample in data.samples:
+        if not plain_name(sample.id):
+            raise DataError(f"{sample.path}: {sample.id!r} is no name for a file", hint="rename the film")
+        if sample.split not in ORDER:
+            raise DataError(f"{sample.path}: no format has a split {sample.split!r}", hint=f"valid: {', '.join(ORDER)}")
     lost: list[str] = []
     data = replace(
         data, samples=tuple(replace(s, spacing_source=s.spacing_source or data.format) for s in data.samples)
@@ -105,7 +114,8 @@ def _fit_readers(data: DataSet, writer: Writer, truth: str, lost: list[str]) -> 
         return data
     if len(data.readers) <= len(allowed):
         names = allowed[: len(data.readers)]
-        lost.append(f"the names of the readers: {', '.join(data.readers)} become {', '.join(names)}")
+        pairs = zip(data.readers, names, strict=True)
+        lost.append(f"the names of the readers: {', '.join(f'{old} is written as {new}' for old, new in pairs)}")
         return replace(data, readers=names)
     name = allowed[0] if allowed else ONE_READER
     if data.readers == (name,):
@@ -191,7 +201,7 @@ def _place(sample: Sample, target: Path, *, link: bool) -> bool:
 
 def _names(data: DataSet, writer: Writer) -> tuple[str, ...] | None:
     """The names by which a set of numbered points is read back."""
-    return data.landmarks if writer.landmarks == () and len(data.landmarks) != 53 else None
+    return data.landmarks if writer.landmarks == () else None
 
 
 def _compare(written: DataSet, found: DataSet) -> None:

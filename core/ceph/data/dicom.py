@@ -6,8 +6,10 @@ Only the elements named here are ever looked at; nothing about a patient is read
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +90,8 @@ def read_dicom(path: Path) -> NDArray[np.uint8]:
         if int(data.get("BitsAllocated", 0)) not in (8, 16):
             raise DataError(f"{path}: has {data.get('BitsAllocated')} bits a pixel; a film has 8 or 16")
         if decoder := DECODERS.get(data.file_meta.TransferSyntaxUID):
+            if decoder == "pylibjpeg" and find_spec("libjpeg") is None:
+                raise ConfigError(f"{path}: this kind of compression needs the extra `dicom`", hint=INSTALL)
             data.pixel_array_options(decoding_plugin=decoder)
         film = data.pixel_array
         if film.ndim != 2:
@@ -100,18 +104,13 @@ def read_dicom(path: Path) -> NDArray[np.uint8]:
 def _opened(path: Path, *, header: bool) -> Iterator[FileDataset]:
     """The dataset in `path`; whatever goes wrong inside becomes a DataError."""
     try:
-        import pydicom
-        from pydicom import config
+        dcmread = _reader()
     except ImportError as error:
         raise ConfigError(f"{path}: reading DICOM films needs the extra `dicom`", hint=INSTALL) from error
-    # Films of real machines break rules of the standard that have no bearing on their pixels.
-    config.settings.reading_validation_mode = config.IGNORE
     if regular(path) == 0:
         raise DataError(f"{path}: is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield pydicom.dcmread(path, stop_before_pixels=header, specific_tags=list(LAYOUT) if header else None)
+        yield dcmread(path, stop_before_pixels=header, specific_tags=list(LAYOUT) if header else None)
     except (DataError, ConfigError):
         raise
     except MemoryError as error:
@@ -123,6 +122,16 @@ def _opened(path: Path, *, header: bool) -> Iterator[FileDataset]:
             f"{path}: is no DICOM film that can be read ({reason[0] if reason else type(error).__name__})",
             hint="export it again, as an uncompressed DICOM file or as PNG",
         ) from error
+
+
+@cache
+def _reader() -> Callable[..., FileDataset]:
+    """Pydicom's reader, told once to say nothing of broken rules that have no bearing on the pixels of a film."""
+    from pydicom import config, dcmread
+
+    config.settings.reading_validation_mode = config.IGNORE
+    warnings.filterwarnings("ignore", module="pydicom")
+    return dcmread
 
 
 def _size(data: FileDataset, path: Path) -> tuple[int, int]:

@@ -67,6 +67,7 @@ class ClDetectionCsv:
             findings,
             mm_per_px=mm_per_px,
             landmarks=names,
+            numbered=not self.landmarks,
             named=bool(self.landmarks) or count == POINTS_2024,
         )
 

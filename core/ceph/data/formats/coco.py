@@ -47,8 +47,8 @@ class Coco:
                 content = Field(parse_json(read_text(inside(folder, file), limit=MAX_SET_BYTES), file), file)
                 found = _films(content, places, findings, split_of(file.stem))
                 films += found
-                landmarks += [symbol for symbol in _keypoints(content)[1] if symbol not in landmarks]
-                readers += [name for name in _names(content) if name not in readers]
+                landmarks += _keypoints(content)[1]
+                readers += _names(content)
         return assemble(self.name, places, films, findings, mm_per_px=mm_per_px, landmarks=landmarks, readers=readers)
 
     def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films

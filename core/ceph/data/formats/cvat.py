@@ -48,21 +48,20 @@ class Cvat:
         for file in _files(folder):
             with findings.gather():
                 root = parse_xml(read_text(inside(folder, file), limit=MAX_SET_BYTES), file)
-                landmarks += [name for name in _sublabels(root) if name not in landmarks]
+                landmarks += _sublabels(root)
                 if root.find("track") is not None:
                     raise DataError(f"{file}: is an export of a video", hint="export it as `CVAT for images 1.1`")
                 for image in root.iter("image"):
                     with findings.gather():
                         if film := _film(image, file, places, findings):
                             films.append(film)
-        symbols = [symbol for film in films for marks in film.marks.values() for symbol in marks]
         return assemble(
             self.name,
             places,
             films,
             findings,
             mm_per_px=mm_per_px,
-            landmarks=list(dict.fromkeys([*landmarks, *symbols])),
+            landmarks=landmarks,
         )
 
     def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films

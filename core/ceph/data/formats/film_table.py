@@ -9,7 +9,7 @@ itself says holds.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,21 +96,18 @@ def facts_cells(sample: Sample) -> tuple[str, ...]:
     return sample.split, group, sample.machine, number_text(sample.mm_per_px), sample.spacing_source
 
 
-def spacing_of(
-    film: str, native: float | None, native_source: str, facts: Mapping[str, Facts], given: float | None
-) -> tuple[float | None, str]:
-    """The mm per pixel of a film and where it is from: given, else from the table, else as the set says (`native`).
+def spacing_of(film: str, native: Facts, told: Facts, given: float | None) -> tuple[float | None, str]:
+    """The mm per pixel of a film and where it is from: given, else told by the table, else by the set itself (`native`).
 
     Raises DataError where table and set contradict each other.
     """
     if given is not None:
         return given, "given"
-    told = facts.get(film, Facts())
     if told.mm_per_px is None:
-        return native, "" if native is None else native_source
-    if native is not None and abs(native - told.mm_per_px) > 1e-6 * native:
+        return native.mm_per_px, "" if native.mm_per_px is None else native.source
+    if native.mm_per_px is not None and abs(native.mm_per_px - told.mm_per_px) > 1e-6 * native.mm_per_px:
         raise DataError(
-            f"film {film} has {native:g} mm per pixel by the set itself, {told.mm_per_px:g} by {TABLE}",
+            f"film {film} has {native.mm_per_px:g} mm per pixel by the set itself, {told.mm_per_px:g} by {TABLE}",
             hint="correct one of the two",
         )
     return told.mm_per_px, told.source or TABLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -60,7 +61,8 @@ def read(
     data = _reader(root, format, readers).read(root, mm_per_px=mm_per_px)
     for doubt in doubts(data.samples, data.landmarks, data.readers):
         logger.warning(doubt)
-    if not data.named:
+    numbered = all(re.fullmatch(r"p\d+", symbol) for symbol in data.landmarks)
+    if not data.named or (numbered and landmarks is not None and not set(landmarks) & set(data.landmarks)):
         return name(data, landmarks)
     return data if landmarks is None else select(data, landmarks)
 
@@ -122,7 +124,7 @@ def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
             raise DataError(
                 f"{root}: is not in the format {name!r}",
                 key="data.path",
-                hint=f"looked for {by_name[name].layout}{_elsewhere(root, [by_name[name]])}",
+                hint=f"looked for {by_name[name].layout}{_elsewhere(root, [by_name[name]], '; did you mean {}?')}",
             )
         return by_name[name]
     found = [reader for reader in readers if reader.matches(root)]
@@ -131,11 +133,11 @@ def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
     if len(found) == 1:
         return found[0]
     if not found:
-        sought = "; ".join(f"{reader.name}: {reader.layout}" for reader in readers)
+        sought = "".join(f"\n    {reader.name}: {reader.layout}" for reader in readers)
         raise DataError(
             f"{root}: is no data set of a known format",
             key="data.path",
-            hint=f"looked for {sought}{_elsewhere(root, readers)}",
+            hint=f"{_elsewhere(root, readers, 'did you mean {}? ')}looked for{sought}",
         )
     names = [reader.name for reader in found]
     raise DataError(
@@ -145,12 +147,12 @@ def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
     )
 
 
-def _elsewhere(root: Path, readers: Sequence[Reader]) -> str:
-    """Where a set lies close by, for a person who named a folder one or two levels too high or too low."""
+def _elsewhere(root: Path, readers: Sequence[Reader], question: str) -> str:
+    """Where a set lies close by, put into `question`, for a person who named a folder too high or too low."""
     for candidate in _neighbours(root):
         try:
             if any(reader.matches(candidate) for reader in readers):
-                return f"; did you mean {candidate}?"
+                return question.format(candidate)
         except OSError:
             continue
     return ""

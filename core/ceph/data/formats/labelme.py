@@ -38,21 +38,25 @@ class LabelMe:
         """Read every JSON file beside films; their folders may state splits."""
         findings = Findings()
         places = Films(folder)
-        films, landmarks, readers = [], [], []
+        films: list[Film] = []
+        landmarks: list[str] = []
+        readers: list[str] = []
         for file in annotation_files(folder, ".json", beside=BESIDE_FILMS):
             with findings.gather():
                 content = Field(parse_json(read_text(inside(folder, file), limit=MAX_SET_BYTES), file), file)
-                landmarks += [name for name in _names(content, "landmarks") if name not in landmarks]
-                readers += [name for name in _names(content, "readers") if name not in readers]
+                if content.get("shapes") is None and places.find_stem(file.stem) is None:
+                    findings.leave_out("JSON files that are not LabelMe's")
+                    continue
+                landmarks += _names(content, "landmarks")
+                readers += _names(content, "readers")
                 films.append(_film(content, places, findings))
-        symbols = [symbol for film in films for marks in film.marks.values() for symbol in marks]
         return assemble(
             self.name,
             places,
             films,
             findings,
             mm_per_px=mm_per_px,
-            landmarks=list(dict.fromkeys([*landmarks, *symbols])),
+            landmarks=landmarks,
             readers=readers,
         )
 

@@ -52,14 +52,13 @@ class LabelStudio:
                         if film := _film(task, places, findings):
                             films.append(film)
                             landmarks += _names(task["data"])
-        symbols = [symbol for film in films for marks in film.marks.values() for symbol in marks]
         return assemble(
             self.name,
             places,
             films,
             findings,
             mm_per_px=mm_per_px,
-            landmarks=list(dict.fromkeys([*landmarks, *symbols])),
+            landmarks=landmarks,
         )
 
     def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films

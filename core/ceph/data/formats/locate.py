@@ -19,8 +19,7 @@ HEAD_BYTES = 2**16
 MAX_SNIFFED = 64  # annotation files looked into, of those in one folder
 ANNOTATIONS = ("annotations", "annotation", "labels", "label")  # folders where annotation files may lie
 BESIDE_FILMS = (*ANNOTATIONS, "images", *WORDS)
-# One annotation file of a whole set: two readers' 38 points of 10,000 films in the wordiest format.
-MAX_SET_BYTES = 512 * 2**20
+MAX_SET_BYTES = 256 * 2**20  # of one annotation file for a whole set
 
 
 class Films:

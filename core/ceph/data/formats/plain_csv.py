@@ -57,7 +57,7 @@ class PlainCsv:
                 columns, rows = parse_rows(read_text(inside(folder, file), limit=MAX_SET_BYTES), file)
                 film_column, points, names_there = layout_of(columns, file)
                 named &= names_there
-                symbols += [symbol for symbol, _, _ in points if symbol not in symbols]
+                symbols += [symbol for symbol, _, _ in points]
                 for row in rows:
                     with findings.gather():
                         path = places.find(row[film_column])
@@ -77,7 +77,14 @@ class PlainCsv:
                             )
                         film.marks[reader] = points_of(row, points)
         return assemble(
-            self.name, places, list(films.values()), findings, mm_per_px=mm_per_px, landmarks=symbols, named=named
+            self.name,
+            places,
+            list(films.values()),
+            findings,
+            mm_per_px=mm_per_px,
+            landmarks=list(dict.fromkeys(symbols)),
+            numbered=not named,
+            named=named,
         )
 
     def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ceph.data.dicom import dicom_spacing, is_dicom
 from ceph.data.formats.base import DataSet, Findings
-from ceph.data.formats.film_table import Facts, plain_name, read_table, spacing_of
+from ceph.data.formats.film_table import Facts, read_table, spacing_of
 from ceph.data.formats.locate import Films
 from ceph.data.formats.splits import ORDER, held_out, kind, split_of_folders
 from ceph.data.images import film_size
@@ -72,26 +72,21 @@ def assemble(
     findings: Findings,
     *,
     mm_per_px: float | None,
-    landmarks: Sequence[str] | None = None,
+    landmarks: Sequence[str] = (),
     readers: Sequence[str] = (),
+    numbered: bool = False,
     named: bool = True,
 ) -> DataSet:
     """The set of some films in the format `name`, in the order of splits and ids; raises what `findings` gathered.
 
-    `landmarks`: symbols in order (None: as they first occur), of which those stay that any film has. `readers` come
-    first, in this order, if they occur. A set that has no validation films, and does not say of each film where it is,
-    gives those training films to validation that draw the lowest lots by their name.
+    `landmarks` and `readers` come first, in this order, if any film has them; then the others as they occur. `numbered`
+    landmarks all stay, since a name may be given to each by its place. A set that has no validation films, and does not say of each film where it is, gives those training films to validation that
+    draw the lowest lots by their name.
     """
     root = places.root
-    seen = [symbol for film in films for marks in film.marks.values() for symbol in marks]
-    known = list(dict.fromkeys(seen))
-    if landmarks is not None:
-        known = [symbol for symbol in landmarks if symbol in set(seen)]
-    found = list(dict.fromkeys(reader for film in films for reader in film.marks))
-    readers = [
-        *(reader for reader in readers if reader in found),
-        *(reader for reader in found if reader not in readers),
-    ]
+    seen = (symbol for film in films for marks in film.marks.values() for symbol in marks)
+    known = list(landmarks) if numbered else _in_order(landmarks, seen)
+    readers = _in_order(readers, (reader for film in films for reader in film.marks))
     table: dict[str, Facts] = {}
     with findings.gather():
         table = read_table(root)
@@ -108,7 +103,7 @@ def assemble(
             samples[sample.id] = sample
     if not samples and not findings.problems:
         raise DataError(f"{root}: holds no films with annotations")
-    if not known and not findings.problems:
+    if not any(sample.valid.any() for sample in samples.values()) and not findings.problems:
         raise DataError(f"{root}: no film has a marked landmark")
     for _ in set(places.paths) - {film.path for film in films}:
         findings.leave_out("films without an annotation")
@@ -118,6 +113,12 @@ def assemble(
     findings.report()
     order = sorted(samples.values(), key=lambda sample: (ORDER.index(sample.split), sample.id))
     return DataSet(tuple(known), tuple(order), tuple(readers), name, named)
+
+
+def _in_order(first: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Each of the `names` once: those of `first` in its order, then the others as they occur."""
+    seen = dict.fromkeys(names)
+    return [*(name for name in dict.fromkeys(first) if name in seen), *(name for name in seen if name not in first)]
 
 
 def film_names(root: Path, paths: Sequence[Path]) -> list[str]:
@@ -177,10 +178,8 @@ def make_sample(
     if native.mm_per_px is None and mm_per_px is None and told.mm_per_px is None and is_dicom(path):
         spacing, source, note = dicom_spacing(path)
         native = replace(native, mm_per_px=spacing, source=source)
-    spacing, source = spacing_of(called, native.mm_per_px, native.source, table, mm_per_px)
-    identity = told.id or native.id or called
-    if not plain_name(identity):
-        raise DataError(f"{path}: {identity!r} is no name for a film", hint="rename the file: letters, digits, - _ .")
+    spacing, source = spacing_of(called, native, told, mm_per_px)
+    identity = told.id or called
     return Sample(
         id=identity,
         split=agreed_split(called, native.split, told.split),
