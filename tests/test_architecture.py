@@ -32,6 +32,7 @@ FLOORS = {
     "ceph.suggest": 6,
     "ceph.__main__": 7,
     "ceph.cli": 7,
+    "ceph.bench": 7,
     "ceph.doctor": 7,
     "ceph.predictions": 7,
     "ceph.preview": 7,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ceph.cli import data_check, data_convert, options
+from ceph.cli import data_cache, data_check, data_convert, options
 from ceph.errors import ConfigError
 
 app = options.new_app("Look at what training loads, or draw the synthetic data set.", no_args_is_help=True)
@@ -20,6 +20,7 @@ def root() -> None:
 
 app.command("convert", epilog=data_convert.EXAMPLES)(data_convert.convert)
 app.command("check", epilog=data_check.EXAMPLES)(data_check.check)
+app.add_typer(data_cache.app, name="cache")
 
 
 @app.command(epilog=options.examples("ceph data synth ./synthetic", "ceph data synth ./synthetic --films 500 --seed 7"))

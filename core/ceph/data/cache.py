@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -164,6 +164,52 @@ class FilmCache:
             )
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+
+
+class Kept(NamedTuple):
+    """What a cache holds: the films and their levels, and the bytes of all files, those of older versions included."""
+
+    films: int
+    levels: int
+    size: int
+
+
+def default_films() -> Path:
+    """Where decoded films are kept unless a config says otherwise."""
+    return default_root() / "films"
+
+
+def kept(root: Path) -> Kept:
+    """What the film cache in `root` holds; nothing where there is none."""
+    own = [path.name for path in _files(root) if path.parent.parent.name == VERSION and path.suffix == ".npy"]
+    return Kept(len({name[:32] for name in own}), len(own), sum(_size(path) for path in _files(root)))
+
+
+def clear(root: Path) -> Kept:
+    """Delete what the film cache in `root` holds, nothing else; returns what that was.
+
+    A run that goes on keeps the films it has open and decodes the others anew. Raises DataError where a file cannot be
+    deleted.
+    """
+    held = kept(root)
+    for path in _files(root):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be deleted ({error.strerror or error})") from error
+    return held
+
+
+def _files(root: Path) -> list[Path]:
+    """The files of a film cache, by the names that only it gives; folders stay, since a run may be writing to one."""
+    return [path for path in root.glob("levels-*/??/*-L*") if path.suffix in (".npy", ".tmp") and path.is_file()]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # deleted meanwhile
+        return 0
 
 
 def _checksum(film: Film) -> bytes:

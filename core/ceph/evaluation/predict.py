@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 
@@ -44,37 +45,54 @@ def predict(
     """Find the landmarks of films, in order; the model is left in the mode it came in.
 
     Each element of `films` is one batch, loaded once for each scale; the first is the frame in which the averaged
-    activations are decoded.
+    activations are decoded. A batch is loaded while the one before it is computed, and nothing waits for the device
+    until all are launched.
     """
     was_training = model.training
     model.eval()
-    found: list[tuple[Points, NDArray[np.float64], Points, Flags, NDArray[np.float64]]] = []
+    frames: list[Item] = []
+    decoded: list[tuple[torch.Tensor, torch.Tensor]] = []
     with torch.inference_mode():
-        for items in films:
-            frame, maps = items[0], []
+        for items in ahead(films):
+            maps = []
             for item in items:
                 image = to_batch(item, device).image
                 with autocast():
                     maps.append(activations(model, image).float())
-            size = (frame.image.shape[-2], frame.image.shape[-1])
-            points, scores = codec.decode(averaged(maps, items, sums_to_one=sums_to_one), size)
-            valid = frame.valid.numpy()
-            for b in range(len(frame.film)):
-                to_network = frame.film_to_network[b].numpy()
-                zoom = np.sqrt(abs(np.linalg.det(to_network[:2, :2])))
-                found.append(
-                    (
-                        film_points(points[b].double().cpu().numpy(), to_network),
-                        scores[b].double().cpu().numpy(),
-                        film_points(frame.points[b].double().numpy(), to_network),
-                        valid[b],
-                        frame.mm_per_px[b].double().numpy() * zoom,
-                    )
-                )
+            size = (items[0].image.shape[-2], items[0].image.shape[-1])
+            decoded.append(codec.decode(averaged(maps, items, sums_to_one=sums_to_one), size))
+            frames.append(items[0]._replace(image=items[0].image[:0]))
     model.train(was_training)
-    points_px, score, truth_px, known, mm_per_px = (np.stack(column) for column in zip(*found, strict=True))
+    parts = [_on_film(frame, points, scores) for frame, (points, scores) in zip(frames, decoded, strict=True)]
+    points_px, score, truth_px, known, mm_per_px = (np.concatenate(column) for column in zip(*parts, strict=True))
     errors = radial_errors_mm(points_px, truth_px, known, mm_per_px)
     return Prediction(points_px, score, truth_px, known, errors)
+
+
+def ahead(films: Iterable[Sequence[Item]]) -> Iterator[Sequence[Item]]:
+    """The same batches, each loaded by a thread while the one before it is in use."""
+    rest = iter(films)
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, rest, None)
+        while (items := coming.result()) is not None:
+            coming = thread.submit(next, rest, None)
+            yield items
+
+
+def _on_film(
+    frame: Item, points: torch.Tensor, scores: torch.Tensor
+) -> tuple[Points, NDArray[np.float64], Points, Flags, NDArray[np.float64]]:
+    """A batch's points, scores, truth and valid flags [B, K, ...] in film px, and mm of a film pixel [B]."""
+    to_network, found = frame.film_to_network.numpy(), points.double().cpu().numpy()
+    truth = frame.points.double().numpy()
+    zoom = np.sqrt(np.abs(np.linalg.det(to_network[:, :2, :2])))
+    return (
+        np.stack([film_points(p, m) for p, m in zip(found, to_network, strict=True)]),
+        scores.double().cpu().numpy(),
+        np.stack([film_points(p, m) for p, m in zip(truth, to_network, strict=True)]),
+        frame.valid.numpy(),
+        frame.mm_per_px.double().numpy() * zoom,
+    )
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
