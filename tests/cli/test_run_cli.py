@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from tests.training.runs import last_weights, same_weights
@@ -147,18 +146,3 @@ def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, 
     assert "Traceback" not in err
     assert main(["run", "--resume", str(run)]) == 0
     assert same_weights(last_weights(tmp_path / "whole"), last_weights(run))
-
-
-@pytest.mark.parametrize("tries", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_and_resumed_ends_in_the_same_weights(tiny_set, tmp_path, tries):
-    longer = ("--set", "train.epochs=6", "--plugin", "hard-mining", "--plugin", "heavy-augmentation")
-    assert main(tiny_call(tiny_set, *longer, "--out", str(tmp_path / "whole"))) == 0
-    for attempt in range(tries):
-        run = tmp_path / str(attempt)
-        command = [sys.executable, "-m", "ceph.cli.app", *tiny_call(tiny_set, *longer, "--out", str(run))]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-            process.stdout.readline()
-            time.sleep(0.07 * (attempt % 10))
-            process.kill()
-        assert main(["run", "--resume", str(run)]) == 0
-        assert same_weights(last_weights(tmp_path / "whole"), last_weights(run))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 
 import pytest
 import torch
@@ -14,8 +12,7 @@ from tests.training.runs import ALL, last_weights, same_weights
 import ceph
 from ceph.config.load import resolve
 from ceph.data.types import Batch
-from ceph.errors import CephError, CheckpointError, ConfigError, DataError, Interrupted, PluginError, TrainingError
-from ceph.report.progress import Silent
+from ceph.errors import CephError, CheckpointError, ConfigError, DataError, PluginError, TrainingError
 from ceph.training import checkpoint
 
 
@@ -103,34 +100,6 @@ def test_the_number_of_workers_does_not_matter(tiny, tmp_path):
     assert same_weights(weights[0], weights[2])
 
 
-class StopAt(Silent):
-    """Sends this process a signal after a number of steps."""
-
-    def __init__(self, steps, number=signal.SIGINT):
-        self.left, self.number = steps, number
-
-    def step(self, epoch, done, total, loss):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), self.number)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6])
-def test_interrupted_at_any_step_and_resumed_ends_in_the_same_weights(tiny, tmp_path, steps):
-    config = tiny(plugins=ALL, train={"accumulate": 1})
-    whole = ceph.train(config, out=tmp_path / "whole")
-    folder = tmp_path / "cut"
-    if steps < 6:  # twelve films in batches of four, two epochs
-        with pytest.raises(Interrupted, match=f"ceph run --resume {folder}") as stop:
-            ceph.train(config, out=folder, watcher=StopAt(steps))
-        assert stop.value.signal == signal.SIGINT
-    else:  # the signal came at the very end: nothing is left to go on with
-        ceph.train(config, out=folder, watcher=StopAt(steps))
-    resumed = ceph.resume(folder)
-    assert same_weights(last_weights(whole.folder), last_weights(resumed.folder))
-    assert (whole.folder / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
-
-
 def test_resuming_a_finished_run_changes_nothing(tiny, tmp_path):
     result = ceph.train(tiny(), out=tmp_path / "run")
     before = {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file() and p.name != "log.txt"}
@@ -188,6 +157,14 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tiny, tmp_path):
     for name in ("last.safetensors", "previous.safetensors"):
         (run.folder / "checkpoints" / name).write_bytes(b"")
     with pytest.raises(CheckpointError, match="previous.safetensors is damaged"):
+        ceph.resume(run.folder)
+
+
+def test_a_checkpoint_of_another_network_is_told_with_a_remedy(tiny, tmp_path):
+    run = ceph.train(tiny(train={"stop_after": 1}), out=tmp_path / "run")
+    config = run.folder / "config.yaml"
+    config.write_text(config.read_text().replace("width: 8", "width: 16").replace("stop_after: 1", "stop_after: null"))
+    with pytest.raises(CheckpointError, match=r"does not fit the run's network(.|\n)*--init-from"):
         ceph.resume(run.folder)
 
 

@@ -11,7 +11,10 @@ from ceph.data.types import Points, Sample
 SHOWN = 5
 # A lateral film shows a head upright: each pair lies one below the other, whichever way the face looks. In the films
 # of ISBI 2015, each read twice, none was further apart in x than 0.84 of its distance in y; N and Me: 0.33.
-UPRIGHT = (("N", "Me"), ("N", "Gn"), ("S", "Me"), ("S", "Gn"), ("N", "Pog"), ("Or", "Me"), ("A", "Me"))
+UPRIGHT = (
+    *(("N", "Me"), ("N", "Gn"), ("S", "Me"), ("S", "Gn"), ("N", "Pog"), ("Or", "Me"), ("A", "Me")),
+    *(("N", "A"), ("N", "B"), ("Or", "B"), ("S", "Go")),
+)
 
 
 def doubts(samples: Iterable[Sample], landmarks: Sequence[str], readers: Sequence[str]) -> list[str]:

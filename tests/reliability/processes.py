@@ -1,0 +1,165 @@
+"""Start, kill and await real processes of `ceph`; how often a fault is tried; and small runs to try it on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ceph.training import checkpoint
+
+NURSERY = Path(__file__).with_name("nursery.py")
+SETTINGS = (
+    *("data.size=[64,64]", "model.backbone=test_resnet", "model.weights=none", "model.width=8"),
+    *("train.batch_size=4", "train.precision=fp32", "train.device=cpu", "train.warmup_epochs=0.5"),
+)
+# Every built-in plugin that goes with the others, set so that it acts in a run of a few steps.
+SHELF = {
+    "annotator-noise": (),
+    "ema": ("decay=0.5",),
+    "hard-mining": ("warmup_epochs=1",),
+    "heavy-augmentation": (),
+    "multi-scale": ("scales=[0.5, 1.0]",),
+    "shape-prior": ("warmup_epochs=0",),
+    "tta": (),
+    "weighted-loss": (),
+}
+
+
+def tries(short: int, full: int):
+    """Try a fault `short` times in `make test` and `full` times in `make soak`."""
+    return pytest.mark.parametrize("tries", [short, pytest.param(full, marks=pytest.mark.slow)])
+
+
+def shelf() -> list[str]:
+    """The words that switch the shelf on."""
+    on = [word for name in SHELF for word in ("--plugin", name)]
+    return [*on, *settings(*(f"plugins.{name}.{value}" for name, values in SHELF.items() for value in values))]
+
+
+def settings(*values: str) -> list[str]:
+    """The words that set these `KEY=VALUE`s."""
+    return [word for value in values for word in ("--set", value)]
+
+
+def run_words(films: Path, out: Path, *more: str, epochs: int = 2, workers: int = 0) -> list[str]:
+    """The words of a tiny run."""
+    few = settings(*SETTINGS, f"train.epochs={epochs}", f"data.workers={workers}")
+    return ["run", "--data", str(films), *few, *more, "--out", str(out)]
+
+
+class Process:
+    """A process of `ceph`; `code` after `wait` is negative where a signal ended it."""
+
+    def __init__(self, pid: int, folder: Path, wait) -> None:
+        self.pid, self.folder, self._wait = pid, folder, wait
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def signal_all(self, number: int) -> None:
+        os.killpg(self.pid, number)
+
+    def catches(self, number: int) -> bool:
+        """Whether the program handles this signal by now."""
+        caught = next(s for s in Path(f"/proc/{self.pid}/status").read_text().splitlines() if s.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+    def children(self) -> list[Process]:
+        """The processes that it has started, its loader workers."""
+        pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [Process(int(pid), self.folder, None) for pid in pids]
+
+    def wait(self, seconds: float = 120) -> int:
+        """The exit code; kills the process, and fails, where it does not end in time."""
+        alarm = threading.Timer(seconds, lambda: os.killpg(self.pid, signal.SIGKILL))
+        alarm.start()
+        code = self._wait()
+        assert alarm.is_alive(), f"did not end within {seconds} s: {self.errors()}"
+        alarm.cancel()
+        return code
+
+    def errors(self) -> str:
+        return (self.folder / "err").read_text()
+
+
+class Nursery:
+    """Starts `ceph` in forks of a process that has imported it already."""
+
+    def __init__(self, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(NURSERY), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"},
+        )
+        first = self.process.stdout.readline()
+        if first != "0\n":
+            self.close()
+            raise RuntimeError(f"the first run of the nursery ended with {first!r}")
+
+    def start(self, words, folder: Path, *, uid: int | None = None, largest: int | None = None) -> Process:
+        """Start `ceph WORDS`, its output in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "err").touch()
+        (folder / "out").touch()
+        for name in ("out", "err"):
+            (folder / name).chmod(0o666)
+        order = {"words": words, "out": str(folder / "out"), "err": str(folder / "err"), "uid": uid, "bytes": largest}
+        pid = self._ask(order)
+        return Process(pid, folder, lambda: self._ask({"wait": pid}))
+
+    def run(self, words, folder: Path, **limits) -> tuple[int, str]:
+        """Run `ceph WORDS` to its end: its code and what it printed on stderr."""
+        process = self.start(words, folder, **limits)
+        return process.wait(), process.errors()
+
+    def _ask(self, order) -> int:
+        self.process.stdin.write(json.dumps(order) + "\n")
+        return int(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+
+def outside(words, folder: Path, *, prefix=(), env=None) -> Process:
+    """Start `ceph WORDS` as a person does, as a new process, after the words of `prefix`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "ceph.cli.app", *words],
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            env={**os.environ, "COLUMNS": "200", **(env or {})},
+        )
+    return Process(process.pid, folder, process.wait)
+
+
+def wait_for(condition, seconds: float = 60) -> bool:
+    """Look until `condition()` is true, at most so long."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return bool(condition())
+
+
+def began(run: Path) -> bool:
+    """Whether a run has a checkpoint to go on from."""
+    return (run / "checkpoints" / checkpoint.LAST).exists()
+
+
+def one_message(errors: str) -> bool:
+    """Whether a person saw one message and no traceback."""
+    return errors.count("error: ") == 1 and "Traceback" not in errors

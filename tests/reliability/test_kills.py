@@ -1,0 +1,214 @@
+"""Rows 1 to 4 and 15 of docs/reliability.md: processes that are killed, interrupted, resumed, or meet in one folder."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.reliability.conftest import EPOCHS
+from tests.reliability.processes import (
+    began,
+    one_message,
+    outside,
+    run_words,
+    shelf,
+    tries,
+    wait_for,
+)
+from tests.training.runs import last_weights, same_weights
+
+import ceph
+from ceph.errors import Interrupted
+from ceph.report.progress import Silent
+from ceph.training import checkpoint
+
+WRITERS = """
+import json, os, random, signal, sys, time, torch
+from pathlib import Path
+from ceph.training import checkpoint
+
+def write(folder, pipe):
+    for epoch in range(10**6):
+        checkpoint.save(folder, checkpoint.LAST, {"epoch": epoch, "w": torch.full((150_000,), float(epoch))})
+        os.write(pipe, b"%d\\n" % epoch)
+
+chance = random.Random(0)
+for attempt in range(int(sys.argv[2])):
+    folder = Path(sys.argv[1], str(attempt))
+    folder.mkdir()
+    get, put = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        write(folder, put)
+    os.close(put)
+    acknowledged = os.fdopen(get)
+    first = [int(acknowledged.readline()) for _ in range(2)]
+    time.sleep(chance.uniform(0, 0.05))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    told = [*first, *map(int, acknowledged.read().split())][-1]
+    content, note = checkpoint.load_last(folder)
+    whole = bool((content["w"] == content["epoch"]).all())
+    halfway = any(path.name.startswith(".") for path in folder.iterdir())
+    print(json.dumps([told, content["epoch"], whole, note, halfway]), flush=True)
+"""
+
+
+@tries(10, 200)
+def test_row_01_a_writer_killed_at_any_moment_loses_no_checkpoint_that_it_acknowledged(tmp_path, tries):
+    command = [sys.executable, "-c", WRITERS, str(tmp_path), str(tries)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == tries
+    for told, kept, whole, note, _ in found:
+        assert whole
+        assert not note
+        assert kept in (told, told + 1)
+    halfway = sum(entry[-1] for entry in found)
+    print(f"row 1: {tries} kills, {halfway} of them in the middle of a write")
+    assert halfway > 0
+
+
+@tries(5, 30)
+def test_row_02_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(tiny_set, tmp_path, tries, whole):
+    reference, nursery = whole
+    chance, cut = random.Random(tries), 0
+    for attempt in range(tries):
+        run = tmp_path / str(attempt)
+        words = run_words(tiny_set, run, *shelf(), epochs=EPOCHS, workers=attempt % 2)
+        # Every third one of the long form is a process from its first import on; the others skip the imports.
+        process = (outside if tries > 5 and attempt % 3 == 0 else nursery.start)(words, tmp_path / f"{attempt}-io")
+        if attempt % 5:
+            wait_for(lambda run=run: began(run))
+        time.sleep(chance.uniform(0, 1.0))
+        process.signal(signal.SIGKILL)
+        cut += process.wait() == -signal.SIGKILL
+        if not began(run):
+            assert nursery.run(words, tmp_path / f"{attempt}-io")[0] == 0  # the same command takes the folder
+        else:
+            code, errors = nursery.run(["run", "--resume", str(run)], tmp_path / f"{attempt}-io")
+            assert code == 0, errors
+        assert same_weights(last_weights(reference), last_weights(run))
+        assert (reference / "metrics.jsonl").read_text() == (run / "metrics.jsonl").read_text()
+    print(f"row 2: {tries} tries, {cut} of them killed before their end")
+    assert cut >= tries // 2
+
+
+class StopAt(Silent):
+    """Sends this process a signal after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, epoch: int, done: int, total: int, loss: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("workers", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+def test_row_03_resumed_at_every_step_of_an_epoch_a_run_ends_in_the_same_weights(tiny, tmp_path, workers, whole):
+    reference, _ = whole
+    plugins = {name: dict(section) for name, section in plugins_of(reference).items()}
+    config = tiny(plugins=plugins, train={"epochs": EPOCHS}, data={"workers": workers})
+    for steps in range(1, 4):  # twelve films in batches of four; the last signal comes between two epochs
+        run = tmp_path / str(steps)
+        with pytest.raises(Interrupted):
+            ceph.train(config, out=run, watcher=StopAt(steps))
+        state = checkpoint.load(run / "checkpoints", checkpoint.LAST)["progress"]
+        assert (state["epoch"], state["step"]) == (int(steps == 3), steps)
+        ceph.resume(run)
+        assert same_weights(last_weights(reference), last_weights(run))
+
+
+def plugins_of(run):
+    """The plugins' sections of a run's config."""
+    from ceph.config.load import resolve
+
+    return json.loads(resolve(run / "config.yaml").config.model_dump_json())["plugins"]
+
+
+STEPS = """
+import os, time
+from ceph.plugin import Plugin, PluginConfig, hookimpl
+
+class Steps(Plugin[PluginConfig]):
+    '''Writes down each step; `slow` is there: takes its time for one.'''
+
+    @hookimpl
+    def step_end(self, step):
+        with open({file!r}, 'a') as file:
+            file.write(f'{{step}}\\n')
+        if os.path.exists({slow!r}):
+            time.sleep(60)
+"""
+
+
+@tries(4, 20)
+def test_row_04_a_signal_leaves_a_checkpoint_of_the_last_step_and_a_second_one_ends_at_once(
+    tiny_set, tmp_path, tries, nursery
+):
+    chance, early = random.Random(tries), 0
+    for attempt in range(tries):
+        number = (signal.SIGINT, signal.SIGTERM)[attempt % 2]
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        run, log, slow = folder / "run", folder / "steps", folder / "slow"
+        (folder / "steps.py").write_text(STEPS.format(file=str(log), slow=str(slow)))
+        twice = attempt % 4 >= 2
+        if twice:
+            slow.touch()
+        words = run_words(tiny_set, run, "--plugin", str(folder / "steps.py"), epochs=500)
+        process = (outside if attempt % 4 == 1 and tries > 4 else nursery.start)(words, folder / "io")
+        if attempt % 4 == 1:  # before training begins, or soon after
+            assert wait_for(lambda process=process: process.catches(signal.SIGTERM))
+            time.sleep(chance.uniform(0, 4) if tries > 4 else 0)
+        else:
+            assert wait_for(log.exists)
+            time.sleep(chance.uniform(0, 0.5))
+        process.signal(number)
+        if twice:
+            time.sleep(0.3)
+            begin = time.monotonic()
+            process.signal(number)
+        code, errors = process.wait(60), process.errors()
+        assert code == 128 + number, errors
+        if twice:
+            assert time.monotonic() - begin < 2
+            continue
+        assert one_message(errors), errors
+        if not began(run):
+            early += 1
+            assert "training had not begun" in errors
+            continue
+        assert f"ceph run --resume {run}" in errors
+        done = len(log.read_text().split()) if log.exists() else 0
+        assert checkpoint.load(run / "checkpoints", checkpoint.LAST)["progress"]["step"] >= done - 1
+    print(f"row 4: {tries} tries, {early} of them before training began")
+
+
+@tries(2, 20)
+def test_row_15_of_two_runs_in_one_folder_the_second_refuses(tiny_set, tmp_path, tries, nursery):
+    chance = random.Random(0)
+    for attempt in range(tries):
+        folder = tmp_path / str(attempt)
+        run = folder / "run"
+        words = run_words(tiny_set, run)
+        first = nursery.start(words, folder / "first")
+        if attempt % 2:
+            wait_for(lambda run=run: began(run))
+        time.sleep(chance.uniform(0, 0.1))
+        second = nursery.start(words if attempt % 4 < 2 else ["run", "--resume", str(run)], folder / "second")
+        codes = {second.wait(): second, first.wait(): first}
+        assert 0 in codes, (first.errors(), second.errors())
+        assert len(codes) == 2, codes
+        refused = next(process for code, process in codes.items() if code)
+        assert one_message(refused.errors()), refused.errors()
+        says = ("in use by another run", "already holds a run", "no run folder", "holds no checkpoint")
+        assert any(text in refused.errors() for text in says), refused.errors()
+        assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
