@@ -16,6 +16,7 @@ from ceph.data.files import regular
 from ceph.data.formats.base import DataSet, Reader, Writer
 from ceph.data.formats.film_table import TABLE, plain_name, write_table
 from ceph.data.formats.find import AUTO, READERS, WRITERS, read
+from ceph.data.formats.find import name as name_landmarks
 from ceph.data.formats.records import ONE_READER
 from ceph.data.formats.splits import ORDER
 from ceph.data.images import read_film
@@ -76,7 +77,7 @@ def convert(
     try:
         work.mkdir(parents=True)
         redrawn = _write(fitted, writer, work, link=link)
-        _compare(fitted, read(work, format=to, landmarks=_names(fitted, writer)))
+        _compare(fitted, _read_back(work.resolve(), fitted, writer))
         if target.exists():
             target.rmdir()
         work.replace(target)
@@ -199,9 +200,11 @@ def _place(sample: Sample, target: Path, *, link: bool) -> bool:
     return False
 
 
-def _names(data: DataSet, writer: Writer) -> tuple[str, ...] | None:
-    """The names by which a set of numbered points is read back."""
-    return data.landmarks if writer.landmarks == () else None
+def _read_back(folder: Path, data: DataSet, writer: Writer) -> DataSet:
+    """What was written of `data`, with the names of its landmarks where the format only numbers them."""
+    reader = next(reader for reader in READERS if reader.name == writer.name)
+    found = reader.read(folder, mm_per_px=None)
+    return name_landmarks(found, data.landmarks) if writer.landmarks == () else found
 
 
 def _compare(written: DataSet, found: DataSet) -> None:

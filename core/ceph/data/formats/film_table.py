@@ -97,7 +97,7 @@ def facts_cells(sample: Sample) -> tuple[str, ...]:
 
 
 def spacing_of(film: str, native: Facts, told: Facts, given: float | None) -> tuple[float | None, str]:
-    """The mm per pixel of a film and where it is from: given, else told by the table, else by the set itself (`native`).
+    """The mm per pixel of a film and where it is from: given, else told by the table, else `native`, by the set itself.
 
     Raises DataError where table and set contradict each other.
     """

@@ -80,8 +80,8 @@ def assemble(
     """The set of some films in the format `name`, in the order of splits and ids; raises what `findings` gathered.
 
     `landmarks` and `readers` come first, in this order, if any film has them; then the others as they occur. `numbered`
-    landmarks all stay, since a name may be given to each by its place. A set that has no validation films, and does not say of each film where it is, gives those training films to validation that
-    draw the lowest lots by their name.
+    landmarks all stay, since a name may be given to each by its place. A set that has no validation films, and does not
+    say of each film where it is, gives those training films to validation that draw the lowest lots by their name.
     """
     root = places.root
     seen = (symbol for film in films for marks in film.marks.values() for symbol in marks)
