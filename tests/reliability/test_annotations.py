@@ -199,8 +199,8 @@ BOMBS = {
     "dashes": "- " * 20_000,
     "keys": "? " * 20_000,
     "long": "a: " + "x" * 5_000_000,
-    "many": "".join(f"k{i}: 1\n" for i in range(100_000)),
-    "quotes": '"' + "\\n" * 300_000,
+    "many": "".join(f"k{i}: 1\n" for i in range(30_000)),
+    "quotes": '"' + "\\n" * 100_000,
     "anchors": "".join(f"k{i}: &a{i} 1\n" for i in range(15_000)),
 }
 

@@ -192,6 +192,19 @@ def test_row_04_a_signal_leaves_a_checkpoint_of_the_last_step_and_a_second_one_e
     print(f"row 4: {tries} tries, {early} of them before training began")
 
 
+def test_row_04_a_signal_to_all_processes_of_a_job_leaves_a_checkpoint_too(tiny_set, tmp_path, nursery):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        run, folder = tmp_path / number.name, tmp_path / f"{number.name}-io"
+        process = nursery.start(run_words(tiny_set, run, epochs=500, workers=2), folder)
+        assert wait_for(lambda run=run, process=process: began(run) and len(process.children()) > 1)
+        time.sleep(0.3)
+        process.signal_all(number)
+        code, errors = process.wait(60), process.errors()
+        assert code == 128 + number, errors
+        assert one_message(errors), errors
+        assert "the checkpoint is written" in errors
+
+
 @tries(2, 20)
 def test_row_15_of_two_runs_in_one_folder_the_second_refuses(tiny_set, tmp_path, tries, nursery):
     chance = random.Random(0)

@@ -130,7 +130,8 @@ class _Planned(Sampler[list[Entry]]):
 def quiet_worker(_worker: int = 0) -> None:
     """One thread a loader worker: the cores belong to the training process, and so does Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A batch system sends SIGTERM to all processes of a job: the first is the training process's to answer.
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
