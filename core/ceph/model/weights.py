@@ -108,9 +108,9 @@ def read_weights(path: Path, key: str = "model.weights") -> dict[str, torch.Tens
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = dict(load_file(path))
+            found = dict(load_file(path))
             # A checkpoint of a run has its network's tensors under `model.`, beside those of the optimiser.
-            return {n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")} or state
+            return {n.removeprefix("model."): t for n, t in found.items() if n.startswith("model.")} or found
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
