@@ -155,6 +155,7 @@ class FilmCache:
                 np.lib.format.write_array(stream, np.ascontiguousarray(film), allow_pickle=False)
                 stream.write(_checksum(film))
             temporary.replace(place)
+            self._checked.add(place)
         except OSError as error:
             self._writable = False
             logger.warning(
