@@ -124,6 +124,6 @@ def _learned(features: Features, ways: Points, teaches: Flags, folds: NDArray[np
 
 def _sums(features: Features, ways: Points) -> tuple[int, Points, Points, Points, Points]:
     """What a linear regression needs of some films: their number, sums and products."""
-    x = features.reshape(-1, features.shape[-1]).astype(np.float64)
+    x = features.reshape(-1, features.shape[-1])
     y = ways.reshape(-1, 2)
     return len(x), x.sum(axis=0), y.sum(axis=0), x.T @ x, x.T @ y
