@@ -21,7 +21,7 @@ app = options.new_app()
     epilog=options.examples(
         "ceph plan                                                  the embedded synthetic set",
         "ceph plan ceph.yaml --plugin weighted-loss --plugin hard-mining",
-        "ceph plan --preset quick --without multi-scale --plugin ./my_idea.py",
+        "ceph plan --preset quick --plugin multi-scale --plugin ./my_idea.py",
     )
 )
 def plan(
