@@ -6,25 +6,37 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+from ceph.training import checkpoint
 
 
-def start(ranks, *arguments):
+def start(ranks, *arguments, **environment):
     """`torchrun --nproc-per-node RANKS -m ceph ...`, started."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m", "ceph"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(ranks),
+        "-m",
+        "ceph",
+    ]
     return subprocess.Popen(
         [*command, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         start_new_session=True,
     )
 
 
-def launch(ranks, *arguments, timeout=300):
+def launch(ranks, *arguments, timeout=600, **environment):
     """The same, to its end: (exit code, stdout, stderr)."""
-    process = start(ranks, *arguments)
+    process = start(ranks, *arguments, **environment)
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
@@ -40,3 +52,29 @@ def written(config, path):
 
 def records(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def until(run, epochs, timeout=300):
+    """Wait until a run has its first checkpoint and so many epochs."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if (run / "checkpoints" / f"{checkpoint.LAST}.sha256").exists():
+            file = run / "metrics.jsonl"
+            if epochs == 0 or (file.exists() and len(file.read_text().splitlines()) >= epochs):
+                return
+        time.sleep(0.02)
+    raise TimeoutError(f"{run} has not come to epoch {epochs}")
+
+
+def ranks_of(job):
+    """The processes of a job that train: rank -> process id."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = dict(v.split("=", 1) for v in (folder / "environ").read_text().split("\0") if "=" in v)
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, UnicodeDecodeError):
+            continue
+        if parent == job.pid and "RANK" in variables:
+            found[int(variables["RANK"])] = int(folder.name)
+    return found
