@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -122,7 +122,7 @@ def _learned(features: Features, ways: Points, teaches: Flags, folds: NDArray[np
     return best
 
 
-def _sums(features: Features, ways: Points) -> tuple[int, Points, Points, Points, Points]:
+def _sums(features: Features, ways: Points) -> tuple[int, Any, Any, Any, Any]:
     """What a linear regression needs of some films: their number, sums and products."""
     x = features.reshape(-1, features.shape[-1])
     y = ways.reshape(-1, 2)
