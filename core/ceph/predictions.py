@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from ceph.data.bare import BareFilm, in_batches, load_bare
+from ceph.data.dicom import dicom_spacing, is_dicom
 from ceph.data.formats.base import Reader
 from ceph.data.formats.find import READERS, read
 from ceph.data.images import SUFFIXES, read_film
@@ -54,8 +55,8 @@ def find_films(
     """The films that `paths` name: files as they are, and all images in folders, however deep, sorted.
 
     A film's spacing is `mm_per_px`, else what the data set says whose folder is given (in a format that one of
-    `readers` knows); it is never assumed. Hidden files and those in the folder `leave_out` are passed over. Raises
-    ConfigError naming all paths that do not exist, and folders without images.
+    `readers` knows), else what its DICOM header says; it is never assumed. Hidden files and those in the folder
+    `leave_out` are passed over. Raises ConfigError naming all paths that do not exist, and folders without images.
     """
     problems: list[Problem] = []
     found: dict[Path, NamedFilm] = {}
@@ -66,10 +67,11 @@ def find_films(
                 problems.append(Problem(f"{path}: holds no film", hint=f"films end in {', '.join(SUFFIXES)}"))
             known = {} if mm_per_px is not None else _spacings(path, readers)
             for film in films:
-                mm = mm_per_px if mm_per_px is not None else known.get(film.resolve())
+                mm = mm_per_px if mm_per_px is not None else known.get(film.resolve(), _header_spacing(film))
                 found.setdefault(film.resolve(), NamedFilm(film, film.relative_to(path), mm))
         elif path.exists():
-            found.setdefault(path.resolve(), NamedFilm(path, Path(path.name), mm_per_px))
+            mm = mm_per_px if mm_per_px is not None else _header_spacing(path)
+            found.setdefault(path.resolve(), NamedFilm(path, Path(path.name), mm))
         else:
             problems.append(Problem(f"there is no file or folder {path}"))
     if problems:
@@ -96,6 +98,16 @@ def _spacings(folder: Path, readers: Sequence[Reader]) -> dict[Path, float]:
     except DataError as error:
         log.warning("%s: no spacing is known, as this data set cannot be read: %s", folder, error.problems[0].what)
         return {}
+
+
+def _header_spacing(film: Path) -> float | None:
+    """The mm per px that a DICOM film states; None for other films, and for one that cannot be read."""
+    if not is_dicom(film):
+        return None
+    try:
+        return dicom_spacing(film)[0]
+    except DataError:
+        return None  # said when the film is read
 
 
 def predict_films(

@@ -21,7 +21,7 @@ class FilmPoints:
     """The points found on one film.
 
     `film` is its path as it was given, `size` (H, W) in px, `points_px` [K, 2] (x, y) in its pixels with the centre of
-    the first pixel at (0, 0), `scores` [K] the height of each map at its point, `mm_per_px` None where it is unknown.
+    the first pixel at (0, 0), `scores` [K] 0..1 as the run's codec gives them, `mm_per_px` None where it is unknown.
     """
 
     film: str

@@ -24,6 +24,7 @@ const state = {
   layers: Object.fromEntries(Object.entries(LAYERS).map(([name, [, , on]]) => [name, on])),
 };
 const stages = [];
+let opening = 0; // how often `open` was called
 const maps = new Map(); // address -> promise of a map
 
 // --- what is where -----------------------------------------------------------------------------------------------
@@ -70,6 +71,7 @@ function sortFilms() {
 }
 
 function drawList() {
+  if (!state.data.length) return;
   sortFilms();
   const values = new Map(state.order.map((id) => [id, mean(errorsOf(0, filmOf(0, id)))]));
   const longest = largest([...values.values()]) || 1;
@@ -170,7 +172,7 @@ async function drawMap(stage, run, k) {
   stage.say("computing the map …");
   try {
     const map = await maps.get(address);
-    if (asked === stage.asked) stage.lay(map, `map of ${state.landmark}, peak ${map.peak.toPrecision(2)}`);
+    if (asked === stage.asked) stage.lay(map, `map peak ${map.peak.toPrecision(2)}`);
   } catch (error) {
     maps.delete(address);
     if (asked === stage.asked) stage.say(`no map: ${error.message}`);
@@ -223,34 +225,41 @@ function warn(text) {
 
 // --- runs and splits ---------------------------------------------------------------------------------------------
 
+/** Show the runs and the split that are chosen. Nothing on the page changes before all of it is there. */
 async function open() {
+  const turn = ++opening;
   const first = Number($("run-a").value), second = $("run-b").value;
-  state.shown = second === "" || Number(second) === first ? [first] : [first, Number(second)];
-  const here = state.shown.map((place) => state.runs[place]);
+  const shown = second === "" || Number(second) === first ? [first] : [first, Number(second)];
+  const here = shown.map((place) => state.runs[place]);
   const splits = here[0].splits.filter((split) => here.every((run) => run.splits.includes(split)));
   const before = $("split").value;
   $("split").replaceChildren(...splits.map((split) => html("option", {}, split)));
   if (splits.includes(before)) $("split").value = before;
-  state.split = $("split").value;
+  const split = $("split").value;
   const missing = here.filter((run) => run.missing)
     .map((run) => `The films of ${run.name} are not to be seen: ${run.missing}.\nStart again and say where they are: ceph view ${run.folder} --data FOLDER`);
   warn(missing.join("\n"));
-  const two = state.shown.length > 1;
+  const two = shown.length > 1;
   $("sort").querySelector("[value=change]").hidden = !two;
   if (!two && $("sort").value === "change") $("sort").value = "mean";
-  if (!state.split) {
-    state.data = [];
+  if (!split) {
+    Object.assign(state, { shown, split, data: [], order: [], film: null, landmark: null });
+    layStages();
+    $("points").tBodies[0].replaceChildren();
     $("list").replaceChildren();
     $("summary").textContent = two ? "these runs have scored no split in common" :
       "no predictions yet: they come at the end of the run, or from `ceph evaluate`";
     return;
   }
+  let data;
   try {
-    state.data = await Promise.all(state.shown.map((place) => ask(`films/${place}/${encodeURIComponent(state.split)}`)));
+    data = await Promise.all(shown.map((place) => ask(`films/${place}/${encodeURIComponent(split)}`)));
   } catch (error) {
     return warn(error.message);
   }
-  for (const data of state.data) data.at = new Map(data.films.map((film, place) => [film.id, place]));
+  if (turn !== opening) return; // another choice was made meanwhile
+  for (const one of data) one.at = new Map(one.films.map((film, place) => [film.id, place]));
+  Object.assign(state, { shown, split, data });
   const chosen = filter();
   $("landmark").replaceChildren(html("option", { value: "" }, "all"), ...state.data[0].landmarks.map((s) => html("option", {}, s)));
   if (chosen && state.data[0].landmarks.includes(chosen)) $("landmark").value = chosen;
@@ -374,6 +383,7 @@ function build() {
 
 /** A new order: its first film is shown, at the landmark of the filter. */
 function reorder() {
+  if (!state.data.length) return;
   drawList();
   if (state.order.length) {
     state.film = null;
