@@ -28,7 +28,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _stages(stages: Mapping[str, float], total: float) -> Table:
-    table = _table("a step that loads its films itself", "stage", "ms", "%")
+    table = _table("stages of a step", "stage", "ms", "%")
     for stage, milliseconds in stages.items():
         table.add_row(stage, f"{milliseconds:.2f}", f"{100 * milliseconds / total:.1f}")
     table.add_section()
@@ -58,5 +58,5 @@ def _rates(found: Mapping[str, Any]) -> Table:
 def _plugins(shares: Mapping[str, float]) -> Table:
     table = _table("plugins", "plugin", "% of a step")
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{share:.2f}")
+        table.add_row(name, f"{share:.3f}")
     return table
