@@ -111,6 +111,21 @@ def test_a_data_set_s_folder_gives_its_spacing_and_one_that_does_not_say_gives_n
     assert {film["mm_per_px"] for film in json.loads(out.read_text())["films"]} == {0.3}
 
 
+def test_a_dicom_film_has_the_spacing_of_its_header_and_a_broken_one_stops_no_other(run, tmp_path, capsys):
+    dicom = pytest.importorskip("tests.data.test_formats_dicom", reason="needs the extra `dicom`")
+    folder, out = tmp_path / "films", tmp_path / "points.json"
+    folder.mkdir()
+    film = np.random.default_rng(0).integers(0, 4000, (80, 64)).astype(np.uint16)
+    dicom.write_dicom(folder / "a.dcm", film, PixelSpacing=[0.125, 0.125])
+    dicom.write_dicom(folder / "b.dcm", film)
+    (folder / "c.dcm").write_bytes(b"no film")
+    assert main(["predict", str(run), str(folder), "--out", str(out)]) == 1
+    assert [film["mm_per_px"] for film in json.loads(out.read_text())["films"]] == [0.125, None]
+    assert "c.dcm" in capsys.readouterr().err
+    assert main(["predict", str(run), str(folder / "a.dcm"), "--out", str(out)]) == 0
+    assert [film["mm_per_px"] for film in json.loads(out.read_text())["films"]] == [0.125]
+
+
 def test_a_set_whose_annotations_are_broken_is_predicted_without_spacing(run, tmp_path, caplog):
     folder = write_aariz(tmp_path / "aariz", mm_per_px=0.2)
     next(folder.rglob("*Senior*/*.json")).write_text("{")
