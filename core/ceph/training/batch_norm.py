@@ -25,7 +25,7 @@ def synchronise(model: nn.Module) -> None:
 def _forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     """The forward pass of a norm; timm's have an activation too."""
     if not self.training:
-        return cast(torch.Tensor, type(self).forward(self, x))
+        return cast("torch.Tensor", type(self).forward(self, x))
     momentum = self.momentum
     if self.num_batches_tracked is not None:
         self.num_batches_tracked.add_(1)
@@ -36,7 +36,7 @@ def _forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(var * (count / (count - 1).clamp_min(1)), momentum)
-    return cast(torch.Tensor, self.act(self.drop(y)) if hasattr(self, "act") else y)
+    return cast("torch.Tensor", self.act(self.drop(y)) if hasattr(self, "act") else y)
 
 
 class _Normalise(torch.autograd.Function):
