@@ -1,8 +1,9 @@
 """The engine against landmarker 0.4.1, the closest peer: `python benchmarks/peer.py --data ISBI2015`.
 
-Its pipeline is that of its ISBI 2015 tutorial: its data set (films in memory at 512 px, MONAI's random affine, noise
+Its parts in the manner of its ISBI 2015 tutorial: its data set (films in memory at 512 px, MONAI's random affine, noise
 and intensity changes), its heatmap generator and Gaussian L2 loss at full resolution, its local soft-argmax, around the
-same network, whose maps are upsampled to the image. Two ways to run:
+same network, whose maps are upsampled to the image. The ranges of the changes, sigma, gamma and the optimiser (AdamW,
+1e-3, fp32) are our choice, not checked against the tutorial, and not tuned for it. Two ways to run:
 
     python benchmarks/peer.py --data FOLDER                              films a second, in turns
     python benchmarks/peer.py --data FOLDER --minutes 20 --out FILE      time to accuracy, first ours, then theirs
