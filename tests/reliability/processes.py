@@ -129,7 +129,8 @@ class Nursery:
 
     def close(self) -> None:
         self.process.stdin.close()
-        self.process.wait(30)
+        self.process.kill()  # it has nothing to save, and takes its time to end on a busy machine
+        self.process.wait()
         self.process.stdout.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing.queues
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -127,11 +129,18 @@ class _Planned(Sampler[list[Entry]]):
         return iter(self.batches)
 
 
+def _end_of_worker(_error: BaseException, _batch: object) -> None:
+    """End this process as one that touched shared memory that is not there, as the training process will be told."""
+    os.kill(os.getpid(), signal.SIGBUS)
+
+
 def quiet_worker(_worker: int = 0) -> None:
     """One thread a loader worker: the cores belong to the training process, and so does Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A batch system sends SIGTERM to all processes of a job: the first is the training process's to answer.
     signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
+    # Otherwise a batch that finds no room in the shared memory is lost, and the training process waits for it forever.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_of_worker)  # type: ignore[attr-defined] # noqa: SLF001
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -50,8 +50,8 @@ def explain(error: BaseException, what: str) -> TrainingError | None:
     if _WORKER.search(text):
         return TrainingError(
             f"a loader worker died while {what}: {said}",
-            hint="the system ends processes when memory runs out: lower data.workers (0 loads in the training process) "
-            "or data.size, and go on with --resume",
+            hint="memory, or the shared memory of /dev/shm, ran out, or somebody ended it: lower data.workers "
+            "(0 loads in the training process) or train.batch_size, and go on with --resume",
         )
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _MEMORY.search(text):
         return TrainingError(
