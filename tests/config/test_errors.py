@@ -31,7 +31,7 @@ def check(name: str, text: str) -> None:
 
 def test_wrong_values(here):
     (here / "ceph.yaml").write_text(
-        "data:\n  size: [8, 10.5]\n  truth: seniour\n  mm_per_px: 0\n  workers: some\n"
+        "data:\n  size: [8, 10.5]\n  augmentation: defualt\n  mm_per_px: 0\n  workers: some\n"
         "  landmarks: [A, A]\n  cache: foo\n"
         "model: {stride: 3, width: wide, weights: offlin}\n"
         "target: {sigma_px: '1.5'}\n"

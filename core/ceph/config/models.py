@@ -59,7 +59,7 @@ class DataConfig(Section):
     format: Name = Field(
         "auto", description="layout of the folder (aariz, isbi2015, ...); auto: found by looking at it"
     )
-    truth: Literal["mean", "senior", "junior"] = Field("mean", description="which reader's points are the truth")
+    truth: Name = Field("mean", description="whose points are the truth: mean, or a reader of the set, such as senior")
     landmarks: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_once)] | None = Field(
         None, description="symbols of the landmarks to train, in order; null: all that the set has"
     )
