@@ -99,7 +99,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(tiny, tmp_path):
         {"train": {"batch_size": 1}},  # one process of two has no film
         {"train": {"batch_size": 8, "constant_pixels": True}, "plugins": {"multi-scale": {"scales": [1.0, 2.0]}}},
         {"train": {"batch_size": 3, "accumulate": 2}, "loss": {"name": "adaptive-wing"}},
-        {"train": {"batch_size": 4, "clip_norm": 0.0, "epochs": 4}},
+        {"train": {"batch_size": 4, "clip_norm": 0.0, "epochs": 3}},
         {"plugins": {"weighted-loss": {}, "shape-prior": {"warmup_epochs": 0}}},
         {"data": {"workers": 2}},
     ],
