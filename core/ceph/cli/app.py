@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("ceph.cli.config", "Write a config, show it as resolved, or print its schema."),
     "view": ("ceph.cli.view", "Look at the films of runs in a browser, and at their curves."),
     "bench": ("ceph.cli.bench", "Measure where the time of a training step goes."),
-    "doctor": ("ceph.cli.doctor", "Say what on this machine stands in the way, and what to do about it."),
+    "doctor": ("ceph.cli.doctor", "Say what stands in the way on this machine, and what to do."),
     "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }
 PROGRAMS = ("ceph", "ceph-trainer")
