@@ -105,8 +105,8 @@ class TargetConfig(Section):
     sigma_px: float | None = Field(
         None,
         gt=0,
-        description="standard deviation of the Gaussian target, in heatmap pixels; null: 0.5 for a distribution, 1.5 for "
-        "a heatmap",
+        description="standard deviation of the Gaussian target, in heatmap pixels; null: 0.5 for a distribution, "
+        "1.5 for a heatmap",
     )
     decoder: Decoder = Field("dark", description="how a point is read from a map")
 
