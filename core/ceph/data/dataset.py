@@ -6,6 +6,7 @@ import multiprocessing.queues
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from ceph.data.geometry import displace, inverse, letterbox, letterbox_scale, lo
 from ceph.data.plan import Entry, derive
 from ceph.data.types import Batch, Flags, Matrix, Points, Sample
 from ceph.errors import CephError
+
+HELD_BACK = (signal.SIGINT, signal.SIGTERM)  # while workers are started
 
 Truth = Callable[[Sample, np.random.Generator], tuple[Points, Flags]]
 
@@ -139,10 +142,25 @@ def quiet_worker(_worker: int = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A batch system sends SIGTERM to all processes of a job: the first is the training process's to answer.
     signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
     # Otherwise a batch that finds no room in the shared memory is lost, and the training process waits for it forever.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_of_worker)  # type: ignore[attr-defined] # noqa: SLF001
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Keep signals that end a run waiting, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Loader:
@@ -163,7 +181,9 @@ class Loader:
     def load(self, batches: Sequence[list[Entry]]) -> Iterator[Item]:
         """The collated items of `batches`; one such iteration at a time."""
         self._planned.batches = batches
-        return map(_item, iter(self._loader))
+        with _signals_held_back():  # a worker inherits this, and so none dies before it has its handlers
+            items = iter(self._loader)
+        return map(_item, items)
 
 
 def in_order(films: int, batch_size: int, sizes: Sequence[tuple[int, int]]) -> list[list[Entry]]:
