@@ -23,6 +23,7 @@ from ceph.data.plan import Entry, derive
 from ceph.data.types import Batch, Flags, Matrix, Points, Sample
 from ceph.errors import CephError
 
+GRACE_S = 20  # for a training process that was told to end: its step, and the checkpoint
 HELD_BACK = (signal.SIGINT, signal.SIGTERM)  # while workers are started
 
 Truth = Callable[[Sample, np.random.Generator], tuple[Points, Flags]]
@@ -137,11 +138,17 @@ def _end_of_worker(_error: BaseException, _batch: object) -> None:
     os.kill(os.getpid(), signal.SIGBUS)
 
 
+def _end_soon(number: int, _frame: object) -> None:
+    """End this process in GRACE_S seconds, or at the next signal: interpreters that end wait for their workers."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.alarm(GRACE_S)
+
+
 def quiet_worker(_worker: int = 0) -> None:
     """One thread a loader worker: the cores belong to the training process, and so does Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A batch system sends SIGTERM to all processes of a job: the first is the training process's to answer.
-    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
+    signal.signal(signal.SIGTERM, _end_soon)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
     # Otherwise a batch that finds no room in the shared memory is lost, and the training process waits for it forever.
