@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,6 +97,17 @@ def root(
     """Train landmark detectors for lateral cephalograms; switch strategies on by name and compare them."""
 
 
+def _end_workers() -> None:
+    """End loader workers that a run left: the interpreter would wait for each, and torch raises where one ends."""
+    processes = sys.modules.get("multiprocessing")
+    if processes is None or threading.current_thread() is not threading.main_thread():
+        return
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in processes.active_children():
+        child.kill()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors meant for a person print without a traceback."""
     program = Path(sys.argv[0]).name
@@ -105,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             list(sys.argv[1:] if arguments is None else arguments), prog_name=program if program in PROGRAMS else "ceph"
         )
     except CephError as error:
+        _end_workers()
         if is_mine_to_tell(error):
             print_error(error)
         return exit_code(error)
