@@ -11,7 +11,6 @@ import pytest
 from tests.reliability.processes import began, one_message, outside, run_words, settings, tries, wait_for
 
 
-@pytest.mark.slow  # about one try in ten ends with the right message and another code than 1 when it is forked here
 @tries(1, 20)
 def test_row_14_a_killed_worker_ends_the_run_in_time_and_says_what_to_lower(tiny_set, tmp_path, tries, nursery):
     chance = random.Random(tries)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,13 +96,9 @@ def root(
 
 
 def _end_workers() -> None:
-    """End loader workers that a run left: the interpreter would wait for each, and torch raises where one ends."""
+    """End loader workers that a run left: an interpreter that ends waits for each."""
     processes = sys.modules.get("multiprocessing")
-    if processes is None or threading.current_thread() is not threading.main_thread():
-        return
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for child in processes.active_children():
+    for child in processes.active_children() if processes else ():
         child.kill()
 
 

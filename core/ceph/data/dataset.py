@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.queues
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,6 +171,12 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _tell_of_dead_workers_here() -> None:
+    """Let `next` tell of a dead worker, in seconds: torch's handler raises wherever the process is just then."""
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 class Loader:
     """Loads planned batches, in order, with `workers` processes that live as long as the loader (0: in this one)."""
 
@@ -190,6 +197,7 @@ class Loader:
         self._planned.batches = batches
         with _signals_held_back():  # a worker inherits this, and so none dies before it has its handlers
             items = iter(self._loader)
+        _tell_of_dead_workers_here()
         return map(_item, items)
 
 
