@@ -14,7 +14,6 @@ from ceph.bench import Preloaded, few, timed
 from ceph.config.load import resolve
 from ceph.data.dataset import collate, to_batch
 from ceph.data.plan import derive, plan_epoch
-from ceph.model.codec import _bell
 from ceph.run import build, make_model, prepare
 from ceph.training.loss import cross_entropy
 from ceph.training.optim import adamw
@@ -82,13 +81,13 @@ def epoch(job):
 
 
 class BareLoop:
-    """A plain PyTorch loop over tensors in memory: the job's network, criterion and optimiser, and nothing else."""
+    """A plain PyTorch loop over tensors in memory: the job's network, targets, criterion and optimiser, and nothing else."""
 
     def __init__(self, job, prepared):
         settings = prepared.config.train
         self.model, self.runtime, self.settings = copy.deepcopy(job.model), job.runtime, settings
         self.optimizer = adamw(self.model, settings.lr, settings.weight_decay)
-        self.stride, self.sigma = job.codec.stride, job.codec.sigma_px
+        self.codec, self.size = job.codec, prepared.config.data.size
         plan = plan_epoch(
             len(prepared.train), settings.batch_size, seed=settings.seed, epoch=0, size=prepared.config.data.size
         )
@@ -103,16 +102,11 @@ class BareLoop:
             with self.runtime.autocast():
                 maps = self.model(batch.image)
             maps = maps.float()
-            loss = cross_entropy(maps, self.target(batch.points, maps.shape[-2:]), None)
+            target = self.codec.encode(batch.points, self.size, tuple(maps.shape[-2:]))
+            loss = cross_entropy(maps, target, None)
             loss = (loss * batch.valid).sum() / batch.valid.sum()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
             self.optimizer.step()
         float(loss.detach())
         return self.films
-
-    def target(self, points, size):
-        on_map = (points + 0.5) / self.stride - 0.5
-        x, y = (_bell(on_map[..., axis], size[1 - axis], self.sigma) for axis in (0, 1))
-        x, y = (line / line.sum(-1, keepdim=True).clamp_min(1e-12) for line in (x, y))
-        return y[..., :, None] * x[..., None, :]

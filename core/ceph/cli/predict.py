@@ -70,6 +70,7 @@ def predict(
     from ceph.predictions import find_films, predict_films, readers_of, write_overlays
     from ceph.report.predictions import render
     from ceph.run import load
+    from ceph.training.folder import write_text
 
     trained = load(run, settings=set_ or ())
     named = find_films(films, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
@@ -81,7 +82,7 @@ def predict(
     if out is None:
         typer.echo(text, nl=False)
     else:
-        _write(out, text)
+        write_text(out, text)
     if overlays is not None:
         try:
             write_overlays(overlays, named, found.films, trained.landmarks)
@@ -121,15 +122,6 @@ def summary(
     if unknown:
         lines.append(f"no millimetres for {unknown} of them: their spacing is unknown; --mm-per-px X gives it")
     return "\n".join(lines)
-
-
-def _write(out: Path, text: str) -> None:
-    from ceph.training.folder import write_text
-
-    try:
-        write_text(out, text)
-    except OSError as error:
-        raise ConfigError(f"cannot write {out}: {(error.strerror or str(error)).lower()}", key="--out") from None
 
 
 def _progress(films: int) -> Callable[[int], None]:

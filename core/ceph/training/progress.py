@@ -11,9 +11,8 @@ import torch
 
 TABLES = ("index", "loss", "errors_mm", "counted")  # of the running epoch
 PLAIN = ("epoch", "batch", "step", "best", "best_epoch", "planned", "records", "skipped", "skipped_in_a_row")
-Rows = tuple[
-    torch.Tensor, ...
-]  # of a micro-batch: index [B], and loss, errors in mm, weights [B, K], NaN where not valid
+# Of a micro-batch: index [B], and loss, errors in mm, weights [B, K], NaN where not valid.
+Rows = tuple[torch.Tensor, ...]
 
 
 class Unread(NamedTuple):
@@ -58,9 +57,7 @@ class Progress:
     records: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
     skipped: int = 0  # optimiser steps of this epoch that were left out: their numbers were not finite
     skipped_in_a_row: int = 0
-    unread: list[Unread] = field(
-        default_factory=list
-    )  # what the last steps showed, on the device; no part of the state
+    unread: list[Unread] = field(default_factory=list)  # of the last steps, on the device; no part of the state
     timed: tuple[int, float] = (0, 0.0)  # steps of this process and their seconds; no part of the state
 
     def note(self, seen: Sequence[Rows]) -> None:
