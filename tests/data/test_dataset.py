@@ -9,10 +9,11 @@ import torch
 
 from ceph.data.augment import Augmentation, default_augmentation
 from ceph.data.cache import FilmCache, digests
-from ceph.data.dataset import Films, Loader, bare_item, collate, film_points, in_order, to_batch
+from ceph.data.dataset import Films, Loader, _received, bare_item, collate, film_points, in_order, to_batch
 from ceph.data.plan import Entry, plan_epoch
 from ceph.data.types import Sample
 from ceph.data.warps import DefaultWarp, Warp
+from ceph.training.memory import explain
 
 DOT = np.array([[71.0, 118.0], [30.0, 40.0]])
 
@@ -141,3 +142,27 @@ def test_a_film_without_truth_lands_as_one_with_truth_does(films):
     assert torch.equal(bare.image, item.image)
     assert torch.equal(bare.film_to_network, item.film_to_network)
     assert collate([bare]).valid.sum() == 0
+
+
+@pytest.mark.parametrize(
+    "fault", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "gone")]
+)
+def test_a_worker_that_dies_while_it_hands_a_batch_over_is_told_of_as_a_dead_worker(fault):
+    def batches():
+        yield "first"
+        raise fault
+
+    received = _received(batches())
+    assert next(received) == "first"
+    with pytest.raises(RuntimeError) as caught:
+        next(received)
+    assert "a loader worker died while training" in str(explain(caught.value, "training"))
+
+
+def test_a_fault_of_what_a_worker_ran_stays_what_it_is():
+    def batches():
+        raise FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0.")
+        yield
+
+    with pytest.raises(FileNotFoundError):
+        next(_received(batches()))

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -177,6 +177,20 @@ def _tell_of_dead_workers_here() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def _received(items: Iterator[Any]) -> Iterator[Any]:
+    """The batches of workers; one that dies while it hands a batch over is told of as torch tells of others."""
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except (EOFError, ConnectionError, FileNotFoundError) as error:
+            if "DataLoader worker" in str(error):  # the fault of what a worker ran, which torch raises again here
+                raise
+            raise RuntimeError(f"DataLoader worker exited while it handed over a batch ({error})") from error
+        yield item
+
+
 class Loader:
     """Loads planned batches, in order, with `workers` processes that live as long as the loader (0: in this one)."""
 
@@ -198,7 +212,7 @@ class Loader:
         with _signals_held_back():  # a worker inherits this, and so none dies before it has its handlers
             items = iter(self._loader)
         _tell_of_dead_workers_here()
-        return map(_item, items)
+        return map(_item, _received(items) if self._loader.num_workers else items)
 
 
 def in_order(films: int, batch_size: int, sizes: Sequence[tuple[int, int]]) -> list[list[Entry]]:
