@@ -81,7 +81,7 @@ def epoch(job):
 
 
 class BareLoop:
-    """A plain PyTorch loop over tensors in memory: the job's network, targets, criterion and optimiser, and nothing else."""
+    """A plain PyTorch loop over tensors in memory: the job's network, targets, criterion and optimiser, no more."""
 
     def __init__(self, job, prepared):
         settings = prepared.config.train
