@@ -1,17 +1,23 @@
 """What grows with films, pixels, epochs and landmarks: `python benchmarks/growth.py [--films 20000]`.
 
-Synthetic films (the same few drawn ones under many names, each its own file and so its own place in the cache) train a
-small network; the table gives seconds of an epoch's steps, of a film, of a megapixel, and the process's peak memory.
-Each row is a process of its own, except that epochs of one row follow each other in one.
+Synthetic films (the same noise under many names, each its own file and so its own place in the cache) train a small
+network; the table gives the films of an epoch, seconds of its steps, of a film, of a megapixel, and the most memory
+that the process and its loader worker held together (Linux). Each row is a process of its own, except that epochs of
+one row follow each other in one; the first epoch of a set fills its cache. What goes on is said on stderr.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -35,39 +41,81 @@ def write_set(folder, films, landmarks, side=256):
     (folder / "landmarks.csv").write_text("\n".join(lines) + "\n")
 
 
+def total_memory_mb():
+    """Resident memory of this process and of its loader workers, in MB (10^6 bytes)."""
+    processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    pages = 0
+    for process in processes:
+        with contextlib.suppress(OSError):  # it has ended
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+class Peak(threading.Thread):
+    """The most memory seen, looked at four times a second."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.mb = 0.0
+
+    def run(self):
+        while True:
+            self.mb = max(self.mb, total_memory_mb())
+            time.sleep(0.25)
+
+
 def one(given):
-    """Train `epochs` epochs in this process; prints what they took as JSON."""
+    """Train `epochs` epochs in this process; prints what they took as JSON, and says on stderr how far it is."""
     from parts import job_of, resolved
 
-    from ceph.bench import peak_memory_mb, timed
-    from ceph.training.runtime import flushed_denormals
+    from ceph.report.progress import Silent
+    from ceph.training.engine import train_epoch
+    from ceph.training.progress import Progress
+    from ceph.training.runtime import StopRequest, flushed_denormals
 
+    class Told(Silent):
+        """A line every 15 seconds."""
+
+        said, epochs = time.monotonic(), 0
+
+        def step(self, _epoch, done, total, _loss):
+            if time.monotonic() - self.said > 15:
+                self.said = time.monotonic()
+                where = f"epoch {self.epochs + 1} of {given.epochs}, batch {done} of {total}"
+                print(f"  {where}, {peak.mb:.0f} MB at most", file=sys.stderr, flush=True)
+
+    peak = Peak()
+    peak.start()
     given.data, given.mm_per_px, given.precision = given.folder / "films", None, "fp32"
     given.size = (given.side, given.side)
-    settings = {"data__cache": given.folder / "cache", "data__workers": 0, "model__width": 16}
+    settings = {"data__cache": given.folder / "cache", "data__workers": given.workers, "model__width": 16}
     job, _ = job_of(resolved(given, **settings), steps=10**9)
-    rows = []
+    rows, watcher = [], Told()
     with flushed_denormals():
-        for _ in range(given.epochs):
-            epoch = timed(job)
-            rows.append({"films": epoch.films, "seconds": epoch.seconds, "mb": peak_memory_mb(job.runtime.device)})
+        for watcher.epochs in range(given.epochs):
+            progress = Progress()
+            train_epoch(job, progress, watcher, StopRequest())
+            rows.append({"films": progress.drawn, "seconds": progress.timed[1], "mb": peak.mb})
     print(json.dumps(rows))
 
 
-def row(films, side, landmarks, epochs, folder):
+def row(given, films, side, landmarks, epochs, folder):
+    """Train a set in a process of its own; returns its Markdown row."""
     place = Path(folder) / f"{films}-{landmarks}"
+    print(f"{films} films, {side} px, {landmarks} landmarks", file=sys.stderr, flush=True)
     if not place.is_dir():
         write_set(place / "films", films, landmarks)
     call = [sys.executable, __file__, "--one", "--folder", place, "--side", side, "--epochs", epochs]
-    done = subprocess.run(list(map(str, call)), capture_output=True, text=True, check=False)  # noqa: S603 - itself
+    call += ["--workers", given.workers, "--backbone", given.backbone, "--batch", given.batch]
+    done = subprocess.run(list(map(str, call)), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - itself
     if done.returncode:
-        sys.exit(done.stderr)
+        sys.exit(done.returncode)
     found = json.loads(done.stdout.splitlines()[-1])
     last = found[-1]
     per_film = 1000 * last["seconds"] / last["films"]
     memory = " ".join(f"{epoch['mb']:.0f}" for epoch in found)
     figures = f"{last['seconds']:.2f} | {per_film:.2f} | {per_film / (side * side / 1e6):.1f}"
-    return f"| {films} | {side} | {landmarks} | {figures} | {memory} |"
+    return f"| {last['films']} | {side} | {landmarks} | {figures} | {memory} |"
 
 
 def main():
@@ -81,19 +129,20 @@ def main():
     )
     parser.add_argument("--backbone", default="test_resnet")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--workers", default="1", help="loader workers, whose memory counts with the process's")
     given = parser.parse_args()
     if given.one:
         return one(given)
     print("| films | px | landmarks | s an epoch | ms a film | ms a megapixel | peak MB after each epoch |")
     print("|" + "---|" * 7)
+    few = min(given.films // 16, 240)
     with tempfile.TemporaryDirectory() as folder:
-        for films in (given.films // 16, given.films // 4):
-            print(row(films, given.side, 20, given.epochs, folder), flush=True)
-        print(row(given.films, given.side, 20, 1, folder), flush=True)
+        for films, epochs in ((given.films // 16, given.epochs), (given.films // 4, 1), (given.films, 1)):
+            print(row(given, films, given.side, 20, epochs, folder), flush=True)
         for side in (128, 512):
-            print(row(given.films // 16, side, 20, given.epochs, folder), flush=True)
+            print(row(given, few, side, 20, given.epochs, folder), flush=True)
         for landmarks in (5, 80):
-            print(row(given.films // 16, given.side, landmarks, given.epochs, folder), flush=True)
+            print(row(given, few, given.side, landmarks, given.epochs, folder), flush=True)
     return None
 
 

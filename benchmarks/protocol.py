@@ -60,10 +60,11 @@ def slower_row(what, taken, floor, goal, digits=2):
 
 
 def faster_row(what, ours, theirs, goal, digits=1):
-    """A row whose goal is a least ratio: what, ours ms, theirs ms, times faster, lower bound, goal."""
+    """A row whose goal, if it has one, is a least ratio: what, ours ms, theirs ms, times faster, lower bound, goal."""
     r = ratio(theirs, ours)
     a, b = (1000 * statistics.median(s) for s in (ours, theirs))
-    return f"| {what} | {a:.4g} | {b:.4g} | {r.value:.{digits}f} | {r.lower:.{digits}f} | >= {goal} |"
+    aim = f">= {goal}" if goal else "-"
+    return f"| {what} | {a:.4g} | {b:.4g} | {r.value:.{digits}f} | {r.lower:.{digits}f} | {aim} |"
 
 
 def head(*columns):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -253,3 +254,18 @@ def test_a_noise_film_is_what_it_says(tmp_path):
     film = read_film(noise_film(tmp_path / "a.bmp"))
     assert film.shape == (80, 64)
     assert film[-1, -1] == 255
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".tif"])
+def test_a_grey_film_is_decoded_into_one_array(tmp_path, suffix):
+    path = tmp_path / f"film{suffix}"
+    Image.fromarray(np.full((1000, 1000), 100, np.uint8)).save(path)
+    read_film(path)
+    tracemalloc.start()
+    try:
+        film = read_film(path)
+        assert film.nbytes <= tracemalloc.get_traced_memory()[1] < 1.5 * film.nbytes
+    finally:
+        tracemalloc.stop()
+    assert film.flags.writeable
+    assert (film == 100).all()

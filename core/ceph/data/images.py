@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -70,13 +70,30 @@ def read_film(path: Path) -> NDArray[np.uint8]:
         if isinstance(image, JpegImageFile) and image.mode == "RGB":
             # A JPEG stores luma beside colour: decode only that, in half the time and a quarter of the memory.
             image.draft("L", None)
-        image.load()
+        film = _decoded_in_place(image)
         if isinstance(image, PngImageFile):
             _refuse_rotation(image, path)  # a PNG may carry EXIF data after its pixels
         if image.mode.startswith("I"):
             return _sixteen_to_eight(np.asarray(image), path, inverted=_white_is_zero(image))
+        if film is not None:
+            return film
         image.info.pop("transparency", None)
         return np.array(image if image.mode == "L" else image.convert("L"))
+
+
+def _decoded_in_place(image: ImageFile.ImageFile) -> NDArray[np.uint8] | None:
+    """Decode the pixels; those of a grey image straight into an array [H, W], and None for any other.
+
+    `np.array(image)` would encode them again into bytes and copy these twice: a third of the time of decoding.
+    """
+    if image.mode != "L":
+        image.load()
+        return None
+    film = np.zeros((image.size[1], image.size[0]), np.uint8)
+    own = Image.frombuffer("L", image.size, film, "raw", "L", 0, 1).im
+    image.im = own
+    image.load()
+    return film if image.im is own else None  # a decoder may replace its pixels by others, as of a turned TIFF
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class GaussianCodec:
         if self.kind == "distribution":
             score = _window(pred, peak, self.radius)[0].sum((-2, -1)).clamp(0, 1)
         else:
-            score = pred.flatten(2).amax(-1)
+            score = _window(pred, peak, 0)[0][..., 0, 0]
         return (on_map + 0.5) * self.stride - 0.5, score
 
 
@@ -116,8 +116,9 @@ def dark(maps: torch.Tensor, peak: torch.Tensor, sigma_px: float) -> torch.Tenso
     raw = _window(maps, centre, size)[0]  # [B, K, 2 size + 1, 2 size + 1]
     kernel = _bell(torch.tensor(float(reach), device=maps.device), 2 * reach + 1, sigma_px / 2)
     kernel = kernel / kernel.sum()
-    flat = raw.flatten(0, 1)[:, None]
-    smooth = F.conv2d(F.conv2d(flat, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1)).view(*maps.shape[:2], 3, 3)
+    # Only the nine pixels of the stencil are needed: kernels shifted by -1, 0 and 1, as a matrix [3, 2 size + 1].
+    shifted = torch.stack([F.pad(kernel, (i, 2 - i)) for i in range(3)])
+    smooth = shifted @ raw @ shifted.T
     inside = ((centre >= size) & (centre <= last - size)).all(-1)[..., None, None]
     stencil = torch.where(inside, smooth, raw[..., size - 1 : size + 2, size - 1 : size + 2])
     log = stencil.clamp_min(1e-20).log()
@@ -144,8 +145,9 @@ def _peak(maps: torch.Tensor) -> torch.Tensor:
     """The largest pixel of each map [B, K, h, w], as (x, y) [B, K, 2], int64."""
     # Rows first: a maximum is a fifth of the cost of its place.
     y = maps.amax(-1).argmax(-1)
-    row = maps.gather(2, y[..., None, None].expand(-1, -1, 1, maps.shape[-1]))[:, :, 0]
-    return torch.stack([row.argmax(-1), y], -1)
+    first = torch.arange(y.numel(), device=y.device) * maps.shape[-2]
+    row = maps.reshape(-1, maps.shape[-1]).index_select(0, first + y.flatten())
+    return torch.stack([row.argmax(-1).view_as(y), y], -1)
 
 
 def _window(
