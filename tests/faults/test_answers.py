@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ceph.training.loss import cross_entropy
 
 FILMS, LANDMARKS, SIZE, MAP = 2, 3, (32, 32), (8, 8)
 IMAGES = torch.rand(FILMS, 1, *SIZE)
+CONFIG = SimpleNamespace(model=SimpleNamespace(stride=4))
 CODEC = GaussianCodec("distribution", 1.0, 4, "local-soft-argmax")
 
 
@@ -48,7 +50,7 @@ def question(hook, films):
     valid = torch.ones(FILMS, LANDMARKS, dtype=torch.bool)
     batch = Batch(IMAGES, points, valid, torch.arange(FILMS), torch.ones(FILMS), 0, 0)
     target = codec.encode(points, SIZE, MAP)
-    run = Run(("A", "B", "C"), SIZE, 2, 3, 0, (sample(),) * FILMS, torch.device("cpu"), None)
+    run = Run(("A", "B", "C"), SIZE, 2, 3, 0, (sample(),) * FILMS, torch.device("cpu"), CONFIG)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     asked = {
         "build_model": ({"run": run}, lambda: model, lambda found: found(IMAGES)),
@@ -57,7 +59,7 @@ def question(hook, films):
         "build_optimizer": ({"model": model, "run": run}, lambda: (optimizer, lambda done: 1.0), lambda f: f[1](0.5)),
         "truth": ({"sample": sample(), "rng": np.random.default_rng(0)}, None, None),
         "batch_shape": ({"epoch": 0, "index": 0, "size": SIZE, "seed": 0}, None, None),
-        "eval_model": ({"model": model}, None, lambda found: found(IMAGES)),
+        "eval_model": ({"model": model}, None, lambda found: found.eval()(IMAGES)),
         "predict": (
             {"model": model, "images": IMAGES, "activate": lambda maps: activate(maps, "distribution")},
             None,
@@ -166,7 +168,7 @@ def test_the_fault_of_an_observer_switches_it_off_with_a_warning_that_names_it(f
 
 def test_a_built_model_stays_checked_in_its_copies_and_keeps_its_weights_names(load):
     hooks, _ = load(source("build_model", "return Net(default(), lambda maps: maps[:1])"))
-    run = Run(("A", "B", "C"), SIZE, 2, 3, 0, (), torch.device("cpu"), None)
+    run = Run(("A", "B", "C"), SIZE, 2, 3, 0, (), torch.device("cpu"), CONFIG)
     model = hooks.one("build_model", Small, run=run)
     twin = copy.deepcopy(model)
     with torch.no_grad():

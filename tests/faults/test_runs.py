@@ -9,7 +9,7 @@ from tests.training.runs import last_weights
 
 import ceph
 from ceph.cli.app import main
-from ceph.errors import PluginError
+from ceph.errors import PluginError, TrainingError
 from ceph.hooks import discovery
 from ceph.training import checkpoint
 from ceph.training.folder import read_metrics
@@ -91,6 +91,27 @@ def test_a_run_whose_observer_fails_ends_well_with_a_warning_and_the_same_weight
         log = (run / "log.txt").read_text()
         for word in (f"plugin 'mine' {version}, hook {fault.hook}: ", fault.words, "switched off"):
             assert word in log
+
+
+NUMBERS = {  # what is built can give numbers that are not finite without a fault of its own: it is named as a suspect
+    "build_model": "return Net(default(), lambda maps: maps * {bad})",
+    "build_codec": "return Codec(default(), encode=lambda maps: maps * {bad})",
+    "build_criterion": "return lambda p, t, w: default()(p, t, w) * {bad}",
+}
+
+
+@pytest.mark.parametrize("bad", ["nan", pytest.param("inf", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hook", NUMBERS)
+def test_a_loss_that_is_not_finite_names_the_plugins_that_what_it_comes_from_was_built_by(hook, bad, tiny, tmp_path):
+    body = NUMBERS[hook].format(bad=f"float('{bad}')")
+    plugins, version = written(tmp_path, source(hook, body))
+    with pytest.raises(TrainingError) as found:
+        ceph.train(tiny(plugins=plugins), out=tmp_path / "run")
+    words = str(found.value)
+    assert words.startswith("the loss is not finite at step 0")
+    assert f"it may be plugin 'mine' {version}, hook {hook}: --without mine" in words
+    state = checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.LAST)
+    assert all(torch.isfinite(part).all() for part in state["model"].values())
 
 
 @pytest.mark.slow

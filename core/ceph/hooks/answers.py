@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,27 @@ def given(answer: Any) -> str:
     """How a message names an answer: its shape, or its type."""
     shape = getattr(answer, "shape", None)
     return f"{type(answer).__name__} {list(shape)}" if shape is not None else f"{type(answer).__name__} {answer!r:.60}"
+
+
+class MapShape(NamedTuple):
+    """What is known of a network's maps: their number K, and the network pixels of one map pixel; None: nothing yet."""
+
+    landmarks: int | None = None
+    stride: int | None = None
+
+    def wrong(self, answer: Any, images: torch.Tensor) -> str:
+        """What is wrong with maps of `images` [B, 1, H, W], which are floating [B, K, h, w] beside them, else ""."""
+        sides = [-(-side // self.stride) for side in images.shape[-2:]] if self.stride else [None, None]
+        promised = [len(images), self.landmarks, *sides]
+        named = ", ".join(str(size or name) for size, name in zip(promised, "BKhw", strict=True))
+        if not isinstance(answer, torch.Tensor) or not answer.is_floating_point():
+            kind = f"{given(answer)} of {answer.dtype}" if isinstance(answer, torch.Tensor) else given(answer)
+            return f"gave {kind} where floating maps [{named}] are promised"
+        if answer.ndim != 4 or any(b not in (None, a) for a, b in zip(answer.shape, promised, strict=True)):
+            return f"gave {given(answer)} where maps [{named}] are promised"
+        if answer.device != images.device:
+            return f"gave maps on {answer.device}; the images are on {images.device}"
+        return ""
 
 
 def wrong_weights(answer: Any, shape: tuple[int, ...], device: torch.device | None) -> str:
@@ -143,11 +164,8 @@ def _shape(answer: Any, _asked: Mapping[str, Any]) -> str:
 
 
 def _maps(answer: Any, asked: Mapping[str, Any]) -> str:
-    films, landmarks = asked["images"].shape[0], asked.get("landmarks")
-    fits = isinstance(answer, torch.Tensor) and answer.ndim == 4 and answer.shape[0] == films
-    if not fits or not answer.is_floating_point() or landmarks not in (None, answer.shape[1]):
-        return f"gave {given(answer)} where maps [{films}, {landmarks or 'K'}, h, w] are promised"
-    return "" if bool(torch.isfinite(answer).all()) else "gave maps that are not finite"
+    wrong = asked["maps"].wrong(answer, asked["images"])
+    return wrong or ("" if bool(torch.isfinite(answer).all()) else "gave maps that are not finite")
 
 
 ONE: dict[str, Check] = {

@@ -16,7 +16,7 @@ from torch import nn
 
 from ceph.data.formats.base import DataSet
 from ceph.errors import CephError, PluginError
-from ceph.hooks.answers import given
+from ceph.hooks.answers import MapShape, given
 from ceph.hooks.misuse import label
 
 # What is wrong with what a part gave for these arguments, or "" if nothing is.
@@ -75,29 +75,28 @@ def checked(function: Callable[..., Any], check: PartCheck, blame: Blame) -> Cal
     return asked
 
 
-def checked_module(module: nn.Module, landmarks: int | None, blame: Blame) -> nn.Module:
-    """The same module, its forward pass checked; copies of it are checked too. `landmarks` are K of its maps."""
+def checked_module(module: nn.Module, maps: MapShape, blame: Blame) -> nn.Module:
+    """The same module, its forward pass checked against `maps`; copies of it are checked too."""
     if "forward" in vars(module):  # checked already
         return module
     forward = type(module).forward
 
     def named(self: nn.Module, *arguments: Any, **others: Any) -> Any:
-        return checked(partial(forward, self), partial(_maps, landmarks), blame)(*arguments, **others)
+        right = partial(_network, maps, evaluates=not self.training)
+        return checked(partial(forward, self), right, blame)(*arguments, **others)
 
     module.forward = MethodType(named, module)
     return module
 
 
-def guarded(
-    answer: Any, arguments: Mapping[str, Any], core: Sequence[Any], blame: Blame, landmarks: int | None = None
-) -> Any:
+def guarded(answer: Any, arguments: Mapping[str, Any], core: Sequence[Any], blame: Blame, maps: MapShape) -> Any:
     """An answer to a `one` hook, checked at each later use, unless it is what the hook's `default()` gave: `core`.
 
-    `arguments` are those of the hook, `landmarks` are K of a network's maps where it is known. A network is checked
-    always, since plugins change the core's own.
+    `arguments` are those of the hook, `maps` is what is known of a network's. A network is checked always, since
+    plugins change the core's own.
     """
     if isinstance(answer, nn.Module):
-        return answer if answer is arguments.get("model") else checked_module(answer, landmarks, blame)
+        return answer if answer is arguments.get("model") else checked_module(answer, maps, blame)
     if blame.hook == "build_optimizer":
         own = any(answer[1] is schedule for _, schedule in core)
         return answer if own else (answer[0], checked(answer[1], _factor, blame))
@@ -117,36 +116,38 @@ def _where(error: BaseException, function: Callable[..., Any]) -> str:
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
-def _tensor(answer: Any, shape: tuple[int, ...], what: str) -> str:
-    fits = isinstance(answer, torch.Tensor) and answer.is_floating_point() and tuple(answer.shape) == shape
-    return "" if fits else f"its {what} gave {_kind(answer)} where a floating tensor {list(shape)} is promised"
+def _tensor(answer: Any, shape: tuple[int, ...], what: str, beside: torch.Tensor | None = None) -> str:
+    """A floating tensor of this shape, on the device of `beside` where that is given."""
+    if not isinstance(answer, torch.Tensor) or not answer.is_floating_point() or tuple(answer.shape) != shape:
+        kind = f"{given(answer)} of {answer.dtype}" if isinstance(answer, torch.Tensor) else given(answer)
+        return f"its {what} gave {kind} where a floating tensor {list(shape)} is promised"
+    if beside is not None and answer.device != beside.device:
+        return f"its {what} gave a tensor on {answer.device}; it was given one on {beside.device}"
+    return ""
 
 
-def _kind(answer: Any) -> str:
-    return f"{given(answer)} of {answer.dtype}" if isinstance(answer, torch.Tensor) else given(answer)
-
-
-def _maps(landmarks: int | None, answer: Any, images: torch.Tensor) -> str:
-    fits = isinstance(answer, torch.Tensor) and answer.is_floating_point() and answer.ndim == 4
-    if fits and len(answer) == len(images) and landmarks in (None, answer.shape[1]):
-        return ""
-    promised = f"[{len(images)}, {landmarks or 'K'}, h, w]"
-    return f"its module gave {_kind(answer)} where floating maps {promised} are promised"
+def _network(maps: MapShape, answer: Any, images: torch.Tensor, *, evaluates: bool) -> str:
+    wrong = maps.wrong(answer, images)
+    if not wrong and evaluates and not bool(torch.isfinite(answer).all()):  # in training that would wait for the device
+        wrong = "gave maps that are not finite"
+    return wrong and f"its module {wrong}"
 
 
 def _encoded(answer: Any, points: torch.Tensor, _image_size: Any, map_size: tuple[int, int]) -> str:
-    return _tensor(answer, (*points.shape[:2], *map_size), "encode")
+    return _tensor(answer, (*points.shape[:2], *map_size), "encode", points)
 
 
 def _decoded(answer: Any, pred: torch.Tensor, _image_size: Any) -> str:
     if not (isinstance(answer, tuple) and len(answer) == 2):
         return f"its decode gave {given(answer)} where (points, scores) is promised"
     points, scores = answer
-    return _tensor(points, (*pred.shape[:2], 2), "decode") or _tensor(scores, tuple(pred.shape[:2]), "decode")
+    wrong = _tensor(points, (*pred.shape[:2], 2), "decode") or _tensor(scores, tuple(pred.shape[:2]), "decode")
+    finite = wrong or all(bool(torch.isfinite(part).all()) for part in answer) or not bool(torch.isfinite(pred).all())
+    return wrong or ("" if finite else "its decode gave points or scores that are not finite")
 
 
 def _losses(answer: Any, pred: torch.Tensor, *_: Any) -> str:
-    wrong = _tensor(answer, tuple(pred.shape[:2]), "function")
+    wrong = _tensor(answer, tuple(pred.shape[:2]), "function", pred)
     return wrong or ("" if answer.dtype == torch.float32 else f"its function gave {answer.dtype}, not float32")
 
 

@@ -127,7 +127,8 @@ class Specs(Protocol):
     def build_model(self, run: Run, default: Callable[[], nn.Module]) -> nn.Module:
         """Build the network.
 
-        Answer: a module from images [B, 1, H, W] (0..1) to maps [B, K, h, w], its backbone at `model.backbone`.
+        Answer: a module from images [B, 1, H, W] (0..1) to maps [B, K, h, w], its backbone at `model.backbone`; h and w
+        are H and W over `model.stride` of the config, rounded up.
         `run` is as in `check_run`; `default()` builds the core's own. Fires: setup, once, and when a finished run is
         loaded, without samples.
         """
@@ -269,8 +270,8 @@ class Specs(Protocol):
         """Predict a batch in evaluation, with test-time augmentation, say.
 
         `model` is the one to evaluate; `images` [B, 1, H, W], 0..1; `activate()` is the softmax or sigmoid of raw maps
-        [B, K, h, w], as the loss asks for. Answer: activations [B, K, h, w], fp32. Fires: for each batch of an
-        evaluation, and at each of its sizes, without gradients.
+        [B, K, h, w], as the loss asks for. Answer: activations [B, K, h, w], fp32, finite, on the device. Fires: for
+        each batch of an evaluation, and at each of its sizes, without gradients.
         """
 
     @merge

@@ -47,7 +47,7 @@ class Hooks:
         self.plugins = dict(sorted(plugins.items()))
         self.versions = dict(versions or {})
         self.disabled: dict[str, str] = {}  # observers that failed, with the reason
-        self.landmarks: int | None = None  # K, once a hook was asked about the run
+        self.maps = check.MapShape()  # known once a hook was asked about the run
         problems = find_misuse(self.plugins, self.versions)
         if problems:
             raise ConfigError(problems)
@@ -96,8 +96,8 @@ class Hooks:
             return core[-1]
 
         answer = self._ask(calls[0], {**arguments, "default": given})
-        self._right(calls[0], check.ONE[hook](answer, {**arguments, "landmarks": self.landmarks}), answer)
-        found: T = guarded(answer, arguments, core, self._blame(calls[0].plugin, hook), self.landmarks)
+        self._right(calls[0], check.ONE[hook](answer, {**arguments, "maps": self.maps}), answer)
+        found: T = guarded(answer, arguments, core, self._blame(calls[0].plugin, hook), self.maps)
         return found
 
     def each(self, hook: str, /, **arguments: Any) -> list[tuple[str, list[Any]]]:
@@ -192,6 +192,11 @@ class Hooks:
                 term = f" in the term '{part}'" if part else ""
                 raise self._error(name, hook, wrong + term)
 
+    def suspects(self, *hooks: str) -> str:
+        """`; it may be plugin 'x' 1.0, hook build_model: --without x` for each plugin that answers one of `hooks`."""
+        calls = [call for hook in hooks for call in self._calls[hook]]
+        return "".join(f"; it may be {label(*self._blame(c.plugin, c.hook))}: --without {c.plugin}" for c in calls)
+
     def forget(self) -> None:
         """Leave flags unread: what was given followed from numbers that were wrong already."""
         self._seen = {}
@@ -232,7 +237,7 @@ class Hooks:
         if VERBS[hook] != verb:
             raise ValueError(f"{hook} is asked by the verb {VERBS[hook]}, not {verb}")
         if isinstance(run := arguments.get("run"), Run):
-            self.landmarks = len(run.landmarks)
+            self.maps = check.MapShape(len(run.landmarks), run.config.model.stride if run.config is not None else None)
         if self._tracer is not None:
             self._tracer.asked(hook, arguments)
         return self._calls[hook]

@@ -15,6 +15,7 @@ from ceph.training.progress import Progress, Unread
 log = logging.getLogger("ceph")
 
 FLAGS = ("maps", "criterion", "loss", "gradient")  # of `Unread.finite`; the last two are the same in all processes
+BUILT = ("build_model", "build_codec", "build_criterion", "build_optimizer")  # what a loss and its step come from
 MOST_SKIPPED = 10  # steps in a row; then something is wrong that skipping does not cure
 
 
@@ -44,11 +45,11 @@ def is_sound(job: Job, progress: Progress) -> bool:
     what = _told(job, progress, *bad)
     if job.run.config.train.non_finite == "stop":
         hint = "a lower train.lr, train.precision=fp32, or a look at these films; or train.non_finite=skip"
-        raise TrainingError(what, hint=f"{hint}; the last checkpoint is older")
+        raise TrainingError(what, hint=f"{hint}; the last checkpoint is older{job.hooks.suspects(*BUILT)}")
     progress.skipped += 1
     progress.skipped_in_a_row += 1
     if progress.skipped_in_a_row >= MOST_SKIPPED:
-        hint = "a lower train.lr or train.precision=fp32; the last checkpoint is older"
+        hint = f"a lower train.lr or train.precision=fp32; the last checkpoint is older{job.hooks.suspects(*BUILT)}"
         raise TrainingError(f"{what}; {MOST_SKIPPED} steps in a row were not", hint=hint)
     log.warning("%s; this step is skipped", what)
     return False
@@ -57,7 +58,7 @@ def is_sound(job: Job, progress: Progress) -> bool:
 def require_finite_weights(job: Job, progress: Progress) -> None:
     """Raise TrainingError before weights that are not finite are evaluated or replace a good checkpoint."""
     if not weights_are_finite(job.model):
-        hint = "a lower train.lr, or train.precision=fp32; the last checkpoint is older"
+        hint = f"a lower train.lr, or train.precision=fp32; the last checkpoint is older{job.hooks.suspects(*BUILT)}"
         raise TrainingError(f"the weights are not finite at step {progress.step} (epoch {progress.epoch})", hint=hint)
 
 
