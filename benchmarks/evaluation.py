@@ -1,25 +1,64 @@
-"""Evaluation against the forward pass alone: `python benchmarks/evaluation.py`; goal: at least 90 % of its rate."""
+"""Evaluation and prediction against the network's forward pass alone: `python benchmarks/evaluation.py`.
+
+Three ways take turns, of the same films: the network alone over batches in memory, without activation, decoding or
+reading; the evaluation of a split, its films in the cache; and the prediction of a folder's image files, as
+`ceph predict` does it, each read anew and by threads ahead of the network. The share is that of the network's rate.
+"""
 
 from __future__ import annotations
 
 import argparse
+import statistics
+from dataclasses import replace
 
-from parts import add_arguments, resolved
+import torch
+from parts import add_arguments, job_of, resolved
+from protocol import head, in_turns, ratio
 
-from ceph.bench import bench
+from ceph.assembly import Evaluator, loader_workers
+from ceph.data.bare import in_batches, load_bare, readable
+from ceph.data.dataset import Loader, in_order, to_batch
+from ceph.training.runtime import flushed_denormals
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser, rounds=5, steps=1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, rounds=9, steps=4)
     given = parser.parse_args()
-    found = bench(resolved(given), steps=given.steps, rounds=given.rounds)["evaluation"]
-    print("| what | films/s | forward films/s | share % | goal |\n|---|---|---|---|---|")
-    figures = (
-        f"{found['films_per_second']:.2f} | {found['forward_films_per_second']:.2f} | {found['share_percent']:.1f}"
-    )
-    print(f"| {given.backbone}, {given.size[0]}x{given.size[1]} | {figures} | >= 90 |")
+    job, prepared = job_of(resolved(given), given.steps)
+    settings, device, size = prepared.config, job.runtime.device, prepared.config.data.size
+    films = replace(prepared.train, augmentation=None)
+    evaluator = Evaluator(settings, job.hooks, job.runtime, job.run.landmarks, job.codec)
+    loader = Loader(films, loader_workers(settings, job.runtime), pin=device.type == "cuda")
+    batches = in_order(len(films), settings.evaluate.batch_size, [size])
+    images = [to_batch(item, device).image for item in loader.load(batches)]
+    model = job.model.eval()
+
+    @torch.inference_mode()
+    def forward():
+        for image in images:
+            with job.runtime.autocast():
+                maps = model(image)
+        maps.flatten()[0].item()  # a GPU is done when it answers
+        return len(films)
+
+    def evaluation():
+        return len(evaluator.predict(model, loader.load(batches), 1).scores)
+
+    def folder():
+        loaded = readable(load_bare([sample.path for sample in films.samples], [size], len(job.run.landmarks)))
+        return len(evaluator.predict(model, in_batches(loaded, settings.evaluate.batch_size), 1).scores)
+
+    found = in_turns({"forward": forward, "evaluation": evaluation, "folder": folder}, given.rounds)
+    print(head("what", "films/s", "forward films/s", "share %", "95 % bound", "goal"))
+    rates = {name: 1 / statistics.median(seconds) for name, seconds in found.items()}
+    H, W = films.samples[0].size
+    for name, what in {"evaluation": "a split, from the cache", "folder": f"a folder of {W}x{H} px films"}.items():
+        share = ratio(found["forward"], found[name])
+        figures = f"{rates[name]:.2f} | {rates['forward']:.2f} | {100 * share.value:.1f} | {100 * share.lower:.1f}"
+        print(f"| {given.backbone}, {given.size[0]}x{given.size[1]}: {what} | {figures} | >= 90 |")
 
 
 if __name__ == "__main__":
-    main()
+    with flushed_denormals():
+        main()
