@@ -28,6 +28,8 @@ FLOORS = {
     "ceph_plugins": 4,
     "ceph.assembly": 5,
     "ceph.run": 6,
+    "ceph.run_report": 6,
+    "ceph.trained": 6,
     "ceph.ablation": 6,
     "ceph.suggest": 6,
     "ceph.__main__": 7,

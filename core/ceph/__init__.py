@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ceph.run import Result, load, resume, train
+    from ceph.run import Result, resume, train
+    from ceph.trained import load
 
 __version__ = "0.1.0"
 __all__ = ["Result", "__version__", "load", "resume", "train"]

@@ -17,7 +17,7 @@ from ceph.errors import ConfigError, DataError, Problem
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
 from ceph.report.sheet import write_png
-from ceph.run import Trained
+from ceph.trained import Trained
 from ceph.training.runtime import flushed_denormals
 
 log = logging.getLogger("ceph")

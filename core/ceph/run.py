@@ -1,18 +1,15 @@
-"""Train, resume, load, evaluate: what the command line does, from Python, by putting all the parts together."""
+"""Train a run, go on with one, or only check a config, by putting all the parts together."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ceph.assembly import (
@@ -32,25 +29,17 @@ from ceph.assembly import (
 from ceph.config.load import Resolved, from_values, resolve
 from ceph.config.models import Config
 from ceph.data.augment import refuse_albumentationsx
-from ceph.data.bare import in_batches, load_bare, readable
-from ceph.data.check.quick import quick_check, trained_on
-from ceph.data.dataset import Films, Loader, in_order
+from ceph.data.check.quick import quick_check
+from ceph.data.dataset import Films, Loader
 from ceph.data.plan import derive, steps_per_epoch
-from ceph.data.types import Points
-from ceph.errors import CephError, ConfigError, Interrupted, nearest
-from ceph.evaluation.metrics import intervals
-from ceph.evaluation.predict import Prediction
-from ceph.evaluation.statistics import units_of
+from ceph.errors import ConfigError, Interrupted
 from ceph.hooks import trace
 from ceph.hooks.base import Run
 from ceph.hooks.verbs import Hooks
 from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
-from ceph.report.figures import write_figures
-from ceph.report.findings import Films as KnownFilms
-from ceph.report.html import FILE as REPORT
-from ceph.report.html import write_html
 from ceph.report.progress import Silent
-from ceph.report.record import read_record
+from ceph.run_report import report_if_possible
+from ceph.trained import load
 from ceph.training import checkpoint
 from ceph.training import folder as run_folder
 from ceph.training.engine import finished, fit, restore
@@ -63,7 +52,6 @@ from ceph.training.runtime import Runtime, flushed_denormals, start, stop_on_sig
 log = logging.getLogger("ceph")
 
 AnyConfig = Resolved | Mapping[str, Any] | Path | str
-TRAINING_SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -95,9 +83,7 @@ def train(
     where = ranks.agreed(Path(out) if out else default)
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
-        if ranks.first:
-            run_folder.create(where)
-        stack.enter_context(written_by(ranks, where))
+        stack.enter_context(written_by(ranks, where, run_folder.created))
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = make_model(settings, prepared.hooks, prepared.run)
         if init_from is not None:
@@ -124,7 +110,8 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
         ranks = start(resolved.config.train.device, resolved.config.train.precision).ranks
-        stack.enter_context(written_by(ranks, where))
+        stack.enter_context(written_by(ranks, where, run_folder.locked))
+        resolved = resolve(where / run_folder.CONFIG, without=without)  # no other run changes it any more
         content, note = checkpoint.load_last(where / "checkpoints")
         if note:
             log.warning(note)
@@ -153,20 +140,13 @@ def check(config: AnyConfig) -> str:
     return "\n".join(f"{name:<10} {text}" for name, text in lines.items())
 
 
-def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
-    """The best checkpoint of a run, ready to predict; `settings` are `KEY=VALUE` texts as for `--set`."""
-    where = Path(folder)
-    run_folder.require_run(where)
-    return Trained(where, resolve(where / run_folder.CONFIG, settings=settings))
-
-
 @contextmanager
-def written_by(ranks: Ranks, where: Path) -> Iterator[None]:
+def written_by(ranks: Ranks, where: Path, held: Callable[[Path], AbstractContextManager[None]]) -> Iterator[None]:
     """Hold the run folder and log to it, in the first process of the job; the others only train."""
     if not ranks.first:
         yield
         return
-    with run_folder.locked(where), run_folder.logging_to(where):
+    with held(where), run_folder.logging_to(where):
         yield
 
 
@@ -299,37 +279,6 @@ def drive(job: Job, progress: Progress, where: Path, watcher: Watcher) -> Result
     return result
 
 
-def report(folder: Path | str, figures: Path | str | None = None) -> list[Path]:
-    """Write report.html of a run anew, from what its folder holds; `figures` is a folder for pictures of it.
-
-    Returns the files written. Where the films cannot be read, the page says so and shows the rest. Raises ConfigError
-    where `folder` is no run or a file cannot be written.
-    """
-    where = Path(folder)
-    run_folder.require_run(where)
-    record, films = read_record(where), known_films(where)
-    written = [write_html(record, films)]
-    return written if figures is None else [*written, *write_figures(record, films, Path(figures))]
-
-
-def report_if_possible(folder: Path) -> None:
-    """Write report.html; a fault there is a warning, since what it shows is done and written."""
-    try:
-        report(folder)
-    except Exception as error:  # noqa: BLE001 - see above
-        log.warning("report.html was not written (%s: %s); try: ceph report %s", type(error).__name__, error, folder)
-
-
-def known_films(folder: Path) -> KnownFilms:
-    """The films of the run's data set, or why they are not to be found."""
-    try:
-        resolved = resolve(folder / run_folder.CONFIG)
-        data = read_data(resolved.config, make_hooks(resolved))
-    except CephError as error:
-        return KnownFilms(missing="; ".join(problem.what for problem in error.problems))
-    return KnownFilms({(s.split, s.id): s for s in data.samples}, data.readers, data.landmarks)
-
-
 @dataclass
 class _Recorded:
     """A watcher that also keeps metrics.jsonl."""
@@ -382,93 +331,3 @@ def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
             *(source, before, run.config.loss.name, now),
         )
     return f"{source}: {transfer(model, content['model'], tuple(content['landmarks']), run.landmarks)}"
-
-
-class Trained:
-    """The best checkpoint of a run."""
-
-    def __init__(self, folder: Path, resolved: Resolved) -> None:
-        self.folder, self.resolved, self.config = folder, resolved, resolved.config
-        content = checkpoint.load(folder / "checkpoints", checkpoint.BEST)
-        self.landmarks = tuple(content["landmarks"])
-        self.hooks = make_hooks(resolved)
-        self.runtime = start(self.config.train.device, self.config.train.precision)
-        settings = self.config.train
-        self.run = Run(
-            self.landmarks,
-            self.config.data.size,
-            settings.epochs,
-            0,
-            settings.seed,
-            (),
-            self.runtime.device,
-            self.config,
-        )
-        with flushed_denormals():
-            self.model = make_model(self.config, self.hooks, self.run)
-            self.model.load_state_dict(content["model"])
-            self.runtime.place(self.model).eval()
-
-    @cached_property
-    def evaluator(self) -> Evaluator:
-        """What turns this model into figures."""
-        codec = make_codec(self.config, self.hooks, self.run)
-        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, codec)
-
-    def predict(self, images: Sequence[Path | str | NDArray[np.uint8]]) -> tuple[Points, NDArray[np.float64]]:
-        """Points [N, K, 2] in pixels of each film and scores [N, K], in the order of `landmarks`.
-
-        `images` are files, or grey arrays [H, W] uint8. Raises DataError for one that cannot be read.
-        """
-        if not len(images):
-            return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
-        sizes = self.evaluator.sizes
-        films = readable(load_bare(images, sizes, len(self.landmarks)))
-        with flushed_denormals():
-            items = in_batches(films, self.config.evaluate.batch_size)
-            found = self.evaluator.predict(self.model, items, len(sizes))
-        return found.points_px, found.scores
-
-    def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
-        """Figures of a split, and its name (default: validation, or the only split that `data` has).
-
-        Without `data` the run's own set is read, and figures and predictions are written into the run folder;
-        with it nothing is.
-        """
-        config = self.config
-        found = read_data(config, self.hooks, data)
-        if found.landmarks != self.landmarks:
-            raise ConfigError(
-                f"the run knows {len(self.landmarks)} landmarks, this set has {len(found.landmarks)}",
-                key="data.landmarks",
-            )
-        there = sorted({sample.split for sample in found.samples})
-        name = split or ("validation" if "validation" in there or len(there) != 1 else there[0])
-        if name not in there:
-            raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
-        films = make_films(found, name, config)
-        seen = run_folder.read_object(self.folder / run_folder.FINGERPRINT)["films"]
-        for line in trained_on(films.samples, films.digests, seen):
-            log.warning(line)
-        loader = Loader(films, loader_workers(config, self.runtime))
-        sizes = self.evaluator.sizes
-        items = loader.load(in_order(len(films), config.evaluate.batch_size, sizes))
-        with flushed_denormals():
-            prediction = self.evaluator.predict(self.model, items, len(sizes))
-        figures = self.evaluator.figures(prediction, films.samples)
-        labels = [{("group", s.group), ("pixels", d)} for s, d in zip(films.samples, films.digests, strict=True)]
-        figures["interval_95"] = intervals(prediction.errors_mm, units_of(labels))
-        if data is None:
-            self._write(name, figures, prediction, films)
-            if (self.folder / REPORT).exists():  # not before the run has ended
-                report_if_possible(self.folder)
-        return figures, name
-
-    def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films) -> None:
-        ids = [sample.id for sample in films.samples]
-        run_folder.write_json(self.folder / "metrics.json", {**run_folder.read_metrics(self.folder), split: figures})
-        run_folder.write_predictions(self.folder / f"predictions-{split}.csv", prediction, ids, self.landmarks)
-        if split not in TRAINING_SPLITS:
-            scored = run_folder.fingerprint(films.samples, films.digests, self.landmarks)
-            run_folder.add_fingerprint(self.folder, scored)
-            run_folder.note_opened(self.folder, split)

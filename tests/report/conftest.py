@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from ceph.run import load, train
+from ceph.run import train
+from ceph.trained import load
 
 
 @pytest.fixture(scope="session")

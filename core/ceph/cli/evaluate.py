@@ -45,7 +45,7 @@ def evaluate(
     from rich.console import Console
 
     from ceph.report.tables import landmark_table
-    from ceph.run import load
+    from ceph.trained import load
 
     figures, name = load(run, settings=set_ or ()).evaluate(split, data)
     Console(highlight=False).print(landmark_table(figures, f"{name}, {figures['n_images']} films"))

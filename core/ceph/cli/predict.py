@@ -69,7 +69,7 @@ def predict(
             raise ConfigError(f"there is no folder {folder}", key=key)
     from ceph.predictions import find_films, predict_films, readers_of, write_overlays
     from ceph.report.predictions import render
-    from ceph.run import load
+    from ceph.trained import load
     from ceph.training.folder import write_text
 
     trained = load(run, settings=set_ or ())

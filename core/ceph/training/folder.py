@@ -63,24 +63,6 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def create(folder: Path) -> None:
-    """Make a new run folder. Raises ConfigError where it holds a run already.
-
-    A run that ended before its first checkpoint left nothing to go on with: another may take its place.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "checkpoints").mkdir(exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the run folder {folder}: {error.strerror}", key="--out") from error
-    if (folder / CONFIG).exists() and any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
-        raise ConfigError(
-            f"{folder} already holds a run",
-            key="--out",
-            hint=f"go on with it: ceph run --resume {folder}; or give the new run another folder",
-        )
-
-
 def require_run(folder: Path) -> None:
     """Raise ConfigError unless `folder` holds a run."""
     if not (folder / CONFIG).is_file():
@@ -107,6 +89,27 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def created(folder: Path) -> Iterator[None]:
+    """Make a new run folder and hold it as `locked` does. Raises ConfigError where it holds a run already.
+
+    A run that ended before its first checkpoint left nothing to go on with: another may take its place. What is there
+    is looked at under the lock, so that of two runs that start at a time only one finds the folder free.
+    """
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the run folder {folder}: {error.strerror}", key="--out") from error
+    with locked(folder):
+        if (folder / CONFIG).exists() and any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
+            raise ConfigError(
+                f"{folder} already holds a run",
+                key="--out",
+                hint=f"go on with it: ceph run --resume {folder}; or give the new run another folder",
+            )
+        yield
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ceph.data.geometry import inverse, resize
 from ceph.data.images import read_film
 from ceph.data.types import Matrix
 from ceph.evaluation.predict import averaged
-from ceph.run import Trained, load
+from ceph.trained import Trained, load
 from ceph.training.runtime import flushed_denormals
 
 FILMS_HELD = 8
