@@ -206,6 +206,7 @@ WRONG = [
     Fault("warps", "wrong type of part", "return [np.eye(3)]", "is no Warp: it lacks matrix and displacement"),
     Fault("warps", "raise in use", "return [Moved(fail)]", "KeyError: 'oops'"),
     Fault("warps", "wrong shape", "return [Moved(lambda: np.eye(2))]", "its matrix gave ndarray [2, 2]"),
+    Fault("warps", "ragged", "return [Moved(lambda: [[1, 0, 0], [0, 1]])]", "ValueError: "),
     Fault("warps", "wrong dtype", "return [Moved(lambda: np.full((3, 3), 'x'))]", "its matrix gave"),
     Fault("warps", "NaN", "return [Moved(lambda: np.full((3, 3), np.nan))]", "a finite, invertible [3, 3]"),
     Fault("warps", "singular", "return [Moved(lambda: np.zeros((3, 3)))]", "a finite, invertible [3, 3]"),
@@ -272,6 +273,8 @@ WRONG = [
     Fault("metrics", "wrong type", "return 1.0", "a dict with names as keys"),
     Fault("metrics", "wrong keys", "return {1: 1.0}", "a dict with names as keys"),
     Fault("metrics", "wrong type of value", "return {'mine': 'good'}", "a number is promised under 'mine'"),
+    Fault("metrics", "wrong dtype", "return {'mine': np.array('1')}", "a number is promised under 'mine'"),
+    Fault("metrics", "complex", "return {'mine': torch.tensor(1j)}", "a number is promised under 'mine'"),
     Fault("metrics", "wrong shape", "return {'mine': np.ones(2)}", "a number is promised under 'mine'"),
 ]
 FAULTS = [

@@ -63,11 +63,11 @@ def checked(function: Callable[..., Any], check: PartCheck, blame: Blame) -> Cal
     def asked(*arguments: Any, **named: Any) -> Any:
         try:
             answer = function(*arguments, **named)
+            wrong = check(answer, *arguments)
         except CephError:
             raise
         except (Exception, SystemExit) as error:
             raise blame.raised(error, function) from error
-        wrong = check(answer, *arguments)
         if wrong:
             raise blame.error(wrong)
         return answer
