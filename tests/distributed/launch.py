@@ -11,19 +11,14 @@ from pathlib import Path
 
 from ceph.training import checkpoint
 
+CEPH = ("-m", "ceph")
+DOUBLE = (str(Path(__file__).with_name("double.py")),)
 
-def start(ranks, *arguments, **environment):
+
+def start(ranks, *arguments, program=CEPH, **environment):
     """`torchrun --nproc-per-node RANKS -m ceph ...`, started."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(ranks),
-        "-m",
-        "ceph",
-    ]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks))
+    command = [sys.executable, *torchrun, *program]
     return subprocess.Popen(
         [*command, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -34,9 +29,9 @@ def start(ranks, *arguments, **environment):
     )
 
 
-def launch(ranks, *arguments, timeout=600, **environment):
+def launch(ranks, *arguments, timeout=600, program=CEPH, **environment):
     """The same, to its end: (exit code, stdout, stderr)."""
-    process = start(ranks, *arguments, **environment)
+    process = start(ranks, *arguments, program=program, **environment)
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
