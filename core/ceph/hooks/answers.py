@@ -34,15 +34,13 @@ class MapShape(NamedTuple):
         """What is wrong with maps of `images` [B, 1, H, W], which are floating [B, K, h, w] beside them, else ""."""
         sides = [-(-side // self.stride) for side in images.shape[-2:]] if self.stride else [None, None]
         promised = [len(images), self.landmarks, *sides]
+        floats = isinstance(answer, torch.Tensor) and answer.is_floating_point()
+        if floats and answer.ndim == 4 and all(b in (None, a) for a, b in zip(answer.shape, promised, strict=True)):
+            same = answer.device == images.device
+            return "" if same else f"gave maps on {answer.device}; the images are on {images.device}"
+        kind = f"{given(answer)} of {answer.dtype}" if isinstance(answer, torch.Tensor) else given(answer)
         named = ", ".join(str(size or name) for size, name in zip(promised, "BKhw", strict=True))
-        if not isinstance(answer, torch.Tensor) or not answer.is_floating_point():
-            kind = f"{given(answer)} of {answer.dtype}" if isinstance(answer, torch.Tensor) else given(answer)
-            return f"gave {kind} where floating maps [{named}] are promised"
-        if answer.ndim != 4 or any(b not in (None, a) for a, b in zip(answer.shape, promised, strict=True)):
-            return f"gave {given(answer)} where maps [{named}] are promised"
-        if answer.device != images.device:
-            return f"gave maps on {answer.device}; the images are on {images.device}"
-        return ""
+        return f"gave {kind} where floating maps [{named}] are promised"
 
 
 def wrong_weights(answer: Any, shape: tuple[int, ...], device: torch.device | None) -> str:
