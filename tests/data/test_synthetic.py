@@ -223,6 +223,60 @@ def test_bending_the_mean_head_to_itself_changes_nothing():
     assert head.px(places) == pytest.approx(places * 2 + (10, 20))
 
 
+@pytest.fixture(scope="module")
+def varied():
+    return [draw(index, height=330, varied=True) for index in range(24)]
+
+
+def middle_height(film):
+    """The height of the face, nasion to menton, as a share of the film's."""
+    return float(film.truth_px[at("Me"), 1] - film.truth_px[at("N"), 1]) / film.image.shape[0]
+
+
+def test_varied_films_keep_the_promises_of_films(varied):
+    for film in varied:
+        height, width = film.image.shape
+        assert film.image.dtype == np.uint8
+        assert np.all((film.points_px >= 0) & (film.points_px <= (width - 1, height - 1)))
+        assert film.image.std() > 10, "nothing to see"
+        assert film.truth_px[at("Pn"), 0] > film.truth_px[at("Po"), 0], "faces right"
+
+
+def test_varied_films_differ_more_than_the_others_in_pose_size_and_grey_values(varied):
+    plain = [draw(index, height=330) for index in range(24)]
+
+    def spread(films, what):
+        return float(np.std([what(film) for film in films]))
+
+    def turn(film):
+        x, y = film.truth_px[at("N")] - film.truth_px[at("S")]
+        return float(np.degrees(np.arctan2(y, x)))
+
+    assert spread(varied, turn) > 1.5 * spread(plain, turn)
+    assert spread(varied, middle_height) > 1.2 * spread(plain, middle_height)
+    assert spread(varied, lambda film: film.image.mean()) > 1.5 * spread(plain, lambda film: film.image.mean())
+
+
+def test_a_varied_film_has_the_landmarks_where_its_bones_are():
+    # The tip of the upper incisor: enamel above it, air or lips below; without its clutter it is the brightest edge.
+    rises = []
+    for index in range(40):
+        film = draw(index, height=480, varied=True)
+        x, y = film.truth_px[at("UIT")]
+        apex = film.truth_px[at("UIA")]
+        way = (apex - (x, y)) / np.hypot(*(apex - (x, y))) / film.mm_per_px
+        inside, outside = (np.rint([x, y] + mm * way).astype(int) for mm in (2.0, -2.0))
+        rises.append(int(film.image[inside[1], inside[0]]) - int(film.image[outside[1], outside[0]]))
+    assert np.median(rises) > 15
+
+
+def test_a_varied_set_is_written_like_any_other(tmp_path):
+    write(tmp_path / "set", films=4, height=120, varied=True)
+    film = cv2.imread(str(tmp_path / "set" / "train" / "Cephalograms" / "synthetic-0001.png"), cv2.IMREAD_GRAYSCALE)
+    assert np.array_equal(film, draw(1, height=120, varied=True).image)
+    assert not np.array_equal(film, draw(1, height=120).image)
+
+
 def test_splits_are_seventy_fifteen_fifteen():
     counts = [sum(split_of(i, 64) == split for i in range(64)) for split in FOLDERS]
     assert counts == [44, 10, 10]

@@ -23,18 +23,21 @@ app.command("check", epilog=data_check.EXAMPLES)(data_check.check)
 app.add_typer(data_cache.app, name="cache")
 
 
-@app.command(epilog=options.examples("ceph data synth ./synthetic", "ceph data synth ./synthetic --films 500 --seed 7"))
+@app.command(
+    epilog=options.examples("ceph data synth ./synthetic", "ceph data synth ./synthetic --films 2000 --varied")
+)
 def synth(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
     films: Annotated[int, typer.Option(metavar="N", min=3, help="How many films.")] = 64,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of shapes and drawing.")] = 0,
     height: Annotated[int, typer.Option(metavar="PX", min=330, help="Height of a film of the nominal machine.")] = 640,
+    varied: Annotated[bool, typer.Option("--varied", help="As from many clinics: to train for real films.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Draw synthetic cephalograms with 29 landmarks by two readers, in the Aariz layout."""
     from ceph.data.synthetic import write
 
     try:
-        write(folder, films=films, seed=seed, height=height)
+        write(folder, films=films, seed=seed, height=height, varied=varied)
     except FileExistsError:
         raise ConfigError(f"{folder} is there already and not empty", hint="name a new folder") from None
     except OSError as error:

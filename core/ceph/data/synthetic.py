@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ceph.data import synthetic_clinic as clinic
 from ceph.data.synthetic_canvas import Canvas, Exposure
 from ceph.data.synthetic_film import draw_head
 from ceph.data.synthetic_head import Head, Points
@@ -59,6 +61,8 @@ MODES = {"train": "Train", "validation": "Valid", "test": "Test"}
 
 # The height in px that a spacing of 0.1 mm would have for a field of the nominal 222 mm.
 NOMINAL_HEIGHT = 2220
+# Varied films have heads of this many times the table's standard deviations: other peoples than the table's.
+SPREAD = 1.4
 # No landmark is drawn nearer than this to the edge of the film.
 MARGIN_MM = 6.0
 
@@ -132,11 +136,14 @@ def shape_table() -> ShapeTable:
     )
 
 
-def draw_shape(rng: np.random.Generator) -> Points:
-    """A random head: its landmarks [29, 2] in mm, centred on the mean shape's centre, x right, y down."""
+def draw_shape(rng: np.random.Generator, spread: float = 1.0) -> Points:
+    """A random head: its landmarks [29, 2] in mm, centred on the mean shape's centre, x right, y down.
+
+    `spread` is a factor of the standard deviations of the heads that the table was made of.
+    """
     table = shape_table()
     # Beyond two and a half standard deviations the table's directions leave what faces look like.
-    scores = np.clip(rng.standard_normal(len(table.component_sd_mm)), -2.5, 2.5) * table.component_sd_mm
+    scores = np.clip(rng.standard_normal(len(table.component_sd_mm)), -2.5, 2.5) * spread * table.component_sd_mm
     shape = table.mean_mm + np.tensordot(scores, table.components, axes=1)
     angle = np.radians(np.clip(rng.standard_normal(), -2.5, 2.5) * table.rotation_sd_deg)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -144,8 +151,10 @@ def draw_shape(rng: np.random.Generator) -> Points:
     return turned
 
 
-def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640) -> SyntheticFilm:
+def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, varied: bool = False) -> SyntheticFilm:
     """Draw film `index` of the endless series that `seed` names; a pure function of its arguments.
+
+    `varied` films are as from many clinics (`synthetic_clinic`): to train for real films; the others all look alike.
 
     `height` is that of the nominal machine's films in px: others are 0.8 to 1.2 times as high, at the spacing that
     keeps heads at their real size. `split` is only a label.
@@ -155,8 +164,8 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640) 
     if height < 64:
         raise ValueError(f"height must be at least 64 px, not {height}")
     # One stream each, so that the picture's details may change without moving the shapes or the readers' marks.
-    shape_rng, scene_rng, anatomy_rng, grain_rng, reader_rng = (
-        np.random.default_rng([seed, index, stream]) for stream in range(5)
+    shape_rng, scene_rng, anatomy_rng, grain_rng, reader_rng, clinic_rng = (
+        np.random.default_rng([seed, index, stream]) for stream in range(6)
     )
     machine = MACHINES[int(scene_rng.choice(len(MACHINES), p=MACHINE_SHARES))]
     mm_per_px = round(machine.spacing_mm * NOMINAL_HEIGHT / height, 4)
@@ -164,8 +173,9 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640) 
     columns = round(rows * machine.aspect * scene_rng.uniform(0.98, 1.02))
     size_mm = np.array([columns, rows]) * mm_per_px
 
-    shape = draw_shape(shape_rng)
-    centre = size_mm * (0.575, 0.575) + scene_rng.normal(0, (6.0, 5.0))
+    shape = clinic.pose(clinic_rng, draw_shape(shape_rng, SPREAD)) if varied else draw_shape(shape_rng)
+    middle = clinic_rng.uniform((0.50, 0.56), (0.68, 0.68)) if varied else (0.575, 0.575)
+    centre = size_mm * middle + scene_rng.normal(0, (6.0, 5.0))
     low, high = MARGIN_MM - shape.min(axis=0), size_mm - MARGIN_MM - shape.max(axis=0)
     centre = np.clip(centre, low, np.maximum(low, high))
     head = Head(LANDMARKS, shape_table().mean_mm, shape, 1 / mm_per_px, centre / mm_per_px)
@@ -173,9 +183,15 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640) 
 
     stage = int(scene_rng.integers(1, 7))
     canvas = Canvas(rows, columns, mm_per_px)
-    draw_head(canvas, head, anatomy_rng, cvm_stage=stage, ear_rod=machine.rod)
+    tissue = clinic.tissue(clinic_rng) if varied else clinic.Tissue()
+    draw_head(canvas, head, anatomy_rng, cvm_stage=stage, ear_rod=machine.rod, tissue=tissue)
+    if varied:
+        clinic.clutter(canvas, head, clinic_rng)
+        clinic.equipment(canvas, head, clinic_rng)
     _draw_equipment(canvas, machine, scene_rng)
-    image = canvas.expose(grain_rng, machine.exposure)
+    image = canvas.expose(grain_rng, clinic.exposure(clinic_rng) if varied else machine.exposure)
+    if varied:
+        image = clinic.develop(image, clinic_rng, mm_per_px)
     if machine.border_mm:
         _collimate(image, machine.border_mm / mm_per_px, scene_rng)
 
@@ -193,7 +209,7 @@ def split_of(index: int, films: int) -> str:
     return "validation" if index < films - few else "test"
 
 
-def write(folder: Path, *, films: int = 64, seed: int = 0, height: int = 640) -> None:
+def write(folder: Path, *, films: int = 64, seed: int = 0, height: int = 640, varied: bool = False) -> None:
     """Write a set of `films` films in the Aariz layout to `folder`, which must be missing or empty.
 
     The set is written beside `folder` and renamed at the end, so that an interrupted call leaves no half a set there.
@@ -205,8 +221,10 @@ def write(folder: Path, *, films: int = 64, seed: int = 0, height: int = 640) ->
     _refuse_taken(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.partial-{uuid.uuid4().hex[:8]}"
+    pool = ThreadPoolExecutor()  # OpenCV draws without the interpreter's lock
     try:
-        rows = [_write_film(partial, draw(i, seed=seed, split=split_of(i, films), height=height)) for i in range(films)]
+        look: dict[str, Any] = {"seed": seed, "height": height, "varied": varied}
+        rows = list(pool.map(lambda i: _write_film(partial, draw(i, split=split_of(i, films), **look)), range(films)))
         with (partial / "cephalogram_machine_mappings.csv").open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(["cephalogram_id", "machine", "pixel_size", "image_format", "mode"])
@@ -216,8 +234,11 @@ def write(folder: Path, *, films: int = 64, seed: int = 0, height: int = 640) ->
             folder.rmdir()
         partial.replace(folder)
     except BaseException:
+        pool.shutdown(cancel_futures=True)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    finally:
+        pool.shutdown()
 
 
 def _refuse_taken(folder: Path) -> None:

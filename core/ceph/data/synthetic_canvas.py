@@ -84,7 +84,7 @@ class Canvas:
         x = np.linspace(-1, 1, width, dtype=np.float32)[None, :] * np.float32(np.cos(angle))
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle))
         density += np.float32(exposure.background) * (1 + np.float32(exposure.falloff) * (x + y))
-        grey = 1 - np.exp(-np.float32(exposure.gain) * density)
+        grey = 1 - np.exp(-np.float32(exposure.gain) * np.maximum(density, 0))
         np.power(grey, np.float32(exposure.gamma), out=grey)
         noise = rng.standard_normal((height, width), dtype=np.float32)
         noise = 0.5 * noise + 0.9 * _blur(noise, 0.6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ceph.data.synthetic_canvas import Canvas
+from ceph.data.synthetic_clinic import Tissue
 from ceph.data.synthetic_head import Head, Points, Vertex, smooth
 from ceph.data.synthetic_teeth import draw_teeth, incisor_neck, occlusion
 
@@ -62,12 +63,21 @@ SYMPHYSIS: tuple[Vertex, ...] = (
 # fmt: on
 
 
-def draw_head(canvas: Canvas, head: Head, rng: np.random.Generator, *, cvm_stage: int, ear_rod: bool) -> None:
+def draw_head(
+    canvas: Canvas,
+    head: Head,
+    rng: np.random.Generator,
+    *,
+    cvm_stage: int,
+    ear_rod: bool,
+    tissue: Tissue = Tissue(),  # noqa: B008 - frozen
+) -> None:
     """Add a head's densities to the canvas; `cvm_stage` 1-6 sets the form of the vertebrae."""
-    bone = rng.uniform(0.85, 1.15)
+    bone = tissue.bone * rng.uniform(0.85, 1.15)
     vault = _grow_vault(head, rng)
     _soft_tissue(canvas, head, rng, vault)
-    _cranium(canvas, head, rng, vault, bone)
+    canvas.density *= np.float32(tissue.soft)
+    _cranium(canvas, head, rng, vault, bone, tissue.skull)
     _vertebrae(canvas, head, rng, bone, cvm_stage)
     _midface(canvas, head, rng, bone)
     _jaws(canvas, head, rng, bone)
@@ -103,10 +113,10 @@ def _soft_tissue(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Po
     canvas.fill(head.outline(head.place(cheek)), 0.12, soft_mm=5.0)
 
 
-def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points, bone: float) -> None:
+def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points, bone: float, skull: float) -> None:
     base, _ = head.vertices(SKULL_BASE)
     case = head.outline(np.concatenate([vault, base[::-1]]), [0])
-    canvas.fill(case, rng.uniform(0.24, 0.34), rim=0.26 * bone, rim_mm=1.3)
+    canvas.fill(case, skull * rng.uniform(0.24, 0.34), rim=0.26 * bone, rim_mm=1.3)
     thickness = rng.uniform(4.0, 7.0) / 100
     for depth, width, density in ((0.5, 4.5, 0.10), (1.0, 1.3, 0.20)):
         table = vault[1:] + (head["S"] - vault[1:]) * depth * thickness
