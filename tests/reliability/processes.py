@@ -139,7 +139,7 @@ def outside(words, folder: Path, *, prefix=(), env=None) -> Process:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "ceph.cli.app", *words],
+            [*prefix, sys.executable, "-m", "ceph", *words],
             stdout=out,
             stderr=err,
             start_new_session=True,

@@ -184,7 +184,7 @@ def test_row_04_a_signal_leaves_a_checkpoint_of_the_last_step_and_a_second_one_e
         assert one_message(errors), errors
         if not began(run):
             early += 1
-            assert "training had not begun" in errors
+            assert "training had not begun" in errors or errors == f"error: stopped by {number.name}\n"
             continue
         assert f"ceph run --resume {run}" in errors
         done = len(log.read_text().split()) if log.exists() else 0
@@ -203,6 +203,20 @@ def test_row_04_a_signal_to_all_processes_of_a_job_leaves_a_checkpoint_too(tiny_
         assert code == 128 + number, errors
         assert one_message(errors), errors
         assert "the checkpoint is written" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_row_04_a_signal_in_the_first_moments_is_one_message_too(tiny_set, tmp_path, command, number):
+    words = run_words(tiny_set, tmp_path / "run") if command == "run" else ["plan", "--preset", "base"]
+    process = outside(words, tmp_path / "io")
+    assert wait_for(lambda: process.catches(signal.SIGTERM))  # the command line is not imported yet
+    process.signal(number)
+    code, errors = process.wait(60), process.errors()
+    assert code == 128 + number, errors
+    assert one_message(errors), errors
+    assert f"error: stopped by {number.name}" in errors
+    assert "Aborted" not in errors
 
 
 @tries(2, 20)
@@ -225,3 +239,51 @@ def test_row_15_of_two_runs_in_one_folder_the_second_refuses(tiny_set, tmp_path,
         says = ("in use by another run", "already holds a run", "no run folder", "holds no checkpoint")
         assert any(text in refused.errors() for text in says), refused.errors()
         assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+PAUSE = """
+import os, signal, sys
+from ceph.plugin import Plugin, PluginConfig
+
+def pause(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".lock") and os.path.exists({armed!r}):
+        os.unlink({armed!r})
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+sys.addaudithook(pause)
+
+class Pause(Plugin[PluginConfig]):
+    '''Stops this process where it opens the lock of the run folder.'''
+"""
+
+
+def test_row_15_a_run_that_comes_late_to_the_lock_leaves_the_other_s_folder_alone(tiny_set, tmp_path, nursery):
+    run, armed = tmp_path / "run", tmp_path / "armed"
+    (tmp_path / "pause.py").write_text(PAUSE.format(armed=str(armed)))
+    armed.touch()
+    late = nursery.start(run_words(tiny_set, run, "--plugin", str(tmp_path / "pause.py")), tmp_path / "late")
+    assert wait_for(lambda: not armed.exists())
+    code, errors = nursery.run(run_words(tiny_set, run), tmp_path / "first")
+    assert code == 0, errors
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    late.signal(signal.SIGCONT)
+    assert late.wait() == 2
+    assert one_message(late.errors()), late.errors()
+    assert "already holds a run" in late.errors()
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@tries(6, 24)
+def test_row_15_of_many_runs_that_start_at_once_in_one_folder_one_goes_on(tiny_set, tmp_path, tries, whole):
+    reference, nursery = whole
+    run = tmp_path / "run"
+    words = run_words(tiny_set, run, *shelf(), epochs=EPOCHS)
+    started = [nursery.start(words, tmp_path / str(attempt)) for attempt in range(tries)]
+    codes = [process.wait(300) for process in started]
+    assert codes.count(0) == 1, [process.errors() for process in started]
+    for code, process in zip(codes, started, strict=True):
+        assert code == 0 or one_message(process.errors()), process.errors()
+        says = ("in use by another run", "already holds a run")
+        assert code == 0 or any(text in process.errors() for text in says), process.errors()
+    assert same_weights(last_weights(reference), last_weights(run))
+    assert (reference / "metrics.jsonl").read_text() == (run / "metrics.jsonl").read_text()

@@ -14,6 +14,7 @@ import typer.core
 import typer.main
 
 from ceph.cli.console import exit_code, is_mine_to_tell, print_error, rank_of_job
+from ceph.cli.ending import Ending
 from ceph.cli.options import HELP_NAMES, examples
 from ceph.errors import CephError
 
@@ -48,6 +49,10 @@ class LazyGroup(typer.core.TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         return typer.core.TyperCommand(name=cmd_name, help=COMMANDS[cmd_name][1])
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: D102
+        with Ending():  # before the command is imported; click has its own word for Ctrl-C, and exit code 1
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: D102
         name, command, rest = super().resolve_command(ctx, args)

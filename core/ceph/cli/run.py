@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ceph.cli import options
 from ceph.cli.console import rank_of_job
+from ceph.cli.ending import Ending
 from ceph.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
@@ -93,7 +91,7 @@ def run(
                 hint=f"to change a run's settings, start a new one from its weights: --init-from {resume}",
             )
 
-    with Ending(resume or out) as ending:
+    with EndingOfRun(resume or out) as ending:
         _run(
             ending,
             config,
@@ -107,7 +105,7 @@ def run(
 
 
 def _run(
-    ending: Ending,
+    ending: EndingOfRun,
     config: Path | None,
     layers: Mapping[str, Any],
     without: tuple[str, ...],
@@ -153,32 +151,12 @@ def _run(
     console.print(f"next: ceph evaluate {result.folder}", markup=False, soft_wrap=True)
 
 
-class Ending:
-    """What SIGINT and SIGTERM do while training does not watch for them: one message; a second one ends at once."""
+class EndingOfRun(Ending):
+    """Says whether there is a checkpoint to go on from in `folder`."""
 
     def __init__(self, folder: Path | None) -> None:
+        super().__init__()
         self.folder = folder
-        self.signal = 0
-        self.before: dict[int, Any] = {}
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal."""
-        if self.signal:
-            os._exit(128 + number)
-        self.signal = number
-        raise KeyboardInterrupt
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        # What is interrupted may turn the KeyboardInterrupt into an error of its own.
-        if self.signal and error is not None and not isinstance(error, Interrupted):
-            raise self.interrupted() from error
 
     def interrupted(self) -> Interrupted:
         """What a person reads."""
