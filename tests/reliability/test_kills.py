@@ -241,38 +241,6 @@ def test_row_15_of_two_runs_in_one_folder_the_second_refuses(tiny_set, tmp_path,
         assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
 
-PAUSE = """
-import os, signal, sys
-from ceph.plugin import Plugin, PluginConfig
-
-def pause(event, arguments):
-    if event == "open" and str(arguments[0]).endswith(".lock") and os.path.exists({armed!r}):
-        os.unlink({armed!r})
-        os.kill(os.getpid(), signal.SIGSTOP)
-
-sys.addaudithook(pause)
-
-class Pause(Plugin[PluginConfig]):
-    '''Stops this process where it opens the lock of the run folder.'''
-"""
-
-
-def test_row_15_a_run_that_comes_late_to_the_lock_leaves_the_other_s_folder_alone(tiny_set, tmp_path, nursery):
-    run, armed = tmp_path / "run", tmp_path / "armed"
-    (tmp_path / "pause.py").write_text(PAUSE.format(armed=str(armed)))
-    armed.touch()
-    late = nursery.start(run_words(tiny_set, run, "--plugin", str(tmp_path / "pause.py")), tmp_path / "late")
-    assert wait_for(lambda: not armed.exists())
-    code, errors = nursery.run(run_words(tiny_set, run), tmp_path / "first")
-    assert code == 0, errors
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    late.signal(signal.SIGCONT)
-    assert late.wait() == 2
-    assert one_message(late.errors()), late.errors()
-    assert "already holds a run" in late.errors()
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-
-
 @tries(6, 24)
 def test_row_15_of_many_runs_that_start_at_once_in_one_folder_one_goes_on(tiny_set, tmp_path, tries, whole):
     reference, nursery = whole
