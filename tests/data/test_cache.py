@@ -53,12 +53,24 @@ def test_a_scale_that_is_none_is_refused(scale):
         level_for(scale)
 
 
-def test_a_level_is_one_area_average_of_the_whole_film(tmp_path, film):
-    level = FilmCache(tmp_path / "cache").level(film, digest(film), 0.3)
-    assert level.shape == (71, 57)  # 200 and 160 by 2 ** -1.5
-    expected = cv2.resize(read_film(film), (57, 71), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(level, expected)
-    np.testing.assert_array_equal(pyramid_level(read_film(film), 0.3), expected)
+@pytest.mark.parametrize(("scale", "sizes"), [(0.6, [(113, 141)]), (0.5, [(80, 100)]), (0.3, [(80, 100), (57, 71)])])
+def test_a_level_is_an_area_average_of_the_film_halved_first(tmp_path, film, scale, sizes):
+    expected = read_film(film)
+    for size in sizes:
+        expected = cv2.resize(expected, size, interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(FilmCache(tmp_path / "cache").level(film, digest(film), scale), expected)
+    np.testing.assert_array_equal(pyramid_level(read_film(film), scale), expected)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4, 5])
+def test_a_blob_keeps_its_place_in_every_level(level):
+    height, width, x, y, sigma = 1001, 777, 301.3, 640.7, 3 * 2 ** (level / 2)
+    across, down = np.arange(width) - x, np.arange(height) - y
+    blob = np.exp(-(down[:, None] ** 2 + across**2) / (2 * sigma**2))
+    small = pyramid_level(np.round(250 * blob).astype(np.uint8), 2 ** (-level / 2)).astype(float)
+    h, w = small.shape
+    found = (small.sum(0) @ np.arange(w) / small.sum(), small.sum(1) @ np.arange(h) / small.sum())
+    np.testing.assert_allclose(found, ((x + 0.5) * w / width - 0.5, (y + 0.5) * h / height - 0.5), atol=0.02)
 
 
 def test_a_tiny_scale_leaves_at_least_a_pixel(film):
