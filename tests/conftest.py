@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# A deadline of 200 ms is a test with a clock: on a busy machine it fails where nothing is wrong.
+settings.register_profile("ceph", deadline=None)
+settings.load_profile("ceph")
 
 # Before torch is imported, here and in every process that a test starts: tiny networks only lose by more threads, and
 # pytest-xdist has the other cores busy.

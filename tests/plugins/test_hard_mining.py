@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from tests.training.runs import last_weights, same_weights
 
 import ceph
+from ceph.config.models import Config
 from ceph.data.plan import epoch_order
 from ceph.errors import ConfigError, PluginError
 from ceph.hooks.verbs import Hooks
@@ -307,7 +308,7 @@ def test_pixels_are_mined_after_the_warmup_where_asked_for_and_in_the_frame_of_t
 
 
 def test_a_radius_within_the_target_is_refused(make_run):
-    run = dataclasses.replace(make_run(), config=SimpleNamespace(sigma_px=2.5))
+    run = dataclasses.replace(make_run(), config=Config.model_validate({"target": {"sigma_px": 2.5}}))
     with pytest.raises(ConfigError, match=r"(?s)pixel_radius: 6 map px reach into the target.*three sigma: 7\.5"):
         watch(made(pixels=True), run)
     watch(made(pixels=True, pixel_radius=7.5), run)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from tests.training.runs import last_weights
 
 import ceph
+from ceph.config.models import Config
 from ceph.errors import ConfigError
 from ceph.hooks.verbs import Hooks
 from ceph.training import checkpoint
@@ -22,7 +22,7 @@ def made(*landmarks):
 
 
 def started(plugin, run, monitor="mre_mm"):
-    run = dataclasses.replace(run, config=SimpleNamespace(train=SimpleNamespace(monitor=monitor)))
+    run = dataclasses.replace(run, config=Config.model_validate({"train": {"monitor": monitor}}))
     hooks = Hooks({"hard-only": plugin})
     hooks.tell("check_run", run=run)
     hooks.tell("run_start", run=run)
