@@ -164,7 +164,7 @@ def test_a_foreign_ceph_command_before_ours_is_named(tmp_path, monkeypatch):
     ((what, remedy),) = only(doctor.command(), "warn")
     assert what == f"`ceph` is {foreign / 'ceph'}, another program (the storage system's?)"
     assert remedy == f'call this one `ceph-trainer`, or put it first: export PATH="{scripts}:$PATH"'
-    other = program(tmp_path / "venv", "#!/usr/bin/python\nfrom ceph.cli.app import main\nmain()\n")
+    other = program(tmp_path / "venv", "#!/usr/bin/python\nfrom ceph.__main__ import main\nmain()\n")
     monkeypatch.setenv("PATH", str(other))
     assert "of another environment" in only(doctor.command(), "warn")[0][0]
     monkeypatch.setenv("PATH", str(tmp_path))

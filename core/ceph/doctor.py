@@ -241,7 +241,7 @@ def command() -> Iterator[Finding]:
         return
     path = Path(first)
     start = path.read_bytes()[:4096] if path.is_file() else b""
-    if b"ceph.cli.app" not in start:
+    if b"from ceph.__main__ import main" not in start:
         remedy = f'call this one `ceph-trainer`, or put it first: export PATH="{ours}:$PATH"'
         yield Finding("command", "warn", f"`ceph` is {first}, another program (the storage system's?)", remedy)
     elif path.parent.resolve() != ours.resolve() and path.resolve().parent != ours.resolve():
