@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,10 @@ class Process:
         caught = next(s for s in Path(f"/proc/{self.pid}/status").read_text().splitlines() if s.startswith("SigCgt"))
         return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
+    def stopped(self) -> bool:
+        """Whether a signal holds it where it is."""
+        return "State:\tT" in Path(f"/proc/{self.pid}/status").read_text()
+
     def children(self) -> list[Process]:
         """The processes that it has started, its loader workers."""
         pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
@@ -94,6 +99,7 @@ class Nursery:
     """Starts `ceph` in forks of a process that has imported it already."""
 
     def __init__(self, *words: str) -> None:
+        self.running: set[int] = set()
         self.process = subprocess.Popen(
             [sys.executable, str(NURSERY), *words],
             stdin=subprocess.PIPE,
@@ -116,18 +122,27 @@ class Nursery:
             (folder / name).chmod(0o666)
         order = {"words": words, "out": str(folder / "out"), "err": str(folder / "err"), "uid": uid, "bytes": largest}
         pid = self._ask(order)
-        return Process(pid, folder, lambda: self._ask({"wait": pid}))
+        self.running.add(pid)
+        return Process(pid, folder, lambda: self._end_of(pid))
 
     def run(self, words, folder: Path, **limits) -> tuple[int, str]:
         """Run `ceph WORDS` to its end: its code and what it printed on stderr."""
         process = self.start(words, folder, **limits)
         return process.wait(), process.errors()
 
+    def _end_of(self, pid: int) -> int:
+        code = self._ask({"wait": pid})
+        self.running.discard(pid)
+        return code
+
     def _ask(self, order) -> int:
         self.process.stdin.write(json.dumps(order) + "\n")
         return int(self.process.stdout.readline())
 
     def close(self) -> None:
+        for pid in self.running:  # what a test that failed has left
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.stdin.close()
         self.process.kill()  # it has nothing to save, and takes its time to end on a busy machine
         self.process.wait()

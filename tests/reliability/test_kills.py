@@ -241,6 +241,68 @@ def test_row_15_of_two_runs_in_one_folder_the_second_refuses(tiny_set, tmp_path,
         assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+PAUSE = """
+import os, signal, sys
+from ceph.plugin import Plugin, PluginConfig, hookimpl
+
+paused = []
+
+def pause(event, arguments):
+    if event == "open" and not paused and str(arguments[0]).endswith({lock!r}):
+        paused.append(True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+sys.addaudithook(pause)
+
+class Pause(Plugin[PluginConfig]):
+    '''Stops this process where it opens the lock of the run folder, which it has made by then.'''
+
+    @hookimpl
+    def run_end(self):
+        pass
+"""
+
+
+@tries(3, 20)
+def test_row_15_a_run_that_comes_late_to_the_lock_leaves_the_other_s_folder_alone(tiny_set, tmp_path, tries, whole):
+    reference, nursery = whole
+    run, chance = tmp_path / "run", random.Random(tries)
+    (tmp_path / "pause.py").write_text(PAUSE.format(lock=f"{run.name}/.lock"))
+    late_words = run_words(tiny_set, run, "--plugin", str(tmp_path / "pause.py"))
+    late = [nursery.start(late_words, tmp_path / str(attempt)) for attempt in range(tries)]
+    assert wait_for(lambda: all(process.stopped() for process in late)), [process.errors() for process in late]
+    assert (run / "checkpoints").is_dir()
+    first = nursery.start(run_words(tiny_set, run, *shelf(), epochs=EPOCHS), tmp_path / "first")
+    assert wait_for(lambda: began(run)), first.errors()
+    held = 0
+    for attempt, process in enumerate(late):
+        if attempt == 0:
+            first.signal(signal.SIGSTOP)  # it surely holds the lock
+        elif attempt == tries - 1:
+            assert first.wait() == 0, first.errors()
+        else:
+            time.sleep(chance.uniform(0, 0.3))
+        before = files(run) if attempt == tries - 1 else {}
+        process.signal(signal.SIGCONT)
+        code, errors = process.wait(), process.errors()
+        assert one_message(errors), errors
+        refused = {1: "in use by another run", 2: "already holds a run"}
+        assert refused.get(code, "-") in errors, errors
+        assert code == {0: 1, tries - 1: 2}.get(attempt, code)
+        held += code == 1
+        if attempt == 0:
+            first.signal(signal.SIGCONT)
+    assert files(run) == before
+    assert same_weights(last_weights(reference), last_weights(run))
+    assert (reference / "metrics.jsonl").read_text() == (run / "metrics.jsonl").read_text()
+    print(f"row 15: {tries} came late, {held} of them while the other ran")
+
+
+def files(folder):
+    """All files under a folder, with what is in them."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @tries(6, 24)
 def test_row_15_of_many_runs_that_start_at_once_in_one_folder_one_goes_on(tiny_set, tmp_path, tries, whole):
     reference, nursery = whole
