@@ -50,10 +50,11 @@ class Progress:
     drawn: int = 0  # films that the epoch's plan draws
     megapixels: float = 0.0  # network pixels of these
     sizes: dict[str, int] = field(default_factory=dict)  # films that the plan draws, by the size of the network's image
-    index: list[torch.Tensor] = field(default_factory=list)  # [B] for each batch
-    loss: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
-    errors_mm: list[torch.Tensor] = field(default_factory=list)  # [B, K], NaN where not valid
-    counted: list[torch.Tensor] = field(default_factory=list)  # [B, K] weights of landmarks, NaN where not valid
+    rows: int = 0  # of the tables that are filled: films trained in this epoch
+    index: torch.Tensor | None = None  # [drawn]
+    loss: torch.Tensor | None = None  # [drawn, K], NaN where not valid
+    errors_mm: torch.Tensor | None = None  # [drawn, K], NaN where not valid
+    counted: torch.Tensor | None = None  # [drawn, K] weights of landmarks, NaN where not valid
     records: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
     skipped: int = 0  # optimiser steps of this epoch that were left out: their numbers were not finite
     skipped_in_a_row: int = 0
@@ -63,44 +64,63 @@ class Progress:
     def note(self, seen: Sequence[Rows]) -> None:
         """Count one optimiser step and keep what its micro-batches showed: index, loss, errors in mm, weights."""
         for parts in seen:
-            for table, part in zip((self.index, self.loss, self.errors_mm, self.counted), parts, strict=True):
-                table.append(part)
+            end = self.rows + len(parts[0])
+            for name, part in zip(TABLES, parts, strict=True):
+                self._make_room(name, part, max(self.drawn, end))[self.rows : end] = part
+            self.rows = end
         self.batch += len(seen)
         self.step += 1
+
+    def _make_room(self, name: str, part: torch.Tensor, rows: int) -> torch.Tensor:
+        """The table `name`, long enough. It is one block: small ones by the thousand would break up the memory."""
+        table: torch.Tensor | None = getattr(self, name)
+        if table is None or len(table) < rows:
+            longer = part.new_empty((rows, *part.shape[1:]))
+            if table is not None:
+                longer[: self.rows] = table[: self.rows]
+            setattr(self, name, table := longer)
+        return table
+
+    def table(self, name: str) -> torch.Tensor:
+        """The filled rows of one of TABLES, on the CPU. Raises ValueError where no film is trained yet."""
+        found: torch.Tensor | None = getattr(self, name)
+        if found is None:
+            raise ValueError(f"no film of epoch {self.epoch} is trained yet")
+        return found[: self.rows].cpu()
 
     def next_epoch(self) -> None:
         """Clear the tables and turn to the next epoch."""
         self.epoch, self.batch, self.planned, self.weights = self.epoch + 1, 0, False, None
-        self.index, self.loss, self.errors_mm, self.counted, self.skipped = [], [], [], [], 0
+        self.rows, self.index, self.loss, self.errors_mm, self.counted, self.skipped = 0, None, None, None, None, 0
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values."""
-        tables = {name: torch.cat(getattr(self, name)).cpu() if getattr(self, name) else None for name in TABLES}
+        tables = {name: self.table(name) if self.rows else None for name in TABLES}
         plain = {name: getattr(self, name) for name in PLAIN}
         return {**plain, **tables, "weights": self.weights}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Progress:
         """What `state` gave, back."""
-        tables = {name: [] if state.get(name) is None else [state[name]] for name in TABLES}
-        return cls(**{**state, **tables})
+        trained = state.get("index")
+        return cls(**state, rows=0 if trained is None else len(trained))
 
 
 def epoch_tables(progress: Progress, films: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean loss and error in mm of each training film and landmark over its draws, [N, K] each; NaN where not drawn."""
-    index = torch.cat(progress.index).cpu()
+    index = progress.table("index")
 
-    def mean(parts: list[torch.Tensor]) -> torch.Tensor:
-        values = torch.cat(parts).double().cpu()
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        values = values.double()
         known = ~values.isnan()
         total = torch.zeros(films, values.shape[1], dtype=torch.float64).index_add_(0, index, values.nan_to_num())
         return (total / torch.zeros_like(total).index_add_(0, index, known.double())).float()
 
-    return mean(progress.loss), mean(progress.errors_mm)
+    return mean(progress.table("loss")), mean(progress.table("errors_mm"))
 
 
 def landmark_weights(progress: Progress, landmarks: Sequence[str]) -> dict[str, float]:
     """What each landmark weighed in the epoch's loss: the mean of its draws, over the mean of all landmarks."""
-    mean = torch.cat(progress.counted).double().nanmean(dim=0).cpu()
+    mean = progress.table("counted").double().nanmean(dim=0)
     relative = (mean / mean.nanmean().clamp_min(1e-12)).tolist()
     return {name: weight for name, weight in zip(landmarks, relative, strict=True) if not math.isnan(weight)}
