@@ -76,8 +76,22 @@ def find_groups(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
         name, runs = groups[index]
         if len(runs) > 1:
             groups[index] = (_joint_name([run.resolve().name for run in runs]) or name, runs)
-    names = [name for name, _ in groups]
-    return [(name if names.count(name) == 1 else str(runs[0]), runs) for name, runs in groups]
+    names, folders = [name for name, _ in groups], short_names([runs[0] for _, runs in groups])
+    return [
+        (name if names.count(name) == 1 else folder, runs)
+        for (name, runs), folder in zip(groups, folders, strict=True)
+    ]
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """Each folder by its last parts, as few as tell it from the others: `a/s0` and `b/s0`."""
+    parts, names = [folder.resolve().parts for folder in folders], []
+    for own in parts:
+        length = 1
+        while length < len(own) and sum(other[-length:] == own[-length:] for other in parts) > 1:
+            length += 1
+        names.append("/".join(own[-length:]))
+    return names
 
 
 def is_run(path: Path) -> bool:
