@@ -78,8 +78,7 @@ def find_groups(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
             groups[index] = (_joint_name([run.resolve().name for run in runs]) or name, runs)
     names, folders = [name for name, _ in groups], short_names([runs[0] for _, runs in groups])
     return [
-        (name if names.count(name) == 1 else folder, runs)
-        for (name, runs), folder in zip(groups, folders, strict=True)
+        (name if names.count(name) == 1 else folder, runs) for (name, runs), folder in zip(groups, folders, strict=True)
     ]
 
 
