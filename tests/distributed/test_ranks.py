@@ -7,11 +7,14 @@ import math
 import os
 import random
 import signal
+import sqlite3
 import time
+from collections import Counter
 
 import pytest
 import torch
-from tests.distributed.launch import CEPH, DOUBLE, launch, ranks_of, records, start, until, written
+from tests.distributed.launch import DOUBLE, launch, ranks_of, records, start, until, written
+from tests.plugins.test_sinks import curves, offline
 from tests.training.runs import ALL, last_weights, same_weights
 
 import ceph
@@ -30,9 +33,12 @@ SHELF = {
     "annotator-noise": {},
     "fine-tune": {"freeze": 2, "freeze_epochs": 1},
     "attention-head": {},
+    "anisotropic-targets": {"spread": 20},
+    "coordinate-loss": {},
     "hard-only": {},
 }
 TOGETHER = {name: SHELF[name] for name in SHELF if name != "hard-only"}  # it may not be on beside hard-mining
+SINKS = ("tensorboard", "trackio", "wandb", "mlflow")
 
 
 def curve(run, *names):
@@ -102,19 +108,27 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(tiny, tmp_path):
         {"train": {"batch_size": 3, "accumulate": 2}, "loss": {"name": "adaptive-wing"}},
         {"train": {"batch_size": 4, "clip_norm": 0.0, "epochs": 3}},
         {"plugins": {"weighted-loss": {}, "shape-prior": {"warmup_epochs": 0}}},
-        {"data": {"workers": 2}},
     ],
-    ids=["batch-1", "eight-epochs", "constant-pixels", "accumulate", "no-clip", "weights-and-terms", "workers"],
+    ids=["batch-1", "eight-epochs", "constant-pixels", "accumulate", "no-clip", "weights-and-terms"],
 )
 def test_only_rounding_parts_the_loss_curve_from_that_of_one_process(tiny, tmp_path, sections):
     config = written(tiny(**sections), tmp_path / "c.json")
-    program, tolerance = (CEPH, 1e-5) if "data" in sections else (DOUBLE, 1e-12)
     for ranks, name in ((1, "one"), (2, "two")):  # in double precision: training makes roundings of fp32 grow
-        code, _, err = launch(ranks, "run", config, "--out", tmp_path / name, program=program)
+        code, _, err = launch(ranks, "run", config, "--out", tmp_path / name, program=DOUBLE)
         assert code == 0, err
     # A film that stands in for an empty slice counts in the norms' statistics.
-    tolerance = 0.05 if sections.get("train", {}).get("batch_size") == 1 else tolerance
+    tolerance = 0.05 if sections.get("train", {}).get("batch_size") == 1 else 1e-12
     assert curve(tmp_path / "two", "loss") == pytest.approx(curve(tmp_path / "one", "loss"), rel=tolerance)
+
+
+@pytest.mark.slow
+def test_loader_workers_of_each_process_change_no_bit(tiny, tmp_path):
+    for workers in (0, 2):
+        config = written(tiny(data={"workers": workers}, plugins=ALL), tmp_path / "c.json")
+        code, _, err = launch(2, "run", config, "--out", tmp_path / str(workers))
+        assert code == 0, err
+    assert same_weights(last_weights(tmp_path / "0"), last_weights(tmp_path / "2"))
+    assert (tmp_path / "0" / "metrics.jsonl").read_bytes() == (tmp_path / "2" / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.slow
@@ -152,6 +166,31 @@ def test_a_plugin_of_the_shelf_trains_in_two_processes_as_in_one(tiny, tmp_path,
     assert code == 0, err
     alone = ceph.train(config, out=tmp_path / "one").folder
     assert curve(tmp_path / "two", "loss") == pytest.approx(curve(alone, "loss"), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_sinks_are_written_by_one_process(tiny, tmp_path):
+    config = written(tiny(plugins={name: {"every": 1} for name in SINKS}), tmp_path / "c.json")
+    code, _, err = launch(2, "run", config, "--out", tmp_path / "run", TRACKIO_DIR=str(tmp_path / "trackio"))
+    assert code == 0, err
+    assert "switched off" not in err
+    run = tmp_path / "run"
+    points = dict.fromkeys(range(1, 7), 1)  # two epochs of three steps; each step once
+    found = curves(run / "tensorboard")
+    assert Counter(step for step, _ in found["step/loss"]) == points
+    assert [loss for _, loss in found["train/loss"]] == pytest.approx(curve(run, "loss"))
+    with sqlite3.connect(tmp_path / "trackio" / "ceph.db") as base:
+        rows = base.execute("select run_name, step, metrics from metrics").fetchall()
+    assert {name for name, _, _ in rows} == {"run"}
+    assert Counter(step for _, step, text in rows if "step/loss" in json.loads(text)) == points
+    with sqlite3.connect(run / "mlflow.db") as base:
+        assert base.execute("select count(*) from runs").fetchall() == [(1,)]
+        assert Counter(step for (step,) in base.execute("select step from metrics where key = 'step/loss'")) == points
+    ids, rows = offline(run)
+    assert len(ids) == len(list(run.glob("wandb/offline-run-*"))) == 1
+    assert Counter(row["_step"] for row in rows if "step/loss" in row) == points
+    alone = ceph.train(tiny(), out=tmp_path / "alone").folder
+    assert curve(run, "loss") == pytest.approx(curve(alone, "loss"), rel=1e-3)
 
 
 @pytest.mark.slow
