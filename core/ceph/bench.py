@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ceph.assembly import Evaluator, loader_workers, make_model
+from ceph.assembly import Evaluator, loader_workers
 from ceph.config.load import Resolved
 from ceph.data.augment import Augmentation
 from ceph.data.cache import Film, FilmCache
@@ -31,9 +31,10 @@ from ceph.hooks import trace
 from ceph.model.codec import Codec
 from ceph.model.weights import describe_size
 from ceph.report.progress import Silent
-from ceph.run import Prepared, build, describe, prepare
+from ceph.run import Prepared, build, describe, new_network, prepare
 from ceph.training.engine import train_epoch
 from ceph.training.job import Job
+from ceph.training.memory import explained, predicting
 from ceph.training.progress import Progress
 from ceph.training.runtime import StopRequest, flushed_denormals
 
@@ -42,6 +43,7 @@ LOADING = ("decode", "warp", "photometric", "collate")
 STAGES = (*LOADING, "transfer", "forward", "target", "loss", "backward", "optimiser", "hooks", "logging")
 HOOKS_OF = {"loss": ("pixel_weights", "landmark_weights", "loss_terms"), "logging": ("step_end",), "warp": ("truth",)}
 EVALUATED = 2  # batches of the validation films
+HELD = ("lower --steps, then train.batch_size", "then data.size")
 
 
 @dataclass
@@ -120,7 +122,9 @@ class Preloaded(Loader):
 
     def load(self, batches: Sequence[list[Entry]]) -> Iterator[Item]:
         """The collated items of `batches`, all in memory."""
-        return iter([collate([self._films[entry] for entry in batch]) for batch in batches])
+        films, (height, width) = sum(map(len, batches)), batches[0][0].size
+        with explained(f"holding {films} films at {height}x{width} px", HELD):
+            return iter([collate([self._films[entry] for entry in batch]) for batch in batches])
 
 
 class _Codec:
@@ -187,10 +191,15 @@ def bench(resolved: Resolved, *, steps: int = 5, rounds: int = 3) -> dict[str, A
     and `stages_ms` of a step that loads in this process, `plugins_percent` of a step with loading,
     `first_films_per_second` (the first round, in which films may be decoded), `peak_memory_mb`, `evaluation`.
     """
-    with tempfile.TemporaryDirectory(prefix="ceph-bench-") as folder, flushed_denormals():
+    films, (height, width) = resolved.config.train.batch_size, resolved.config.data.size
+    with (
+        tempfile.TemporaryDirectory(prefix="ceph-bench-") as folder,
+        flushed_denormals(),
+        explained(f"measuring batches of {films} films at {height}x{width} px"),
+    ):
         prepared = few(prepare(resolved), steps)
         torch.manual_seed(derive(resolved.config.train.seed, "weights"))
-        model = make_model(prepared.config, prepared.hooks, prepared.run)
+        model = new_network(prepared)
         job = build(prepared, model, Path(folder))
         prepared.hooks.tell("run_start", run=job.run)
         clock, first, preloaded = Clock(job.runtime.device), timed(job), replace(job, loader=Preloaded(prepared.train))
@@ -204,7 +213,9 @@ def bench(resolved: Resolved, *, steps: int = 5, rounds: int = 3) -> dict[str, A
             shares.append({n: 100 * (s - before[n]) / epoch.seconds for n, s in by_plugin(job).items()})
             seconds["preloaded"].append(timed(preloaded).per_film)
             stages.append(stage_times(staged(job, prepared.train, clock), clock))
-        evaluation = evaluate(job, prepared, rounds)
+        films = min(prepared.config.evaluate.batch_size, len(prepared.validation))
+        with explained(f"predicting a batch of {films} films at {height}x{width} px", predicting(films)):
+            evaluation = evaluate(job, prepared, rounds)
     stages_ms = {stage: 1000 * statistics.median(found.get(stage, 0.0) for found in stages) for stage in STAGES}
     return {
         "network": f"{resolved.config.model.backbone}, {describe_size(model)}",

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+# PyTorch's allocators, cuBLAS, oneDNN, OpenCV, Pillow and C++ each say it in their own words, mostly in a RuntimeError.
+_MEMORY = re.compile(
+    r"MemoryError|out of memory|can't allocate memory|not enough memory|cannot allocate memory|insufficient memory"
+    r"|bad_alloc|ALLOC_FAILED|unable to mmap|could not create a primitive$",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -91,6 +99,11 @@ class Interrupted(CephError):
     def __init__(self, what: str | Sequence[Problem], *, signal: int = 2, hint: str = "") -> None:
         super().__init__(what, hint=hint)
         self.signal = signal
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a device or the host."""
+    return isinstance(error, MemoryError) or bool(_MEMORY.search(f"{type(error).__name__}: {error}"))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -18,7 +18,6 @@ from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
 from ceph.report.sheet import write_png
 from ceph.trained import Trained
-from ceph.training.runtime import flushed_denormals
 
 log = logging.getLogger("ceph")
 
@@ -132,10 +131,10 @@ def predict_films(
 
     loaded = load_bare([film.path for film in films], sizes, len(trained.landmarks))
     batches = in_batches(readable(loaded), trained.config.evaluate.batch_size)
-    first = next(batches, None)
-    if first is None:
-        return Predicted((), tuple(broken))
-    with flushed_denormals():
+    with trained.predicting(len(films)):
+        first = next(batches, None)
+        if first is None:
+            return Predicted((), tuple(broken))
         found = trained.evaluator.predict(trained.model, chain([first], batches), len(sizes))
     points = zip(kept, found.points_px, found.scores, strict=True)
     return Predicted(

@@ -44,7 +44,7 @@ from ceph.training import checkpoint
 from ceph.training import folder as run_folder
 from ceph.training.engine import finished, fit, restore
 from ceph.training.job import Job
-from ceph.training.memory import explained
+from ceph.training.memory import FREE, LOADED, NETWORK, explained, predicting
 from ceph.training.progress import Progress, Watcher
 from ceph.training.ranks import Ranks, one_voice
 from ceph.training.runtime import Runtime, flushed_denormals, start, stop_on_signals
@@ -83,9 +83,10 @@ def train(
     where = ranks.agreed(Path(out) if out else default)
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
+        stack.enter_context(explained(f"running {where}"))
         stack.enter_context(written_by(ranks, where, run_folder.created))
         torch.manual_seed(derive(settings.train.seed, "weights"))
-        model = make_model(settings, prepared.hooks, prepared.run)
+        model = new_network(prepared)
         if init_from is not None:
             log.info("initial weights from %s", transfer_from(model, Path(init_from), prepared.run))
         else:
@@ -109,15 +110,17 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
     resolved = resolve(where / run_folder.CONFIG, without=without)
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
+        stack.enter_context(explained(f"running {where}"))
         ranks = start(resolved.config.train.device, resolved.config.train.precision).ranks
         stack.enter_context(written_by(ranks, where, run_folder.locked))
         resolved = resolve(where / run_folder.CONFIG, without=without)  # no other run changes it any more
-        content, note = checkpoint.load_last(where / "checkpoints")
+        with explained(f"reading the last checkpoint of {where}", LOADED):
+            content, note = checkpoint.load_last(where / "checkpoints")
         if note:
             log.warning(note)
         prepared = prepare(resolved)
         run_folder.require_same_data(where, prepared.fingerprint)
-        job = build(prepared, make_model(resolved.config, prepared.hooks, prepared.run), where)
+        job = build(prepared, new_network(prepared), where)
         prepared.hooks.tell("run_start", run=job.run)
         progress = restore(job, content, tuple(without))
         ranks.require_same((progress.epoch, progress.batch), "checkpoint")
@@ -128,7 +131,7 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
 def check(config: AnyConfig) -> str:
     """Check everything that can be checked without training, and say what would be trained; `ceph run --dry-run`."""
     prepared = prepare(as_resolved(config))
-    run, network = prepared.run, make_model(prepared.config, prepared.hooks, prepared.run)
+    run, network = prepared.run, new_network(prepared)
     lines = {
         "films": f"{len(prepared.train)} train, {len(prepared.validation)} validation",
         "landmarks": f"{len(run.landmarks)}: {' '.join(run.landmarks)}",
@@ -170,6 +173,7 @@ def as_resolved(config: AnyConfig) -> Resolved:
     return from_values(config) if isinstance(config, Mapping) else resolve(Path(config))
 
 
+@explained("reading the data set and the plugins", FREE)
 def prepare(resolved: Resolved) -> Prepared:
     """Read the data and check the run: all that `ceph run --dry-run` does. Test splits are not looked at."""
     refuse_albumentationsx()
@@ -215,10 +219,17 @@ def refuse_more_ranks(config: Config, ranks: Ranks) -> None:
         log.warning("a batch of %d films leaves some of %d processes idle", config.train.batch_size, ranks.count)
 
 
+def new_network(prepared: Prepared) -> nn.Module:
+    """The network of a config, with random weights."""
+    config, landmarks = prepared.config, len(prepared.run.landmarks)
+    with explained(f"building {config.model.backbone}, {config.model.width} wide, for {landmarks} landmarks", NETWORK):
+        return make_model(config, prepared.hooks, prepared.run)
+
+
 def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
     """Everything around the network that training needs."""
     config, hooks, runtime, run = prepared.config, prepared.hooks, prepared.runtime, prepared.run
-    with explained(f"moving the network to {describe(runtime)}"):
+    with explained(f"moving {describe_size(model)} to {describe(runtime)}", NETWORK):
         runtime.place(model)
     codec = make_codec(config, hooks, run)
     criterion = make_criterion(config, hooks, run)
@@ -228,7 +239,8 @@ def build(prepared: Prepared, model: nn.Module, where: Path) -> Job:
     validation = Loader(prepared.validation, workers, pin=pin)
 
     def validate(module: nn.Module) -> dict[str, Any]:
-        with explained(f"predicting {config.evaluate.batch_size} films at {run.size[0]}x{run.size[1]} px"):
+        films = min(config.evaluate.batch_size, len(prepared.validation))
+        with explained(f"predicting a batch of {films} films at {run.size[0]}x{run.size[1]} px", predicting(films)):
             found = evaluator.split(module, validation, len(prepared.validation))
         return evaluator.figures(found, prepared.validation.samples)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ceph.report.html import FILE as REPORT
 from ceph.run_report import report_if_possible
 from ceph.training import checkpoint
 from ceph.training import folder as run_folder
+from ceph.training.memory import FREE, LOADED, explained, predicting
 from ceph.training.runtime import flushed_denormals, start
 
 log = logging.getLogger("ceph")
@@ -45,7 +47,8 @@ class Trained:
 
     def __init__(self, folder: Path, resolved: Resolved) -> None:
         self.folder, self.resolved, self.config = folder, resolved, resolved.config
-        content = checkpoint.load(folder / "checkpoints", checkpoint.BEST)
+        with explained(f"reading the best checkpoint of {folder}", LOADED):
+            content = checkpoint.load(folder / "checkpoints", checkpoint.BEST)
         self.landmarks = tuple(content["landmarks"])
         self.hooks = make_hooks(resolved)
         self.runtime = start(self.config.train.device, self.config.train.precision)
@@ -60,7 +63,8 @@ class Trained:
             self.runtime.device,
             self.config,
         )
-        with flushed_denormals():
+        network = f"{self.config.model.backbone}, {self.config.model.width} wide, for {len(self.landmarks)} landmarks"
+        with flushed_denormals(), explained(f"loading {network}, of {folder}", LOADED):
             self.model = make_model(self.config, self.hooks, self.run)
             self.model.load_state_dict(content["model"])
             self.runtime.place(self.model).eval()
@@ -71,6 +75,15 @@ class Trained:
         codec = make_codec(self.config, self.hooks, self.run)
         return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, codec)
 
+    @contextmanager
+    def predicting(self, films: int) -> Iterator[None]:
+        """Around all that is computed of `films`: denormal numbers are zero, and an exhausted machine is explained."""
+        sizes, batch = self.evaluator.sizes, min(films, self.config.evaluate.batch_size)
+        at = " and ".join(f"{height}x{width}" for height, width in sizes)
+        what = f"predicting a batch of {batch} films at {at} px"
+        with flushed_denormals(), explained(what, predicting(batch, len(sizes))):
+            yield
+
     def predict(self, images: Sequence[Path | str | NDArray[np.uint8]]) -> tuple[Points, NDArray[np.float64]]:
         """Points [N, K, 2] in pixels of each film and scores [N, K], in the order of `landmarks`.
 
@@ -80,11 +93,12 @@ class Trained:
             return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
         sizes = self.evaluator.sizes
         films = readable(load_bare(images, sizes, len(self.landmarks)))
-        with flushed_denormals():
+        with self.predicting(len(images)):
             items = in_batches(films, self.config.evaluate.batch_size)
             found = self.evaluator.predict(self.model, items, len(sizes))
         return found.points_px, found.scores
 
+    @explained("evaluating a split", FREE)
     def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
         """Figures of a split, and its name (default: validation, or the only split that `data` has).
 
@@ -108,8 +122,8 @@ class Trained:
             log.warning(line)
         loader = Loader(films, loader_workers(config, self.runtime))
         sizes = self.evaluator.sizes
-        items = loader.load(in_order(len(films), config.evaluate.batch_size, sizes))
-        with flushed_denormals():
+        with self.predicting(len(films)):
+            items = loader.load(in_order(len(films), config.evaluate.batch_size, sizes))
             prediction = self.evaluator.predict(self.model, items, len(sizes))
         figures = self.evaluator.figures(prediction, films.samples)
         labels = [{("group", s.group), ("pixels", d)} for s, d in zip(films.samples, films.digests, strict=True)]

@@ -2,7 +2,8 @@
 
 `python nursery.py WORDS...` runs `ceph WORDS` itself, so that all is imported, and then reads one JSON object a line:
 {"words": [...], "out": FILE, "err": FILE, "uid": int or null, "bytes": largest file or null} starts `ceph WORDS` in a
-process of its own and answers its id; {"wait": id} answers its code, negative where a signal ended it.
+process of its own and answers its id; it may have "memory", the bytes that it may still take, and "processes", how many
+its user may have. {"wait": id} answers its code, negative where a signal ended it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
 from ceph.cli.app import main
 
@@ -24,10 +26,15 @@ def child(order: dict) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if order.get("bytes"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["bytes"], order["bytes"]))
+    if order.get("memory"):
+        present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (present + order["memory"],) * 2)
     if order.get("uid"):
         os.setgroups([])
         os.setgid(order["uid"])
         os.setuid(order["uid"])
+    if order.get("processes") is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (order["processes"],) * 2)
     code = 70
     try:
         code = main(order["words"])

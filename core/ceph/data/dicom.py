@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph.data.files import regular
-from ceph.errors import ConfigError, DataError
+from ceph.errors import ConfigError, DataError, is_out_of_memory
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -113,9 +113,11 @@ def _opened(path: Path, *, header: bool) -> Iterator[FileDataset]:
         yield dcmread(path, stop_before_pixels=header, specific_tags=list(LAYOUT) if header else None)
     except (DataError, ConfigError):
         raise
-    except MemoryError as error:
-        raise DataError(f"{path}: does not fit into memory") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            from ceph.data.images import FEWER
+
+            raise DataError(f"{path}: out of memory while reading its pixels", hint=FEWER) from error
         # Decoders raise whatever they meet; their texts may span many lines.
         reason = str(error).strip().splitlines()
         raise DataError(

@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from ceph.data import dicom
 from ceph.data.files import regular
-from ceph.errors import DataError
+from ceph.errors import DataError, is_out_of_memory
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
@@ -41,6 +41,7 @@ KINDS = (
     Kind("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff"), TiffImageFile),
 )
 SUFFIXES = (*(suffix for kind in KINDS for suffix in kind.suffixes), dicom.SUFFIX)
+FEWER = "lower data.workers, each of which reads a film, end other programs on this machine, or scale the film down"
 COPY_AGAIN = "copy it again from its source, or take it out of the data folder"
 
 
@@ -105,18 +106,20 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """
     if regular(path) == 0:
         raise DataError(f"{path}: is empty", hint=COPY_AGAIN)
+    part = "its header"
     try:
         with path.open("rb") as stream:
             kind = _kind(stream.read(16), path)
             stream.seek(0)
             image = kind.decoder(stream)
             _refuse(image, path)
+            part = f"its {image.size[0]} x {image.size[1]} pixels"
             yield image
     except DataError:
         raise
-    except MemoryError as error:
-        raise DataError(f"{path}: does not fit into memory") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise DataError(f"{path}: out of memory while reading {part}", hint=FEWER) from error
         # Decoders raise OSError, SyntaxError, struct.error, zlib.error, IndexError ... for one and the same thing.
         raise DataError(f"{path}: is damaged or cut off ({error})", hint=COPY_AGAIN) from error
 

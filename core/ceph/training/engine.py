@@ -26,7 +26,7 @@ from ceph.model.codec import soft_points
 from ceph.training import checkpoint, nonfinite
 from ceph.training.job import Job
 from ceph.training.loss import masked_sums, weighted_mean
-from ceph.training.memory import explained
+from ceph.training.memory import LOADED, explained
 from ceph.training.optim import set_rates
 from ceph.training.progress import Progress, Rows, Unread, Watcher, epoch_tables, landmark_weights
 from ceph.training.ranks import connected
@@ -38,7 +38,7 @@ def fit(job: Job, progress: Progress, watcher: Watcher, stop: StopRequest) -> No
     settings = job.run.config.train
     watcher.start(last_epoch(settings), progress.epoch)
     try:
-        with connected(), explained("training"):  # a loader worker's death may be told at any line
+        with connected(), explained(_describe(settings, job.run.size)):  # a worker's death may be told at any line
             if progress.step == 0 and not (job.checkpoints / checkpoint.LAST).exists():
                 save_last(job, progress)
             while not finished(progress, settings):
@@ -249,6 +249,7 @@ def save_last(job: Job, progress: Progress) -> None:
     checkpoint.save(job.checkpoints, checkpoint.LAST, content)
 
 
+@explained("putting the checkpoint into the network and the optimiser", LOADED)
 def restore(job: Job, content: Mapping[str, Any], without: tuple[str, ...] = ()) -> Progress:
     """Put a `last` checkpoint back into the job's model, optimiser and plugins; returns its progress.
 
@@ -292,6 +293,10 @@ def end_if_asked(job: Job, progress: Progress, stop: StopRequest, *, done: bool)
         signal=number,
         hint=f"go on with: ceph run --resume {job.checkpoints.parent}",
     )
+
+
+def _describe(settings: TrainConfig, size: tuple[int, int]) -> str:
+    return f"training with batches of {settings.batch_size} films at {size[0]}x{size[1]} px"
 
 
 def _size(batch: Batch) -> str:

@@ -19,7 +19,6 @@ from ceph.data.images import read_film
 from ceph.data.types import Matrix
 from ceph.evaluation.predict import averaged
 from ceph.trained import Trained, load
-from ceph.training.runtime import flushed_denormals
 
 FILMS_HELD = 8
 GLOW = (0, 140, 255)  # BGR of the map on the film
@@ -67,9 +66,9 @@ class Maps:
 def activation_maps(trained: Trained, film: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Matrix]:
     """What the decoder reads points from: maps [K, h, w], and the matrix [3, 3] from map px to film px."""
     evaluator = trained.evaluator
-    items = [collate([bare_item(film, size, len(trained.landmarks))]) for size in evaluator.sizes]
     maps = []
-    with torch.inference_mode(), flushed_denormals():
+    with torch.inference_mode(), trained.predicting(1):
+        items = [collate([bare_item(film, size, len(trained.landmarks))]) for size in evaluator.sizes]
         for item in items:
             image = to_batch(item, trained.runtime.device).image
             with trained.runtime.autocast():

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ceph.errors import CephError, ConfigError
+from ceph.training.memory import FREE, explained
 from ceph.view.runs import ViewedRun, changed, picture
 
 PAGE = Path(__file__).parent / "page"
@@ -69,6 +70,7 @@ def make_app(runs: Sequence[ViewedRun], secret: str) -> Starlette:
     def page(_request: Request) -> Response:
         return FileResponse(PAGE / "index.html")
 
+    @explained("reading the curves of runs", FREE)
     def list_runs(_request: Request) -> Response:
         names = [run.name for run in runs]
         return JSONResponse(
@@ -84,13 +86,16 @@ def make_app(runs: Sequence[ViewedRun], secret: str) -> Starlette:
             ]
         )
 
+    @explained("reading the points of films", FREE)
     def films(request: Request) -> Response:
         return JSONResponse(run_of(request).films(split_of(request)))
 
+    @explained("showing a film", FREE)
     def film(request: Request) -> Response:
         path = run_of(request).path(split_of(request), request.path_params["film"])
         return Response(picture(path, changed(path)), media_type="image/jpeg")
 
+    @explained("computing the map of a film", FREE)
     def glow(request: Request) -> Response:
         run, split = run_of(request), split_of(request)
         landmarks = run.films(split)["landmarks"]
