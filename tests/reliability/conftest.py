@@ -12,9 +12,12 @@ EPOCHS = 2
 def whole(tiny_set, tmp_path_factory):
     """The folder of an uninterrupted run of two epochs with the whole shelf, and the nursery that made it."""
     folder = tmp_path_factory.mktemp("whole") / "run"
+    patch = pytest.MonkeyPatch()
+    patch.setenv("TRACKIO_DIR", str(folder.with_name("trackio")))
     nursery = Nursery(*run_words(tiny_set, folder, *shelf(), epochs=EPOCHS))
     yield folder, nursery
     nursery.close()
+    patch.undo()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,10 +22,14 @@ SETTINGS = (
     *("data.size=[64,64]", "model.backbone=test_resnet", "model.weights=none", "model.width=8"),
     *("train.batch_size=4", "train.precision=fp32", "train.device=cpu", "train.warmup_epochs=0.5"),
 )
-# Every built-in plugin that goes with the others, set so that it acts in a run of a few steps.
+# Every built-in plugin that trains, but hard-only, set so that it acts in a run of a few steps; they go together.
 SHELF = {
+    "anisotropic-targets": ("spread=20",),
     "annotator-noise": (),
+    "attention-head": (),
+    "coordinate-loss": (),
     "ema": ("decay=0.5",),
+    "fine-tune": ("layer_decay=0.5", "freeze=1", "freeze_epochs=1"),
     "hard-mining": ("warmup_epochs=1",),
     "heavy-augmentation": (),
     "multi-scale": ("scales=[0.5, 1.0]",),
@@ -32,6 +37,9 @@ SHELF = {
     "tta": (),
     "weighted-loss": (),
 }
+HARD_ONLY = {**{name: values for name, values in SHELF.items() if name != "hard-mining"}, "hard-only": ()}
+# The built-in plugins that only observe; trackio keeps its curves where the fixture `whole` says.
+SINKS = dict.fromkeys(("tensorboard", "trackio", "wandb", "mlflow"), ("every=1",))
 
 
 def tries(short: int, full: int):
@@ -39,10 +47,10 @@ def tries(short: int, full: int):
     return pytest.mark.parametrize("tries", [short, pytest.param(full, marks=pytest.mark.slow)])
 
 
-def shelf() -> list[str]:
-    """The words that switch the shelf on."""
-    on = [word for name in SHELF for word in ("--plugin", name)]
-    return [*on, *settings(*(f"plugins.{name}.{value}" for name, values in SHELF.items() for value in values))]
+def shelf(plugins: Mapping[str, Sequence[str]] = SHELF) -> list[str]:
+    """The words that switch these plugins on, with their settings."""
+    on = [word for name in plugins for word in ("--plugin", name)]
+    return [*on, *settings(*(f"plugins.{name}.{value}" for name, values in plugins.items() for value in values))]
 
 
 def settings(*values: str) -> list[str]:

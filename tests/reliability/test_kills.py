@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 from tests.reliability.conftest import EPOCHS
 from tests.reliability.processes import (
+    HARD_ONLY,
+    SHELF,
+    SINKS,
     began,
     one_message,
     outside,
@@ -74,29 +78,53 @@ def test_row_01_a_writer_killed_at_any_moment_loses_no_checkpoint_that_it_acknow
     assert halfway > 0
 
 
+def epochs_of(run):
+    """How many epochs of a run are in its metrics.jsonl."""
+    file = run / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+# Row 2 kills at most so many seconds after the start, the first checkpoint, an epoch, its checkpoint, the last epoch.
+# The long form takes four times as many: its four sinks take seconds to open.
+MOMENTS = (
+    (lambda run: True, 1.0),
+    (began, 1.0),
+    (lambda run: epochs_of(run) > 0, 0.1),
+    (lambda run: (run / "checkpoints" / checkpoint.PREVIOUS).exists(), 0.1),
+    (lambda run: epochs_of(run) == EPOCHS, 0.5),
+)
+
+
 @tries(5, 30)
 def test_row_02_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(tiny_set, tmp_path, tries, whole):
     reference, nursery = whole
-    chance, cut = random.Random(tries), 0
+    other = tmp_path / "other"
+    assert nursery.run(run_words(tiny_set, other, *shelf(HARD_ONLY), epochs=EPOCHS), tmp_path / "other-io")[0] == 0
+    chance, cut, off, went_on = random.Random(tries), 0, [], Counter()
     for attempt in range(tries):
         run = tmp_path / str(attempt)
-        words = run_words(tiny_set, run, *shelf(), epochs=EPOCHS, workers=attempt % 2)
+        expected, plugins = ((reference, SHELF), (other, HARD_ONLY))[attempt // 2 % 2]
+        # The uninterrupted runs have no sinks: these only observe. The short form has one of them at a time.
+        sinks = [name for i, name in enumerate(SINKS) if tries > 5 or i == attempt % len(SINKS)]
+        on = shelf({**plugins, **{name: SINKS[name] for name in sinks}})
+        words = run_words(tiny_set, run, *on, epochs=EPOCHS, workers=attempt % 2)
         # Every third one of the long form is a process from its first import on; the others skip the imports.
         process = (outside if tries > 5 and attempt % 3 == 0 else nursery.start)(words, tmp_path / f"{attempt}-io")
-        if attempt % 5:
-            wait_for(lambda run=run: began(run))
-        time.sleep(chance.uniform(0, 1.0))
+        moment, seconds = MOMENTS[attempt % len(MOMENTS)]
+        assert wait_for(lambda moment=moment, run=run: moment(run), 120), process.errors()
+        time.sleep(chance.uniform(0, 4 * seconds if tries > 5 else seconds))
         process.signal(signal.SIGKILL)
         cut += process.wait() == -signal.SIGKILL
-        if not began(run):
-            assert nursery.run(words, tmp_path / f"{attempt}-io")[0] == 0  # the same command takes the folder
-        else:
-            code, errors = nursery.run(["run", "--resume", str(run)], tmp_path / f"{attempt}-io")
-            assert code == 0, errors
-        assert same_weights(last_weights(reference), last_weights(run))
-        assert (reference / "metrics.jsonl").read_text() == (run / "metrics.jsonl").read_text()
-    print(f"row 2: {tries} tries, {cut} of them killed before their end")
+        again = ["run", "--resume", str(run)] if began(run) else words  # the same command takes the folder
+        went_on[checkpoint.load_last(run / "checkpoints")[0]["progress"]["epoch"] if began(run) else "anew"] += 1
+        code, errors = nursery.run(again, tmp_path / f"{attempt}-io")
+        assert code == 0, errors
+        assert same_weights(last_weights(expected), last_weights(run))
+        assert (expected / "metrics.jsonl").read_text() == (run / "metrics.jsonl").read_text()
+        off += [name for name in sinks if f"'{name}'" in errors and "switched off" in errors]
+    print(f"row 2: {tries} tries, {cut} killed before their end; went on from epoch {dict(went_on)}; sinks off: {off}")
     assert cut >= tries // 2
+    assert went_on[1] > 0
 
 
 class StopAt(Silent):
