@@ -53,3 +53,19 @@ def test_a_network_keeps_its_names_and_weights():
     after = network.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_compiled_network_keeps_the_faster_backward_pass():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(6, 6, 5, stride=2, padding=2, groups=6, bias=False))
+    use_fast_depthwise(network)
+    image, traced = torch.randn(2, 6, 17, 22), []
+
+    def backend(graph, _inputs):
+        traced.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    compiled = gradients(torch.compile(network[0], backend=backend), image, bf16=True)
+    assert "autograd_function_apply" in traced
+    for ours, eager in zip(compiled, gradients(network[0], image, bf16=True), strict=True):
+        assert torch.equal(ours, eager)
