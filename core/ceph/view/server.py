@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ceph.errors import CephError, ConfigError
+from ceph.evaluation.runs import short_names
 from ceph.training.memory import FREE, explained
 from ceph.view.runs import ViewedRun, changed, picture
 
@@ -72,17 +73,17 @@ def make_app(runs: Sequence[ViewedRun], secret: str) -> Starlette:
 
     @explained("reading the curves of runs", FREE)
     def list_runs(_request: Request) -> Response:
-        names = [run.name for run in runs]
+        names = short_names([run.folder for run in runs])
         return JSONResponse(
             [
                 {
-                    "name": run.name if names.count(run.name) == 1 else str(run.folder),
+                    "name": name,
                     "folder": str(run.folder),
                     "splits": run.splits(),
                     "missing": run.missing,
                     **run.curves(),
                 }
-                for run in runs
+                for name, run in zip(names, runs, strict=True)
             ]
         )
 
