@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph.data import synthetic_clinic as clinic
+from ceph.data import synthetic_sides as sides
 from ceph.data.synthetic_canvas import Canvas, Exposure
 from ceph.data.synthetic_film import draw_head
 from ceph.data.synthetic_head import Head, Points
@@ -164,8 +165,8 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, 
     if height < 64:
         raise ValueError(f"height must be at least 64 px, not {height}")
     # One stream each, so that the picture's details may change without moving the shapes or the readers' marks.
-    shape_rng, scene_rng, anatomy_rng, grain_rng, reader_rng, clinic_rng = (
-        np.random.default_rng([seed, index, stream]) for stream in range(6)
+    shape_rng, scene_rng, anatomy_rng, grain_rng, reader_rng, clinic_rng, wander_rng = (
+        np.random.default_rng([seed, index, stream]) for stream in range(7)
     )
     machine = MACHINES[int(scene_rng.choice(len(MACHINES), p=MACHINE_SHARES))]
     mm_per_px = round(machine.spacing_mm * NOMINAL_HEIGHT / height, 4)
@@ -178,7 +179,8 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, 
     centre = size_mm * middle + scene_rng.normal(0, (6.0, 5.0))
     low, high = MARGIN_MM - shape.min(axis=0), size_mm - MARGIN_MM - shape.max(axis=0)
     centre = np.clip(centre, low, np.maximum(low, high))
-    head = Head(LANDMARKS, shape_table().mean_mm, shape, 1 / mm_per_px, centre / mm_per_px)
+    wander = wander_rng if varied else None
+    head = Head(LANDMARKS, shape_table().mean_mm, shape, 1 / mm_per_px, centre / mm_per_px, wander)
     truth = head.px(shape)
 
     stage = int(scene_rng.integers(1, 7))
@@ -186,6 +188,7 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, 
     tissue = clinic.tissue(clinic_rng) if varied else clinic.Tissue()
     draw_head(canvas, head, anatomy_rng, cvm_stage=stage, ear_rod=machine.rod, tissue=tissue)
     if varied:
+        sides.draw_sides(canvas, head, clinic_rng, tissue)
         clinic.clutter(canvas, head, clinic_rng)
         clinic.equipment(canvas, head, clinic_rng)
     _draw_equipment(canvas, machine, scene_rng)

@@ -18,11 +18,21 @@ from ceph.data.synthetic_head import Head, Points
 
 @dataclass(frozen=True)
 class Tissue:
-    """What a head is made of: factors of the densities of soft tissue, of the cranium and of all other bone."""
+    """What a head is made of: factors of densities. All are 1 in films that are not varied.
+
+    Of the density of the maxilla, the share `spine` reaches ANS and A; the rest ends `recess_mm` behind them.
+    """
 
     soft: float = 1.0
-    skull: float = 1.0
-    bone: float = 1.0
+    skull: float = 1.0  # within the cranium
+    base: float = 1.0  # the line of the skull's base
+    bone: float = 1.0  # all other bone
+    nasal: float = 1.0  # the nasal bones
+    orbit: float = 1.0  # the rim of the orbit but for its floor
+    jaw: float = 1.0  # the near side of the mandible
+    tooth: float = 1.0
+    spine: float = 1.0
+    recess_mm: float = 0.0
 
 
 def pose(rng: np.random.Generator, shape: Points) -> Points:
@@ -34,9 +44,19 @@ def pose(rng: np.random.Generator, shape: Points) -> Points:
 
 
 def tissue(rng: np.random.Generator) -> Tissue:
-    """Soft tissue from hardly visible to as dense as bone, thin and thick skulls."""
-    soft = float(np.exp(rng.uniform(np.log(0.2), np.log(1.2))))
-    return Tissue(soft, skull=float(rng.uniform(0.8, 3.2)), bone=float(rng.uniform(0.45, 1.25)))
+    """Soft tissue from hardly visible to as dense as bone, thin and thick skulls, spines that hardly show."""
+    return Tissue(
+        soft=float(np.exp(rng.uniform(np.log(0.2), np.log(1.2)))),
+        skull=float(rng.uniform(0.8, 3.2)),
+        base=float(rng.uniform(0.35, 1.0)),
+        bone=float(rng.uniform(0.45, 1.25)),
+        nasal=float(rng.uniform(0.1, 1.0)),
+        orbit=float(rng.uniform(0.1, 1.0)),
+        jaw=float(rng.uniform(0.4, 1.0)),
+        tooth=float(rng.uniform(0.35, 1.0)),
+        spine=float(rng.uniform(0.12, 0.6)),
+        recess_mm=float(rng.uniform(3.0, 12.0)),
+    )
 
 
 def exposure(rng: np.random.Generator) -> Exposure:

@@ -77,14 +77,14 @@ def draw_head(
     vault = _grow_vault(head, rng)
     _soft_tissue(canvas, head, rng, vault)
     canvas.density *= np.float32(tissue.soft)
-    _cranium(canvas, head, rng, vault, bone, tissue.skull)
+    _cranium(canvas, head, rng, vault, bone, tissue)
     _vertebrae(canvas, head, rng, bone, cvm_stage)
-    _midface(canvas, head, rng, bone)
-    _jaws(canvas, head, rng, bone)
+    _midface(canvas, head, rng, bone, tissue)
+    _jaws(canvas, head, rng, bone, tissue)
     _ear(canvas, head, rng, bone, ear_rod=ear_rod)
     canvas.texture(rng, 9.0, 0.04)
     canvas.texture(rng, 1.5, 0.04)
-    draw_teeth(canvas, head, rng)
+    draw_teeth(canvas, head, rng, tissue.tooth)
 
 
 def _grow_vault(head: Head, rng: np.random.Generator) -> Points:
@@ -113,10 +113,10 @@ def _soft_tissue(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Po
     canvas.fill(head.outline(head.place(cheek)), 0.12, soft_mm=5.0)
 
 
-def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points, bone: float, skull: float) -> None:
+def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points, bone: float, tissue: Tissue) -> None:
     base, _ = head.vertices(SKULL_BASE)
     case = head.outline(np.concatenate([vault, base[::-1]]), [0])
-    canvas.fill(case, skull * rng.uniform(0.24, 0.34), rim=0.26 * bone, rim_mm=1.3)
+    canvas.fill(case, tissue.skull * rng.uniform(0.24, 0.34), rim=0.26 * bone, rim_mm=1.3)
     thickness = rng.uniform(4.0, 7.0) / 100
     for depth, width, density in ((0.5, 4.5, 0.10), (1.0, 1.3, 0.20)):
         table = vault[1:] + (head["S"] - vault[1:]) * depth * thickness
@@ -130,7 +130,7 @@ def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points
         groove = tuple((foot[0] - 14 * i + rng.normal(0, 4), foot[1] - 15 * i) for i in range(5))
         canvas.stroke(head.curve(groove), -0.03, width_mm=1.4, soft_mm=0.5)
     canvas.fill(head.curve(BASIOCCIPUT, closed=True), 0.16 * bone, rim=0.16 * bone, rim_mm=1.0)
-    canvas.stroke(head.curve(SKULL_BASE), 0.42 * bone, width_mm=1.2)
+    canvas.stroke(head.curve(SKULL_BASE), 0.42 * bone * tissue.base, width_mm=1.2)
     canvas.stroke(head.curve((("Ar", 8, -8), "Ar", ("Ar", -9, 8))), 0.25 * bone, width_mm=1.2)
     # The roofs of the orbits cross the anterior skull base.
     roof = ((-44, -62), (-24, -67 - rng.uniform(1, 6)), (-4, -76 - rng.uniform(0, 4)), ("N", -4, -13))
@@ -173,14 +173,14 @@ def _vertebrae(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float
         centre = centre + down * (2 * tall + rng.uniform(3.2, 4.4) + (1.5 if level == 0 else 0.0))
 
 
-def _midface(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float) -> None:
+def _midface(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float, tissue: Tissue) -> None:
     ethmoid = ((-60, -36), (-58, -44), (-40, -58), (-16, -64), (2, -64), (6, -44), (-4, -30), (-30, -22))
     canvas.fill(head.curve(ethmoid, closed=True), rng.uniform(0.12, 0.20) * bone, soft_mm=3.0)
     canvas.fill(head.curve(AIRWAY, closed=True), -rng.uniform(0.14, 0.20), soft_mm=1.0)
     canvas.fill(head.curve(NASAL_CAVITY, closed=True), -rng.uniform(0.10, 0.16), soft_mm=1.5)
     canvas.fill(head.curve(SINUS, closed=True), -0.10, rim=0.13 * bone, rim_mm=0.8)
     canvas.fill(head.curve(ORBIT, closed=True), -0.09, soft_mm=0.8)
-    canvas.stroke(head.curve(ORBIT), 0.30 * bone, width_mm=1.3)
+    canvas.stroke(head.curve(ORBIT), 0.30 * bone * tissue.orbit, width_mm=1.3)
     far = head.px(np.array([rng.uniform(-3.0, 3.0), rng.uniform(-3.5, -1.5)])) - head.px(np.zeros(2))
     canvas.stroke(head.curve(ORBIT[1:-1]) + far, 0.09 * bone, width_mm=1.6, soft_mm=0.5)
     for _ in range(5):  # ethmoid cells between the orbit and the skull base
@@ -192,8 +192,9 @@ def _midface(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float) 
     canvas.fill(head.curve(fissure, closed=True), -0.05, rim=0.10 * bone, rim_mm=0.7)
     arch = ((-80, -32), (-60, -34), (-38, -33), (-18, -33))
     canvas.stroke(head.curve(arch), 0.12 * bone, width_mm=4.0, soft_mm=1.2)
-    canvas.fill(head.curve(NASAL_BONE, closed=True), 0.22 * bone, rim=0.24 * bone, rim_mm=0.8)
-    canvas.stroke(head.curve(("N", ("N", -3, 1.0), ("N", -5, 0.6))), -0.18, width_mm=0.7)
+    nasal = tissue.nasal
+    canvas.fill(head.curve(NASAL_BONE, closed=True), 0.22 * bone * nasal, rim=0.24 * bone * nasal, rim_mm=0.8)
+    canvas.stroke(head.curve(("N", ("N", -3, 1.0), ("N", -5, 0.6))), -0.18 * nasal, width_mm=0.7)
     palate_tail = ("PNS", ("PNS", -7, 4), ("PNS", -13, 14), ("PNS", -15, 22 + rng.normal(0, 2)))
     canvas.stroke(head.curve(palate_tail), 0.13, width_mm=5.0, soft_mm=1.2)
     tongue = ((10, 22), (4, 2), (-14, -2), (-34, 6), (-46, 26), (-44, 50), (-20, 44))
@@ -202,13 +203,20 @@ def _midface(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float) 
     canvas.stroke(head.curve(hyoid), 0.22 * bone, width_mm=3.4, soft_mm=0.6)
 
 
-def _jaws(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float) -> None:
+def _jaws(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float, tissue: Tissue) -> None:
     down = occlusion(head)
     upper = [head["ANS"], head.near("ANS", -1.4, 2.0), head["A"], head.near("A", 0.5, 3.4)]
     upper += [incisor_neck(head, "UIT", "UIA", side) for side in (3.4, -3.6)]
     upper += [head["UPM"] - 8.5 * down, head["UMT"] - 8.5 * down, head.place(np.array([[-24.0, 0.0]]))[0], head["PNS"]]
-    canvas.fill(head.outline(np.array(upper), [0, 9]), 0.17 * bone, rim=0.24 * bone, rim_mm=1.0)
-    canvas.fill(head.curve(PALATE, closed=True), 0.30 * bone, rim=0.16 * bone, rim_mm=0.8)
+    maxilla, palate = np.array(upper), head.vertices(PALATE)[0]
+    back = head["PNS"] - head["ANS"]
+    back *= tissue.recess_mm / np.hypot(*back)
+    for share in (tissue.spine, 1 - tissue.spine):  # the middle plane up to ANS and A, then all that lies beside it
+        if share:
+            canvas.fill(head.outline(maxilla, [0, 9]), 0.17 * bone * share, rim=0.24 * bone * share, rim_mm=1.0)
+            canvas.fill(head.outline(palate, [0, 4]), 0.30 * bone * share, rim=0.16 * bone * share, rim_mm=0.8)
+        maxilla[:4] += back
+        palate[[0, 1, 7, 8]] += back
 
     back, body = head.vertices(MANDIBLE_BACK)[0], head.vertices(MANDIBLE_BODY)[0]
     chord = head["Go"] - head["Ar"]
@@ -218,7 +226,7 @@ def _jaws(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float) -> 
     crest = [incisor_neck(head, "LIT", "LIA", side) for side in (3.2, -3.4)]
     crest += [head["LPM"] + 8.5 * down, head["LMT"] + 8.5 * down]
     outline = head.outline(np.concatenate([back, ramus, body, crest]))
-    canvas.fill(outline, 0.24 * bone, rim=0.30 * bone, rim_mm=1.2)
+    canvas.fill(outline, 0.24 * bone * tissue.jaw, rim=0.30 * bone * tissue.jaw, rim_mm=1.2)
     if rng.random() < 0.5:  # the far side of the jaw, a little off the near one
         shift = np.array([rng.uniform(-2.5, 2.5), -rng.uniform(1.0, 3.0)]) * head.px_of_mm
         line = head.curve(MANDIBLE_BODY[:5]) + shift

@@ -49,9 +49,19 @@ class Head:
     """Places curves that are written for the mean shape on one film."""
 
     def __init__(
-        self, symbols: Sequence[str], mean_mm: Points, shape_mm: Points, px_of_mm: float, origin: Points
+        self,
+        symbols: Sequence[str],
+        mean_mm: Points,
+        shape_mm: Points,
+        px_of_mm: float,
+        origin: Points,
+        wander: np.random.Generator | None = None,
     ) -> None:
-        """Bend from `mean_mm` to `shape_mm` (both [K, 2]); film px are `origin` [2] + `px_of_mm` * mm."""
+        """Bend from `mean_mm` to `shape_mm` (both [K, 2]); film px are `origin` [2] + `px_of_mm` * mm.
+
+        With `wander`, every vertex of a curve that is no landmark lies elsewhere on this head than on others.
+        """
+        self._wander, self._wandered = wander, dict[Vertex, Points]()
         self.index = {symbol: i for i, symbol in enumerate(symbols)}
         self.shape, self.px_of_mm, self.origin = shape_mm, px_of_mm, origin
         centre, mean_centre = shape_mm.mean(axis=0), mean_mm.mean(axis=0)
@@ -87,10 +97,20 @@ class Head:
             if isinstance(vertex, str):
                 places.append(self[vertex.rstrip("!")])
             elif len(vertex) == 3:
-                places.append(self.near(*vertex))
+                places.append(self.near(*vertex) + self._astray(vertex))
             else:
-                places.append(self.place(np.array([vertex], float))[0])
+                places.append(self.place(np.array([vertex], float))[0] + self._astray(vertex))
         return np.array(places), np.array(corners)
+
+    def _astray(self, vertex: Vertex) -> Points:
+        """How far [2] in mm this head's vertex is from its place; the same for every curve through it."""
+        if self._wander is None:
+            return np.zeros(2)
+        if vertex not in self._wandered:
+            # The nearer to its landmark the surer: a landmark is where it is because of the curve beside it.
+            sd = min(0.12 * float(np.hypot(vertex[1], vertex[2])), 1.5) if len(vertex) == 3 else 1.5
+            self._wandered[vertex] = self._wander.normal(0, sd, 2)
+        return self._wandered[vertex]
 
     def px(self, points_mm: Points) -> Points:
         """Film px of points [..., 2] in mm of this head."""
@@ -107,7 +127,7 @@ class Head:
         sharp[list(corners)] = True
         return smooth(self.px(places_mm), sharp, closed=True)
 
-    def ellipse(self, centre_mm: Points, radii_mm: tuple[float, float], angle: float = 0.0) -> Points:
+    def ellipse(self, centre_mm: Points, radii_mm: tuple[float, float] | Points, angle: float = 0.0) -> Points:
         """An ellipse [M, 2] in film px around a place in mm."""
         t = np.linspace(0, 2 * np.pi, 49)
         x, y = radii_mm[0] * np.cos(t), radii_mm[1] * np.sin(t)

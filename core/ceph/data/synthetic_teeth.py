@@ -30,9 +30,9 @@ def incisor_neck(head: Head, tip: str, apex: str, labial: float) -> Points:
     return neck
 
 
-def draw_teeth(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
+def draw_teeth(canvas: Canvas, head: Head, rng: np.random.Generator, density: float = 1.0) -> None:
     """Add incisors, premolars and molars whose tips and apices are the landmarks, and unmarked neighbours."""
-    enamel = rng.uniform(0.85, 1.15)
+    enamel = density * rng.uniform(0.85, 1.15)
     filled, braced = rng.random() < 0.25, rng.random() < 0.2
     down = occlusion(head)
     for sign, premolar, molar, tip, apex in ((-1, "UPM", "UMT", "UIT", "UIA"), (1, "LPM", "LMT", "LIT", "LIA")):
@@ -47,7 +47,7 @@ def draw_teeth(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
         _molar(canvas, head, head[molar], ahead, root, 1.32 * apart, enamel, cusps=2)
         second = head[molar] - 1.38 * apart * ahead + rng.uniform(0.5, 2.5) * root
         _molar(canvas, head, second, ahead, root, 1.22 * apart, 0.8 * enamel, cusps=2, soft_mm=0.4)
-        _incisor(canvas, head, head[tip], head[apex], enamel)
+        draw_incisor(canvas, head, head[tip], head[apex], enamel)
         if filled:
             filling = head[molar] - 0.27 * 1.32 * apart * ahead + rng.uniform(3.2, 4.2) * root
             canvas.fill(head.ellipse(filling, (2.3, 1.3), rng.normal(0, 0.3)), 1.2)
@@ -80,7 +80,8 @@ def _molar(
     canvas.fill(head.outline(places, corners), 0.45 * density, rim=0.28 * density, rim_mm=0.9, soft_mm=soft_mm)
 
 
-def _incisor(canvas: Canvas, head: Head, tip: Points, apex: Points, density: float) -> None:
+def draw_incisor(canvas: Canvas, head: Head, tip: Points, apex: Points, density: float) -> None:
+    """Add the incisor from `tip` [2] to `apex` [2], in mm of the head."""
     axis = apex - tip
     across = np.array([axis[1], -axis[0]]) / max(float(np.hypot(*axis)), 1e-6)
     right = [tip + along * axis + half * across for along, half in INCISOR]
