@@ -16,7 +16,7 @@ import typer.main
 from ceph.cli.console import exit_code, is_mine_to_tell, print_error, rank_of_job
 from ceph.cli.ending import Ending
 from ceph.cli.options import HELP_NAMES, examples
-from ceph.errors import CephError
+from ceph.errors import CephError, is_out_of_memory
 
 # name -> (module with an `app`, the line in `ceph --help`); `ceph --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("ceph.cli.doctor", "Say what stands in the way on this machine, and what to do."),
     "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }
+FREE = "lower data.size or a batch size where one is set, end other programs, or use a machine with more memory"
 PROGRAMS = ("ceph", "ceph-trainer")
 
 
@@ -121,6 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_mine_to_tell(error):
             print_error(error)
         return exit_code(error)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        _end_workers()
+        print_error(CephError(f"out of memory: {error or type(error).__name__}", hint=FREE))
+        return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return 0

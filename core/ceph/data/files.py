@@ -79,7 +79,7 @@ def read_text(path: Path, *, limit: int = MAX_TEXT_BYTES) -> str:
         raise DataError(f"{path}: {size / 2**20:.0f} MB is too large for an annotation (limit {limit / 2**20:.0f} MB)")
     try:
         with path.open("rb") as stream:
-            raw = stream.read(limit + 1)
+            raw = stream.read(size)  # of `limit` bytes Python would take the memory first
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     try:
