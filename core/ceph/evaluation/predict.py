@@ -112,7 +112,7 @@ def averaged(maps: Sequence[torch.Tensor], items: Sequence[Item], *, sums_to_one
     total = maps[0]
     for other, item in zip(maps[1:], items[1:], strict=True):
         total = total + laid_on(maps[0], items[0], other, item, sums_to_one=sums_to_one)
-    return total / len(maps)
+    return total / len(maps) if len(maps) > 1 else total
 
 
 def laid_on(base: torch.Tensor, base_item: Item, maps: torch.Tensor, item: Item, *, sums_to_one: bool) -> torch.Tensor:

@@ -73,9 +73,14 @@ class GaussianCodec:
         return (on_map + 0.5) * self.stride - 0.5, score
 
 
+def float_maps(pred: torch.Tensor) -> torch.Tensor:
+    """Maps [B, K, h, w] in fp32, each map in one piece: of a network in channels_last, `flatten(2)` is a slow copy."""
+    return pred.to(torch.float32, memory_format=torch.contiguous_format)
+
+
 def activate(pred: torch.Tensor, kind: str) -> torch.Tensor:
     """Raw maps [B, K, h, w] -> activations, fp32: softmax over each map, or sigmoid."""
-    pred = pred.float()
+    pred = float_maps(pred)
     if kind == "distribution":
         return pred.flatten(2).softmax(-1).view_as(pred)
     return pred.sigmoid()

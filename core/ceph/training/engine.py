@@ -22,7 +22,7 @@ from ceph.data.dataset import Item, to_batch
 from ceph.data.plan import EpochPlan, derive, plan_epoch
 from ceph.data.types import Batch
 from ceph.errors import CephError, CheckpointError, Interrupted, TrainingError
-from ceph.model.codec import soft_points
+from ceph.model.codec import float_maps, soft_points
 from ceph.training import checkpoint, nonfinite
 from ceph.training.job import Job
 from ceph.training.loss import masked_sums, weighted_mean
@@ -130,8 +130,7 @@ def batch_loss(job: Job, batch: Batch) -> tuple[torch.Tensor, Rows, torch.Tensor
     """
     hooks, ranks, size = job.hooks, job.runtime.ranks, (batch.image.shape[-2], batch.image.shape[-1])
     with job.runtime.autocast():
-        pred = job.forward(batch.image)
-    pred = pred.float()
+        pred = float_maps(job.forward(batch.image))
     target = job.codec.encode(batch.points, size, (pred.shape[-2], pred.shape[-1]))
     pixels = hooks.product("pixel_weights", tuple(pred.shape), batch=batch, pred=pred.detach(), target=target)
     loss = job.criterion(pred, target, pixels).masked_fill(~batch.valid, 0.0)
