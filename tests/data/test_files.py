@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
 import pytest
 
@@ -22,6 +23,17 @@ def test_large_missing_and_undecodable_files_are_refused_by_name(tmp_path):
     with pytest.raises(DataError, match=r"none.json: cannot be opened"):
         read_text(tmp_path / "none.json")
     assert MAX_TEXT_BYTES == 16 * 2**20
+
+
+def test_a_small_file_takes_little_memory_however_large_the_limit(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text("{}")
+    tracemalloc.start()
+    try:
+        assert read_text(path, limit=2**30) == "{}"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_pipe_named_like_an_annotation_does_not_hang(tmp_path):

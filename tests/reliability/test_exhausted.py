@@ -182,6 +182,14 @@ def test_a_machine_that_starts_no_thread_says_so(home, tmp_path):
     assert "hint: lower data.workers (0 starts none), end other programs, or raise the limit (ulimit -u" in errors
 
 
+def test_any_other_command_says_that_memory_ran_out(home, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(home.run, run)
+    os.truncate(run / "metrics.jsonl", 120 * MIB)
+    errors = home.ends(["report", str(run)], tmp_path / "io", memory=60 * MIB)
+    assert "error: out of memory in `ceph report`: MemoryError\n  hint: lower data.size or a batch size" in errors
+
+
 def test_the_page_says_what_a_map_needs_and_goes_on(home, tmp_path):
     pytest.importorskip("uvicorn", reason="needs the extra `web`")
     run = tmp_path / "run"

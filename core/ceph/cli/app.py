@@ -113,10 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = Path(sys.argv[0]).name
     if rank_of_job() is not None:  # before torch is imported: its warnings are for its developers
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(
-            list(sys.argv[1:] if arguments is None else arguments), prog_name=program if program in PROGRAMS else "ceph"
-        )
+        app(words, prog_name=program if program in PROGRAMS else "ceph")
     except CephError as error:
         _end_workers()
         if is_mine_to_tell(error):
@@ -126,7 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         _end_workers()
-        print_error(CephError(f"out of memory: {error or type(error).__name__}", hint=FREE))
+        print_error(
+            CephError(
+                f"out of memory in `{' '.join(['ceph', *words[:1]])}`: {str(error) or type(error).__name__}", hint=FREE
+            )
+        )
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
