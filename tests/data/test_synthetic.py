@@ -16,7 +16,10 @@ import pytest
 from ceph.data import synthetic
 from ceph.data.synthetic import FOLDERS, LANDMARKS, MACHINES, draw, draw_shape, shape_table, split_of, write
 from ceph.data.synthetic_canvas import Canvas
+from ceph.data.synthetic_clinic import Tissue
+from ceph.data.synthetic_film import draw_head
 from ceph.data.synthetic_head import Head, smooth
+from ceph.data.synthetic_sides import draw_sides
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("CEPH_SHARED", ROOT.parent / "shared"))
@@ -268,6 +271,63 @@ def test_a_varied_film_has_the_landmarks_where_its_bones_are():
         inside, outside = (np.rint([x, y] + mm * way).astype(int) for mm in (2.0, -2.0))
         rises.append(int(film.image[inside[1], inside[0]]) - int(film.image[outside[1], outside[0]]))
     assert np.median(rises) > 15
+
+
+def density_at(canvas, head, place_mm):
+    """The density of a canvas at a place [2] in mm of a head, averaged over a square of 5 px."""
+    x, y = np.rint(head.px(place_mm)).astype(int)
+    return float(canvas.density[y - 2 : y + 3, x - 2 : x + 3].mean())
+
+
+def bare_head(tissue):
+    """The mean head, drawn on an empty canvas of 0.25 mm/px."""
+    mean = shape_table().mean_mm
+    head = Head(LANDMARKS, mean, mean, 4.0, np.array([400.0, 440.0]))
+    canvas = Canvas(960, 880, 0.25)
+    draw_head(canvas, head, np.random.default_rng(0), cvm_stage=3, ear_rod=False, tissue=tissue)
+    return canvas, head
+
+
+def test_the_spine_of_a_varied_maxilla_fades_in_front_of_its_recess():
+    (solid, head), (faint, _) = bare_head(Tissue()), bare_head(Tissue(spine=0.2, recess_mm=8.0))
+    back = (head["PNS"] - head["ANS"]) / np.hypot(*(head["PNS"] - head["ANS"]))
+    left = [
+        density_at(faint, head, head["ANS"] + mm * back) / density_at(solid, head, head["ANS"] + mm * back)
+        for mm in (2.5, 5, 10, 40)
+    ]
+    assert max(left[:2]) < 0.65, "in front of the recess"
+    assert min(left[2:]) > 0.9, "behind it"
+
+
+def test_the_sides_cover_the_edge_in_which_the_cranium_would_end():
+    def edge(canvas, head):
+        above, below = (
+            np.mean([density_at(canvas, head, head.near("S", x, y)) for x in (14, 20, 26)]) for y in (-18, 6)
+        )
+        return above - below
+
+    tissue = Tissue(skull=2.0)
+    canvas, head = bare_head(tissue)
+    bare = edge(canvas, head)
+    covered = []
+    for seed in range(5):
+        canvas, head = bare_head(tissue)
+        draw_sides(canvas, head, np.random.default_rng(seed), tissue)
+        covered.append(edge(canvas, head))
+    assert bare > 0.2
+    assert np.mean(covered) < 0.6 * bare
+
+
+def test_vertices_wander_together_and_landmarks_stay():
+    mean = shape_table().mean_mm
+    still = Head(LANDMARKS, mean, mean, 1.0, np.zeros(2))
+    stray = Head(LANDMARKS, mean, mean, 1.0, np.zeros(2), np.random.default_rng(1))
+    path = ("S", ("S", 5.5, -5.5), (-36, -60), "N!")
+    apart = np.hypot(*(stray.vertices(path)[0] - still.vertices(path)[0]).T)
+    assert apart[0] == apart[3] == 0
+    assert np.all(apart[1:3] > 0)
+    assert np.all(apart < 8)
+    assert np.array_equal(stray.vertices(path)[0], stray.vertices(path)[0]), "curves that share a vertex still meet"
 
 
 def test_a_varied_set_is_written_like_any_other(tmp_path):
