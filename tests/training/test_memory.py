@@ -140,3 +140,14 @@ def test_memory_that_runs_out_while_a_checkpoint_is_restored_is_no_fault_of_the_
     with pytest.raises(TrainingError, match="out of memory while putting the checkpoint into the network") as found:
         restore(job, content)
     assert found.value.problems[0].hint.startswith("the network is as large as it was trained; end other programs")
+
+
+def test_an_error_that_says_what_is_wrong_passes_unless_memory_is_behind_it():
+    with pytest.raises(CheckpointError, match="cannot write"), explained("running runs/torch_one"):
+        raise CheckpointError("cannot write it") from PermissionError(13, "Permission denied", "runs/torch_one/x")
+    try:
+        torch.empty(TOO_MUCH, dtype=torch.uint8)
+    except RuntimeError as error:
+        behind = error
+    with pytest.raises(TrainingError, match="out of memory while building: .*tried to allocate"), explained("building"):
+        raise CheckpointError("the weights do not fit") from behind

@@ -125,11 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         _end_workers()
-        print_error(
-            CephError(
-                f"out of memory in `{' '.join(['ceph', *words[:1]])}`: {str(error) or type(error).__name__}", hint=FREE
-            )
-        )
+        command = " ".join(["ceph", *words[:1]])
+        print_error(CephError(f"out of memory in `{command}`: {str(error) or type(error).__name__}", hint=FREE))
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1

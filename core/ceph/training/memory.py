@@ -53,6 +53,8 @@ def explain(error: BaseException, what: str, lower: Remedy = TRAINING) -> Traini
     cause = _root(error)
     if isinstance(cause, CephError) and not isinstance(cause, PluginError):
         return None
+    if isinstance(error, CephError) and not isinstance(error, PluginError) and not is_out_of_memory(cause):
+        return None  # it says itself what is wrong
     text = str(cause)
     said = _first_line(cause)
     if isinstance(error, PluginError):
