@@ -14,6 +14,7 @@ from ceph.bench import Preloaded, few, timed
 from ceph.config.load import resolve
 from ceph.data.dataset import collate, to_batch
 from ceph.data.plan import derive, plan_epoch
+from ceph.model.codec import float_maps
 from ceph.run import build, make_model, prepare
 from ceph.training.loss import cross_entropy
 from ceph.training.optim import adamw
@@ -100,8 +101,7 @@ class BareLoop:
         for batch in self.batches:
             self.optimizer.zero_grad(set_to_none=True)
             with self.runtime.autocast():
-                maps = self.model(batch.image)
-            maps = maps.float()
+                maps = float_maps(self.model(batch.image))
             target = self.codec.encode(batch.points, self.size, tuple(maps.shape[-2:]))
             loss = cross_entropy(maps, target, None)
             loss = (loss * batch.valid).sum() / batch.valid.sum()
