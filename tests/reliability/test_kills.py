@@ -103,11 +103,11 @@ def test_row_02_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(
     chance, cut, off, went_on = random.Random(tries), 0, [], Counter()
     for attempt in range(tries):
         run = tmp_path / str(attempt)
-        expected, plugins = ((reference, SHELF), (other, HARD_ONLY))[attempt // 2 % 2]
+        expected, plugins = ((other, HARD_ONLY), (reference, SHELF))[attempt % 2]
         # The uninterrupted runs have no sinks: these only observe. The short form has one of them at a time.
         sinks = [name for i, name in enumerate(SINKS) if tries > 5 or i == attempt % len(SINKS)]
         on = shelf({**plugins, **{name: SINKS[name] for name in sinks}})
-        words = run_words(tiny_set, run, *on, epochs=EPOCHS, workers=attempt % 2)
+        words = run_words(tiny_set, run, *on, epochs=EPOCHS, workers=attempt // 2 % 2)
         # Every third one of the long form is a process from its first import on; the others skip the imports.
         process = (outside if tries > 5 and attempt % 3 == 0 else nursery.start)(words, tmp_path / f"{attempt}-io")
         moment, seconds = MOMENTS[attempt % len(MOMENTS)]
