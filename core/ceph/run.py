@@ -93,7 +93,7 @@ def train(
             source = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
             log.info("initial weights: %s; %s", source, describe_size(model))
         if ranks.first:
-            write_description(resolved, prepared, where)
+            write_description(resolved, prepared, where, init_from)
         job = build(prepared, model, where)
         prepared.hooks.tell("run_start", run=job.run)
         return drive(job, Progress(), where, watcher or Silent())
@@ -311,7 +311,7 @@ class _Recorded:
         self.inner.epoch(record)
 
 
-def write_description(resolved: Resolved, prepared: Prepared, where: Path) -> None:
+def write_description(resolved: Resolved, prepared: Prepared, where: Path, init_from: Path | str | None) -> None:
     """Make the folder stand alone: config.yaml, environment.json, data_fingerprint.json, copies of file plugins."""
     copies = run_folder.copy_plugins(where, {n: p.file for n, p in resolved.plugins.items() if p.file})
     run_folder.write_text(where / run_folder.CONFIG, resolved.dump(copies))
@@ -319,7 +319,8 @@ def write_description(resolved: Resolved, prepared: Prepared, where: Path) -> No
         name: {"version": p.version, "source": p.distribution or p.source.name, "sha256": p.sha256}
         for name, p in resolved.plugins.items()
     }
-    run_folder.write_json(where / "environment.json", run_folder.environment(plugins, describe(prepared.runtime)))
+    found = run_folder.environment(plugins, describe(prepared.runtime), init_from)
+    run_folder.write_json(where / "environment.json", found)
     run_folder.write_json(where / run_folder.FINGERPRINT, prepared.fingerprint)
 
 

@@ -195,6 +195,21 @@ def test_a_folder_of_runs_is_one_group_of_one_config(tmp_path):
         find_groups([tmp_path / "base", other])
 
 
+def test_runs_from_other_initial_weights_are_another_config(tmp_path):
+    def started(folder, source, **settings):
+        run = write_run(folder, **settings)
+        (run / "environment.json").write_text(json.dumps({"init_from": source and str(source)}))
+        return run
+
+    base = [write_run(tmp_path / f"base-s{s}", seed=s, lr=1e-4) for s in range(2)]
+    other = write_run(tmp_path / "other", lr=1e-2)
+    none = [started(tmp_path / f"none-s{s}", None, seed=s) for s in range(2)]
+    tuned = [started(tmp_path / f"tuned-s{s}", base[s], seed=s) for s in range(2)]
+    rest = [started(tmp_path / "rest", other), started(tmp_path / "file", tmp_path / "weights.safetensors")]
+    found = find_groups([*none, *tuned, *rest])
+    assert found == [("none", none), ("tuned", tuned), *((run.name, [run]) for run in rest)]
+
+
 def test_groups_of_the_same_name_are_told_apart(tmp_path):
     one, two = write_run(tmp_path / "x" / "run"), write_run(tmp_path / "y" / "run", lr=1e-4)
     assert [name for name, _ in find_groups([one, two])] == ["x/run", "y/run"]

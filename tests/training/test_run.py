@@ -111,6 +111,8 @@ def test_a_new_run_from_old_weights_uses_the_rate_that_was_asked_for(tiny, tmp_p
     first = ceph.train(tiny(), out=tmp_path / "first")
     tiny_rate = tiny(train={"lr": 1e-9, "warmup_epochs": 0, "epochs": 1, "weight_decay": 0})
     second = ceph.train(tiny_rate, out=tmp_path / "second", init_from=first.folder)
+    told = [json.loads((run.folder / "environment.json").read_text())["init_from"] for run in (first, second)]
+    assert told == [None, str(first.folder.resolve())]
     best = checkpoint.load(first.folder / "checkpoints", checkpoint.BEST)["model"]
     now = last_weights(second.folder)
     moved = max(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import re
@@ -23,6 +24,7 @@ Integers = NDArray[np.int64]
 
 HEADER = ["image_id", "symbol", "x_px", "y_px", "score", "true_x_px", "true_y_px", "error_mm"]
 SEED = "train.seed"
+INIT_FROM = "--init-from"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ def find_groups(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
     """Groups of run folders, named, in the order of the paths.
 
     A path is a run folder, or a folder that holds run folders: the seeds of one config. Run folders given one by one
-    are one group where their configs are equal but for `train.seed`. Raises ConfigError where a folder holds no run,
+    are one group where their configs are equal but for `train.seed`, and so are those of the runs whose weights they
+    started from. Raises ConfigError where a folder holds no run,
     or runs of different configs.
     """
     groups: list[tuple[str, list[Path]]] = []
@@ -66,7 +69,7 @@ def find_groups(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
         if not is_run(path):
             groups.append((path.resolve().name, _held(path)))
             continue
-        config = tuple(sorted(_without_seed(path).items()))
+        config = tuple(sorted(_config_of(path).items()))
         if config in singles:
             groups[singles[config]][1].append(path)
         else:
@@ -104,9 +107,9 @@ def _held(path: Path) -> list[Path]:
         raise ConfigError(
             f"{path} is no run folder and holds none", hint="give folders that `ceph run` printed, or a folder of them"
         )
-    first = _without_seed(runs[0])
+    first = _config_of(runs[0])
     for run in runs[1:]:
-        other = _without_seed(run)
+        other = _config_of(run)
         changed = sorted(key for key in first.keys() | other.keys() if first.get(key) != other.get(key))
         if changed:
             raise ConfigError(
@@ -125,8 +128,26 @@ def _joint_name(names: Sequence[str]) -> str:
     return re.sub(r"[-_.+]+(s|seed)?[-_.]*$", "", names[0][:length])
 
 
+def _config_of(run: Path) -> dict[str, str]:
+    """The settings of a run but its seed, and whose weights it started from: a run's, that is its config, or a file."""
+    found = _without_seed(run)
+    if (source := _init_from(run)) is not None:
+        found[INIT_FROM] = f"a run of config {_hash(_without_seed(source))}" if is_run(source) else str(source)
+    return found
+
+
 def _without_seed(run: Path) -> dict[str, str]:
     return {key: value for key, value in read_settings(run / "config.yaml").items() if key != SEED}
+
+
+def _hash(settings: Mapping[str, str]) -> str:
+    return hashlib.blake2b(repr(sorted(settings.items())).encode(), digest_size=4).hexdigest()
+
+
+def _init_from(run: Path) -> Path | None:
+    file = run / "environment.json"
+    told = read_json(file).get("init_from") if file.is_file() else None
+    return Path(told.text()) if told is not None and told.value is not None else None
 
 
 _LINE = re.compile(r'(?P<indent> *)(?P<key>"(?:\\.|[^"\\])*"|[^"#:]+):(?P<value>(?:"(?:\\.|[^"\\])*"|[^"#])*)(?:#.*)?')

@@ -222,8 +222,8 @@ def write_predictions(path: Path, prediction: Prediction, ids: Sequence[str], la
     fresh.replace(path)
 
 
-def environment(plugins: Mapping[str, Mapping[str, str]], device: str) -> dict[str, Any]:
-    """Versions, device, git state of the current folder, and each plugin's version, source and hash."""
+def environment(plugins: Mapping[str, Mapping[str, str]], device: str, init_from: Path | str | None) -> dict[str, Any]:
+    """Versions, device, git state of the current folder, each plugin's version, source and hash, and whose weights."""
     versions = {}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -235,6 +235,7 @@ def environment(plugins: Mapping[str, Mapping[str, str]], device: str) -> dict[s
         "device": device,
         "versions": versions,
         "plugins": dict(plugins),
+        "init_from": str(Path(init_from).resolve()) if init_from is not None else None,
         "git": _git_state(),
         "command": sys.argv,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
