@@ -134,6 +134,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("Epochs", done),
         ("Seed", record.setting("train", "seed")),
         ("Plugins", ", ".join(record.plugins) or "none"),
+        ("Weights from", str(record.environment.get("init_from") or "")),
         ("Device", str(record.environment.get("device", ""))),
     ]
     return [(name, value) for name, value in found if value]
