@@ -48,9 +48,11 @@ def dotted(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
 
 
 def kept(file: Path, make: Callable[[], str]) -> str:
-    """What a file of the run folder says, made and written the first time."""
+    """What a file of the run folder says, made and written the first time, in one move."""
     if not file.exists():
-        file.write_text(make() + "\n", encoding="utf-8")
+        fresh = file.with_name(f".{file.name}.new")
+        fresh.write_text(make() + "\n", encoding="utf-8")
+        fresh.replace(file)
     return file.read_text("utf-8").strip()
 
 
