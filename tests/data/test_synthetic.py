@@ -17,7 +17,7 @@ from ceph.data import synthetic
 from ceph.data.synthetic import FOLDERS, LANDMARKS, MACHINES, draw, draw_shape, shape_table, split_of, write
 from ceph.data.synthetic_canvas import Canvas
 from ceph.data.synthetic_clinic import Tissue
-from ceph.data.synthetic_film import draw_head
+from ceph.data.synthetic_film import draw_head, sella
 from ceph.data.synthetic_head import Head, smooth
 from ceph.data.synthetic_sides import draw_sides
 
@@ -316,6 +316,29 @@ def test_the_sides_cover_the_edge_in_which_the_cranium_would_end():
         covered.append(edge(canvas, head))
     assert bare > 0.2
     assert np.mean(covered) < 0.6 * bare
+
+
+def test_a_shade_takes_density_where_it_lies_and_nowhere_else():
+    canvas = Canvas(120, 160, 0.5)
+    canvas.density += 1
+    canvas.shade(np.array([40.0, 60.0]), 5.0, 0.25)
+    assert canvas.density[60, 40] == pytest.approx(0.25)
+    assert canvas.density[60, 50] == pytest.approx(1 - 0.75 * np.exp(-0.5), abs=1e-5), "5 mm off"
+    assert canvas.density[60, 150] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_shallow_sella_has_its_floor_nearer_to_its_landmark():
+    path = (("S", 10, -6), ("S", 0, 5.2), ("Ar", -4, -7), "N!")
+    shallow = sella(path, Tissue(sella_width=0.8, sella_depth=0.5))
+    assert shallow == (("S", 8, -3), ("S", 0, 2.6), ("Ar", -4, -7), "N!")
+    assert sella(path, Tissue()) == path
+
+    def floor(tissue):  # mm below sella where the line of the skull's base is densest
+        canvas, head = bare_head(tissue)
+        x, y = np.rint(head.px(head["S"])).astype(int)
+        return 0.25 * int(np.argmax(canvas.density[y : y + 32, x]))
+
+    assert floor(Tissue(sella_depth=0.5)) == pytest.approx(0.5 * floor(Tissue()), abs=0.6)
 
 
 def test_vertices_wander_together_and_landmarks_stay():

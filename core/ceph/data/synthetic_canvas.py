@@ -75,6 +75,13 @@ class Canvas:
         field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         self.density *= 1 + np.float32(strength) * np.asarray(field, np.float32)
 
+    def shade(self, place: Points, radius_mm: float, factor: float) -> None:
+        """Multiply all density by `factor` at `place` [2] in film px, and by less of it farther off (a Gaussian)."""
+        height, width = self.density.shape
+        x, y = ((np.arange(n) - at) * self.mm_per_px / radius_mm for n, at in zip((width, height), place, strict=True))
+        bell = np.exp(-0.5 * y[:, None] ** 2) * np.exp(-0.5 * x[None] ** 2)
+        self.density *= (1 + (factor - 1) * bell).astype(np.float32)
+
     def expose(self, rng: np.random.Generator, exposure: Exposure) -> NDArray[np.uint8]:
         """The developed film [H, W]: brighter where denser, blurred, grainy."""
         height, width = self.density.shape

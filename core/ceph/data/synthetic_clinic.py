@@ -31,6 +31,10 @@ class Tissue:
     orbit: float = 1.0  # the rim of the orbit but for its floor
     jaw: float = 1.0  # the near side of the mandible
     tooth: float = 1.0
+    sella_width: float = 1.0  # of the sella about its landmark
+    sella_depth: float = 1.0
+    chin_mm: float = 0.0  # how far above the marks of the soft chin and of the lower lip the profile is foremost
+    lip_mm: float = 0.0
     spine: float = 1.0
     recess_mm: float = 0.0
 
@@ -48,12 +52,16 @@ def tissue(rng: np.random.Generator) -> Tissue:
     return Tissue(
         soft=float(np.exp(rng.uniform(np.log(0.2), np.log(1.2)))),
         skull=float(rng.uniform(0.8, 3.2)),
-        base=float(rng.uniform(0.35, 1.0)),
+        base=float(rng.uniform(0.25, 1.0)),
         bone=float(rng.uniform(0.45, 1.25)),
         nasal=float(rng.uniform(0.1, 1.0)),
         orbit=float(rng.uniform(0.1, 1.0)),
-        jaw=float(rng.uniform(0.4, 1.0)),
+        jaw=float(rng.uniform(0.3, 1.0)),
         tooth=float(rng.uniform(0.35, 1.0)),
+        sella_width=float(rng.uniform(0.75, 1.15)),
+        sella_depth=float(rng.uniform(0.45, 1.1)),
+        chin_mm=float(rng.uniform(0.0, 7.0)),
+        lip_mm=float(rng.uniform(0.0, 5.0)),
         spine=float(rng.uniform(0.12, 0.6)),
         recess_mm=float(rng.uniform(3.0, 12.0)),
     )
@@ -94,8 +102,13 @@ def clutter(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
             centre = head.place(rng.uniform(low, high, (1, 2)))[0]
             cell = head.ellipse(centre, tuple(rng.uniform(1.0, 4.0, 2)), rng.uniform(0, np.pi))
             canvas.fill(cell, -0.06 * amount, rim=0.10 * amount, rim_mm=0.6)
+    for place in ((4.0, -62.0), *rng.uniform((-110, -90), (30, 55), (int(rng.integers(1, 5)), 2))):
+        middle = head.px(head.place(np.array([place]))[0])  # thinner or denser here, so that no density is a clue
+        canvas.shade(middle, rng.uniform(8, 35), float(np.exp(rng.uniform(-1.0, 0.4))))
     for grain_mm, most in ((25.0, 0.25), (6.0, 0.06), (1.2, 0.06)):
         canvas.texture(rng, grain_mm, float(rng.uniform(0, most)))
+    dense = np.float32(max(float(np.percentile(canvas.density, 97)), 0.05))
+    canvas.density *= np.float32(rng.uniform(0.5, 1.3)) / dense
 
 
 def equipment(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:

@@ -75,7 +75,7 @@ def draw_head(
     """Add a head's densities to the canvas; `cvm_stage` 1-6 sets the form of the vertebrae."""
     bone = tissue.bone * rng.uniform(0.85, 1.15)
     vault = _grow_vault(head, rng)
-    _soft_tissue(canvas, head, rng, vault)
+    _soft_tissue(canvas, head, rng, vault, tissue)
     canvas.density *= np.float32(tissue.soft)
     _cranium(canvas, head, rng, vault, bone, tissue)
     _vertebrae(canvas, head, rng, bone, cvm_stage)
@@ -97,9 +97,9 @@ def _grow_vault(head: Head, rng: np.random.Generator) -> Points:
     return grown
 
 
-def _soft_tissue(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points) -> None:
+def _soft_tissue(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points, tissue: Tissue) -> None:
     scalp = head["S"] + (vault[2:-3] - head["S"]) * (1 + rng.uniform(5, 9) / 100)
-    profile, lower = head.vertices(PROFILE)[0], head.vertices(LOWER_PROFILE)[0]
+    profile, lower = head.vertices(PROFILE)[0], head.vertices(_lower_profile(tissue))[0]
     upper_lip, lower_lip = head["Ls"], head["Li"]
     gap = lower_lip - upper_lip
     mouth = np.array([upper_lip + 0.34 * gap, upper_lip + 0.48 * gap, upper_lip + 0.62 * gap])
@@ -113,8 +113,31 @@ def _soft_tissue(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Po
     canvas.fill(head.outline(head.place(cheek)), 0.12, soft_mm=5.0)
 
 
+def sella(path: tuple[Vertex, ...], tissue: Tissue) -> tuple[Vertex, ...]:
+    """The path with the sella as wide and as deep about its landmark as the tissue says."""
+    placed: list[Vertex] = []
+    for vertex in path:
+        if not isinstance(vertex, str) and len(vertex) == 3 and vertex[0] == "S":
+            placed.append(("S", tissue.sella_width * vertex[1], tissue.sella_depth * vertex[2]))
+        else:
+            placed.append(vertex)
+    return tuple(placed)
+
+
+def _lower_profile(tissue: Tissue) -> tuple[Vertex, ...]:
+    """The profile below the mouth, with lip and chin foremost so far above their marks as the tissue says."""
+    path = list(LOWER_PROFILE)
+    if tissue.chin_mm:
+        ahead, up = 0.15 * tissue.chin_mm, tissue.chin_mm
+        path[2:4] = [("Pog`", x + ahead, y - up) for x, y in ((-3.6, -12), (-0.9, -5), (0, 0))]
+    if tissue.lip_mm:
+        path.insert(0, ("Li", 0.15 * tissue.lip_mm, -tissue.lip_mm))
+    return tuple(path)
+
+
 def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points, bone: float, tissue: Tissue) -> None:
-    base, _ = head.vertices(SKULL_BASE)
+    skull_base = sella(SKULL_BASE, tissue)
+    base, _ = head.vertices(skull_base)
     case = head.outline(np.concatenate([vault, base[::-1]]), [0])
     canvas.fill(case, tissue.skull * rng.uniform(0.24, 0.34), rim=0.26 * bone, rim_mm=1.3)
     thickness = rng.uniform(4.0, 7.0) / 100
@@ -129,8 +152,8 @@ def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points
         foot = rng.uniform((-70, -75), (-40, -65))
         groove = tuple((foot[0] - 14 * i + rng.normal(0, 4), foot[1] - 15 * i) for i in range(5))
         canvas.stroke(head.curve(groove), -0.03, width_mm=1.4, soft_mm=0.5)
-    canvas.fill(head.curve(BASIOCCIPUT, closed=True), 0.16 * bone, rim=0.16 * bone, rim_mm=1.0)
-    canvas.stroke(head.curve(SKULL_BASE), 0.42 * bone * tissue.base, width_mm=1.2)
+    canvas.fill(head.curve(sella(BASIOCCIPUT, tissue), closed=True), 0.16 * bone, rim=0.16 * bone, rim_mm=1.0)
+    canvas.stroke(head.curve(skull_base), 0.42 * bone * tissue.base, width_mm=1.2)
     canvas.stroke(head.curve((("Ar", 8, -8), "Ar", ("Ar", -9, 8))), 0.25 * bone, width_mm=1.2)
     # The roofs of the orbits cross the anterior skull base.
     roof = ((-44, -62), (-24, -67 - rng.uniform(1, 6)), (-4, -76 - rng.uniform(0, 4)), ("N", -4, -13))
@@ -231,7 +254,7 @@ def _jaws(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float, tis
         shift = np.array([rng.uniform(-2.5, 2.5), -rng.uniform(1.0, 3.0)]) * head.px_of_mm
         line = head.curve(MANDIBLE_BODY[:5]) + shift
         canvas.stroke(line, 0.10 * bone, width_mm=1.2, soft_mm=0.3)
-    canvas.fill(head.curve(SYMPHYSIS, closed=True), 0.10 * bone, rim=0.16 * bone, rim_mm=1.0)
+    canvas.fill(head.curve(SYMPHYSIS, closed=True), 0.10 * bone * tissue.jaw, rim=0.16 * bone * tissue.jaw, rim_mm=1.0)
     canal = ((-40, 4), (-38, 20), (-20, 34), (0, 36))
     canvas.stroke(head.curve(canal), -0.05, width_mm=2.6, soft_mm=0.5)
 

@@ -108,7 +108,7 @@ class Head:
             return np.zeros(2)
         if vertex not in self._wandered:
             # The nearer to its landmark the surer: a landmark is where it is because of the curve beside it.
-            sd = min(0.12 * float(np.hypot(vertex[1], vertex[2])), 1.5) if len(vertex) == 3 else 1.5
+            sd = min(0.18 * float(np.hypot(vertex[1], vertex[2])), 2.0) if len(vertex) == 3 else 1.5
             self._wandered[vertex] = self._wander.normal(0, sd, 2)
         return self._wandered[vertex]
 

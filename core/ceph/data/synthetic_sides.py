@@ -6,7 +6,7 @@ import numpy as np
 
 from ceph.data.synthetic_canvas import Canvas
 from ceph.data.synthetic_clinic import Tissue
-from ceph.data.synthetic_film import MANDIBLE_BACK, MANDIBLE_BODY
+from ceph.data.synthetic_film import MANDIBLE_BACK, MANDIBLE_BODY, sella
 from ceph.data.synthetic_head import Head, Points, Vertex
 from ceph.data.synthetic_teeth import draw_incisor, incisor_neck
 
@@ -27,6 +27,21 @@ def _below_the_base(canvas: Canvas, head: Head, rng: np.random.Generator, tissue
     canvas.fill(head.curve(under, closed=True), cranium * rng.uniform(0.2, 1.1), soft_mm=rng.uniform(1.5, 7.0))
     mastoid = ((-70, -34), ("Ar", 0, -6), ("Ar", -2, 6), (-78, -2), (-95, 8), (-120, 0), (-118, -20))
     canvas.fill(head.curve(mastoid, closed=True), cranium * rng.uniform(0.1, 1.2), soft_mm=rng.uniform(3.0, 8.0))
+    cup: tuple[Vertex, ...] = (
+        ("S", 9, -6),
+        ("S", 5.5, -5.5),
+        ("S", 5.2, 0),
+        ("S", 0, 5.2),
+        ("S", -5, 1),
+        ("S", -4.6, -5),
+        ("S", -6.5, -6),
+    )
+    canvas.stroke(
+        head.curve(sella(cup, tissue)),
+        tissue.bone * rng.uniform(0.05, 0.5),
+        width_mm=rng.uniform(0.7, 1.8),
+        soft_mm=0.2,
+    )
     sphenoid = head.ellipse(_about(head, rng, "S", 8, 11), _radii(rng, 3.0, 9.0), rng.normal(0, 0.4))
     canvas.fill(sphenoid, -rng.uniform(0.0, 0.3), rim=rng.uniform(0, 0.25), rim_mm=0.8, soft_mm=0.4)
     for _ in range(2):  # the clinoid processes of either side, above the sella
