@@ -243,6 +243,21 @@ def test_a_plugin_that_does_not_go_with_the_run_s_is_left_off_and_the_text_says_
     assert "But it cannot be switched on here: cannot be combined with the plugin" in text
 
 
+@pytest.mark.parametrize(
+    ("validation", "unfinished"),
+    [
+        ((15.0, 6.5), True),
+        ((9, 5, 3, 2, 1.7), True),
+        ((9, 5, 3, 2, 1.9), False),
+        ((9, 5, 3, 1.5, 1.7), False),
+        ((), False),
+    ],
+)
+def test_a_run_that_was_still_getting_better_is_called_so(shown, validation, unfinished):
+    text = suggest(shown(epochs=[(v, v) for v in validation]), split="train").text
+    assert ("# The run was not done: its validation error fell from" in text) == unfinished
+
+
 def test_films_that_stayed_hard_are_counted_and_their_list_is_named(shown):
     folder = shown()
     assert "hard-films.csv" not in suggest(folder, split="train").text

@@ -39,6 +39,7 @@ MAX_WEIGHT = 2.5
 CONCENTRATED = 0.25  # share of the whole error in the worst tenth of the films
 RESOLVED_MAP_PX = 1.5  # a median error below it: the map's own grid limits the run
 GROWTH, MAX_SIDE, MULTIPLE = 4 / 3, 1024, 32
+FALLING = 0.9  # last validation error over that of three quarters of the epochs: the run ended too early
 OVERFIT = 0.6  # training error over validation error
 RATE, EPOCHS, WARMUP_EPOCHS = 0.1, 20, 2.0
 STRENGTH_STEP, MAX_STRENGTH = 0.5, 2.0
@@ -105,7 +106,7 @@ def suggest(run: Path | str, *, split: str = "validation") -> Suggestion:
     evidence = gather(folder, resolved, split)
     values = own_values(resolved)
     choices, notes = choose(resolved.config, values, evidence)
-    head = [_summary(folder, split, evidence), *_hard_films(folder), _LEGEND]
+    head = [_summary(folder, split, evidence), *_unfinished(folder), *_hard_films(folder), _LEGEND]
     return Suggestion(folder, _text(_changed(values, choices), choices, notes, head), choices)
 
 
@@ -175,11 +176,26 @@ def disagreement_mm(samples: Sequence[Sample]) -> Floats:
 
 def _best_epoch(folder: Path) -> tuple[float, float]:
     """Training and validation MRE in mm at the epoch of the best validation MRE; NaN where the log lacks them."""
+    known = _curve(folder)
+    return min(known, key=lambda pair: pair[1]) if known else (math.nan, math.nan)
+
+
+def _curve(folder: Path) -> list[tuple[float, float]]:
+    """Training and validation MRE in mm of the epochs in which both are known."""
     path = folder / "metrics.jsonl"
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
     pairs = [(r.get("train_mre_mm"), r.get("validation", {}).get("mre_mm")) for r in records]
-    known = [(train, valid) for train, valid in pairs if train is not None and valid is not None]
-    return min(known, key=lambda pair: pair[1]) if known else (math.nan, math.nan)
+    return [(train, valid) for train, valid in pairs if train is not None and valid is not None]
+
+
+def _unfinished(folder: Path) -> list[str]:
+    """A word on a run whose validation error was still falling fast when it ended; nothing for others."""
+    curve = [valid for _, valid in _curve(folder)]
+    then = 3 * (len(curve) - 1) // 4
+    if not curve or curve[-1] > min(curve) or curve[-1] >= FALLING * curve[then]:
+        return []
+    fell = f"from {curve[then]:.2f} mm in epoch {then + 1} to {curve[-1]:.2f} in the last, {len(curve)}"
+    return [f"The run was not done: its validation error fell {fell}. Train it longer before any fine-tune."]
 
 
 def _summary(folder: Path, split: str, evidence: Evidence) -> str:

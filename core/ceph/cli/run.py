@@ -118,6 +118,7 @@ def _run(
     """Train or go on, and print the figures; `layers` are the arguments of `resolve`."""
     from rich.console import Console
 
+    from ceph.evaluation.runs import read_settings
     from ceph.hooks.trace import traced
     from ceph.report.progress import watcher_for
     from ceph.report.tables import landmark_table
@@ -143,7 +144,9 @@ def _run(
                 settings.model.backbone, tuple(resolved.plugins), settings.train.seed
             )
             result = train(resolved, out=ending.folder, init_from=init_from, watcher=watcher)
-    console.print(landmark_table(result.metrics, f"validation, epoch {result.best_epoch + 1}"))
+    scales = read_settings(result.folder / "config.yaml").get("evaluate.scales", "")
+    title = f"validation, epoch {result.best_epoch + 1}"  # a line of the epoch is of one scale
+    console.print(landmark_table(result.metrics, f"{title}, averaged over scales {scales}" if "," in scales else title))
     _print_shares(console, result.folder)
     console.print(f"run: {result.folder}", markup=False, soft_wrap=True)
     if (result.folder / "report.html").is_file():

@@ -42,7 +42,7 @@ KINDS = (
 )
 SUFFIXES = (*(suffix for kind in KINDS for suffix in kind.suffixes), dicom.SUFFIX)
 FEWER = "lower data.workers, each of which reads a film, end other programs on this machine, or scale the film down"
-COPY_AGAIN = "copy it again from its source, or take it out of the data folder"
+COPY_AGAIN = "copy it again from its source, or take it out"
 
 
 def film_size(path: Path) -> tuple[int, int]:

@@ -227,7 +227,10 @@ def read_scores(groups: Sequence[tuple[str, Sequence[Path]]], split: str) -> Sco
     ids = _common([table.ids for table in every])
     landmarks = _common([table.landmarks for table in every])
     if not ids or not landmarks:
-        raise DataError(f"these runs have no {'landmark' if ids else 'film'} of {split} in common")
+        raise DataError(
+            f"these runs have no {'landmark' if ids else 'film'} of {split} in common",
+            hint="runs are compared on the same data set: see data.path in the config.yaml of each",
+        )
     for table in every[1:]:
         _require_same_truth(every[0], table, ids, landmarks)
     return Scores(

@@ -85,7 +85,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def learning(record: Record) -> Figure:
     """Training and validation error over the epochs, and the validation's success rate; two columns wide."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     figure = _figure(PAGE_IN, 2.4)
     error, rate = figure.subplots(1, 2)
@@ -96,16 +96,17 @@ def learning(record: Record) -> Figure:
     error.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     error.yaxis.set_major_formatter("{x:g}")
     error.yaxis.set_minor_formatter(NullFormatter())
-    error.legend()
     for threshold, style in zip(THRESHOLDS_MM, ("-", "--", "-.", ":"), strict=True):
         values = [number(epoch, "validation", "sdr_percent", f"{threshold:.1f}") for epoch in record.epochs]
         rate.plot(x, values, style, color="black", label=f"{threshold:g} mm")
     rate.set(xlabel="epoch", ylabel="success detection rate (%)", ylim=(0, 100))
-    rate.legend(title="validation, within")
     best = best_epoch(record)
-    if best is not None:
-        for axes in (error, rate):
-            axes.axvline(x[best], color="0.6", linewidth=0.6, zorder=0)
+    for axes in (error, rate):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if best is not None:
+            axes.axvline(x[best], color="0.6", linewidth=0.6, zorder=0, label="best epoch" if axes is error else None)
+    error.legend()
+    rate.legend(title="validation, within", loc="lower right", ncols=2)
     return figure
 
 
@@ -165,6 +166,7 @@ def film_row(split: Split) -> Figure | None:
             _draw_film(axes, split, f)
         except (DataError, OSError) as error:
             axes.text(0, 0.5, str(error), wrap=True, transform=axes.transAxes)
+    figure.supxlabel("circle: truth; cross: prediction; the numbers are errors in mm", fontsize=7)
     return figure
 
 

@@ -44,7 +44,8 @@ class Lines(Silent):
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line."""
         left = self.left(record["epoch"] + 1)
-        self.console.print(epoch_line(record, self.epochs) + (f"  ETA {left}" if left else ""), highlight=False)
+        line = epoch_line(record, self.epochs) + (f"  ETA {left}" if left else "")
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def left(self, done: float) -> str:
         """How long the rest takes if it goes on as since the start; "" where nothing is left or known."""
