@@ -15,29 +15,20 @@ import numpy as np
 from ceph.assembly import make_hooks, read_data
 from ceph.config.load import resolve
 from ceph.data.images import read_film
+from ceph.report.overlay import overlay
 
 
 def panel(path, rows, height):
     film = read_film(path)
     zoom = height / film.shape[0]
-    picture = cv2.cvtColor(cv2.resize(film, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
-    for row in rows:
-        found, truth = (
-            np.rint((np.array([float(row[f"{p}x_px"]), float(row[f"{p}y_px"])]) + 0.5) * zoom - 0.5).astype(int)
-            for p in ("", "true_")
-        )
-        cv2.circle(picture, truth.tolist(), 5, (120, 220, 255), 1, cv2.LINE_AA)
-        cv2.drawMarker(picture, found.tolist(), (255, 200, 60), cv2.MARKER_CROSS, 8, 1, cv2.LINE_AA)
-        cv2.putText(
-            picture,
-            row["symbol"],
-            (truth + np.array([7, -5])).tolist(),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.36,
-            (230, 230, 230),
-            1,
-            cv2.LINE_AA,
-        )
+    small = cv2.resize(film, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    points = np.array([[float(row[name]) for name in ("true_x_px", "true_y_px", "x_px", "y_px")] for row in rows])
+    truth, found = np.split((points + 0.5) * zoom - 0.5, 2, axis=1)
+    picture = cv2.cvtColor(overlay(small, truth, [row["symbol"] for row in rows]), cv2.COLOR_RGB2BGR)
+    for centre in np.rint(truth).astype(int).tolist():
+        cv2.circle(picture, centre, 5, (120, 220, 255), 1, cv2.LINE_AA)
+    for centre in np.rint(found).astype(int).tolist():
+        cv2.drawMarker(picture, centre, (255, 200, 60), cv2.MARKER_CROSS, 8, 1, cv2.LINE_AA)
     return picture
 
 
