@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -169,6 +170,7 @@ def test_a_plugin_of_the_shelf_trains_in_two_processes_as_in_one(tiny, tmp_path,
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, SINKS)), reason="the extra `sinks` is not installed")
 def test_sinks_are_written_by_one_process(tiny, tmp_path):
     config = written(tiny(plugins={name: {"every": 1} for name in SINKS}), tmp_path / "c.json")
     code, _, err = launch(2, "run", config, "--out", tmp_path / "run", TRACKIO_DIR=str(tmp_path / "trackio"))

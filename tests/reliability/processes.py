@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -38,8 +39,10 @@ SHELF = {
     "weighted-loss": (),
 }
 HARD_ONLY = {**{name: values for name, values in SHELF.items() if name != "hard-mining"}, "hard-only": ()}
-# The built-in plugins that only observe; trackio keeps its curves where the fixture `whole` says.
-SINKS = dict.fromkeys(("tensorboard", "trackio", "wandb", "mlflow"), ("every=1",))
+# The built-in plugins that only observe, as far as they are installed; trackio's curves go where `whole` says.
+SINKS = {
+    name: ("every=1",) for name in ("tensorboard", "trackio", "wandb", "mlflow") if importlib.util.find_spec(name)
+}
 
 
 def tries(short: int, full: int):

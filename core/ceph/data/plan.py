@@ -68,7 +68,9 @@ def epoch_order(films: int, weights: NDArray[np.float64] | None, seed: int, epoc
     if weights is None or np.all(weights == weights[0]):
         return np.asarray(rng.permutation(films), dtype=np.int64)
     shuffled = rng.permutation(films)
-    chances = np.cumsum(np.asarray(weights, dtype=np.float64)[shuffled])
+    table = np.asarray(weights, dtype=np.float64)
+    table = np.ldexp(table, -np.frexp(table.max())[1])  # an exact scaling: the tiniest weights have no digits to share
+    chances = np.cumsum(table[shuffled])
     marks = (np.arange(films) + rng.random()) / films * chances[-1]
     drawn = shuffled[np.minimum(np.searchsorted(chances, marks, side="right"), films - 1)]
     return np.asarray(rng.permutation(drawn), dtype=np.int64)
