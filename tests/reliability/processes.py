@@ -40,9 +40,7 @@ SHELF = {
 }
 HARD_ONLY = {**{name: values for name, values in SHELF.items() if name != "hard-mining"}, "hard-only": ()}
 # The built-in plugins that only observe, as far as they are installed; trackio's curves go where `whole` says.
-SINKS = {
-    name: ("every=1",) for name in ("tensorboard", "trackio", "wandb", "mlflow") if importlib.util.find_spec(name)
-}
+SINKS = {name: ("every=1",) for name in ("tensorboard", "trackio", "wandb", "mlflow") if importlib.util.find_spec(name)}
 
 
 def tries(short: int, full: int):
