@@ -28,14 +28,21 @@ class Ending:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+            # Python drops a KeyboardInterrupt that strikes a destructor or a callback: the block around this one knows.
+            if any(isinstance(handler, Ending) and handler.signal for handler in self.before.values()):
+                self._restore()
+                raise KeyboardInterrupt
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        self._restore()
         # What is interrupted may turn the KeyboardInterrupt into an error of its own.
         if self.signal and error is not None and not isinstance(error, Interrupted):
             raise self.interrupted() from error
+
+    def _restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def interrupted(self) -> Interrupted:
         """What a person reads."""

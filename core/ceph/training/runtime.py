@@ -141,6 +141,8 @@ def stop_on_signals(*, patient: bool = False) -> Iterator[StopRequest]:
     except ValueError:
         yield request
         return
+    # A handler around this one may have had a signal whose exception Python dropped, as in a destructor.
+    request.signal = max(getattr(handler, "signal", 0) for handler in before.values())
     try:
         yield request
     finally:

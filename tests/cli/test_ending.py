@@ -1,0 +1,50 @@
+"""A signal whose exception Python drops is not lost: the next block that watches for signals ends the work."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from ceph.cli.ending import Ending
+from ceph.errors import Interrupted
+from ceph.training.runtime import stop_on_signals
+
+
+class Struck:
+    """A signal that arrives while this is destroyed; Python prints the KeyboardInterrupt and goes on."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(100):  # the handler runs between two instructions of this destructor
+            pass
+
+
+def strike():
+    Struck()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dropped_interrupt_ends_the_next_block():
+    def work():
+        with Ending():
+            strike()
+            with Ending():
+                pytest.fail("the work went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM") as caught:
+        work()
+    assert caught.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dropped_interrupt_stops_a_run_at_its_first_step():
+    with Ending():
+        strike()
+        with stop_on_signals() as stop:
+            assert stop.signal == signal.SIGTERM
+    with stop_on_signals() as stop:
+        assert not stop
