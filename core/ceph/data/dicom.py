@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ceph.data.files import regular
+from ceph.data.files import FEWER, regular
 from ceph.errors import ConfigError, DataError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -115,8 +115,6 @@ def _opened(path: Path, *, header: bool) -> Iterator[FileDataset]:
         raise
     except Exception as error:
         if is_out_of_memory(error):
-            from ceph.data.images import FEWER
-
             raise DataError(f"{path}: out of memory while reading its pixels", hint=FEWER) from error
         # Decoders raise whatever they meet; their texts may span many lines.
         reason = str(error).strip().splitlines()

@@ -10,6 +10,8 @@ from pathlib import Path
 from ceph.errors import DataError
 
 MAX_TEXT_BYTES = 16 * 2**20
+# What to do where the memory does not hold a film.
+FEWER = "lower data.workers, each of which reads a film, end other programs on this machine, or scale the film down"
 
 
 def inside(root: Path, path: Path) -> Path:

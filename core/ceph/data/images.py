@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ceph.data import dicom
-from ceph.data.files import regular
+from ceph.data.files import FEWER, regular
 from ceph.errors import DataError, is_out_of_memory
 
 MAX_PIXELS = 100_000_000
@@ -41,7 +41,6 @@ KINDS = (
     Kind("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff"), TiffImageFile),
 )
 SUFFIXES = (*(suffix for kind in KINDS for suffix in kind.suffixes), dicom.SUFFIX)
-FEWER = "lower data.workers, each of which reads a film, end other programs on this machine, or scale the film down"
 COPY_AGAIN = "copy it again from its source, or take it out"
 
 
