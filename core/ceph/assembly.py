@@ -31,6 +31,7 @@ from ceph.evaluation.predict import Prediction, joined, predict
 from ceph.hooks.base import Run
 from ceph.hooks.verbs import Hooks
 from ceph.model.codec import Codec, GaussianCodec, activate
+from ceph.model.folding import folded
 from ceph.model.network import LandmarkNetwork
 from ceph.training.loss import CRITERIA, Criterion
 from ceph.training.optim import Schedule, adamw, warmup_cosine
@@ -194,6 +195,14 @@ class Evaluator:
     landmarks: tuple[str, ...]
     codec: Codec
 
+    def ready(self, model: nn.Module) -> nn.Module:
+        """The model as it predicts: in evaluation mode, its batch norms folded. `model` keeps its mode."""
+        size, was_training = self.config.data.size, model.training
+        image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
+        made = folded(model.eval(), image.to(self.runtime.device))
+        model.train(was_training)
+        return made
+
     def activations(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Activations [B, K, h, w]: of the plugin that answers `predict`, else of one forward pass."""
         activated = partial(activate, kind=self.config.target_kind)
@@ -229,7 +238,7 @@ class Evaluator:
         ranks = self.runtime.ranks
         batches = in_order(films, self.config.evaluate.batch_size, [self.config.data.size])
         first, end = (len(batches) * r // ranks.count for r in (ranks.rank, ranks.rank + 1))
-        own = self.predict(model, loader.load(batches[first:end]), 1) if first < end else None
+        own = self.predict(self.ready(model), loader.load(batches[first:end]), 1) if first < end else None
         return joined([part for part in ranks.collected(own) if part is not None])
 
     def figures(self, prediction: Prediction, samples: Sequence[Sample]) -> dict[str, Any]:

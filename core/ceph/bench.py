@@ -302,7 +302,7 @@ def evaluate(job: Job, prepared: Prepared, rounds: int) -> dict[str, float]:
         found = []
         for image in images:
             with job.runtime.autocast():
-                found.append(evaluator.activations(job.model, image))
+                found.append(evaluator.activations(network, image))
         return found
 
     def decode() -> None:
@@ -310,11 +310,10 @@ def evaluate(job: Job, prepared: Prepared, rounds: int) -> dict[str, float]:
             job.codec.decode(maps, config.data.size)
 
     images = [to_batch(item, device).image for item in items]
-    was_training = job.model.training
-    job.model.eval()
+    network = evaluator.ready(job.model)
     activations = forward()
     ways: dict[str, Callable[[], object]] = {
-        "films_per_second": lambda: evaluator.predict(job.model, loader.load(batches), 1),
+        "films_per_second": lambda: evaluator.predict(network, loader.load(batches), 1),
         "forward_films_per_second": forward,
         "decoded_films_per_second": decode,
     }
@@ -322,7 +321,6 @@ def evaluate(job: Job, prepared: Prepared, rounds: int) -> dict[str, float]:
     for _ in range(rounds + 1):
         for way, run in ways.items():
             seconds[way].append(wall(run, device))
-    job.model.train(was_training)
     rates = {way: count / statistics.median(found[1:]) for way, found in seconds.items()}
     return {**rates, "share_percent": 100 * rates["films_per_second"] / rates["forward_films_per_second"]}
 

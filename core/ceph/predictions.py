@@ -135,7 +135,7 @@ def predict_films(
         first = next(batches, None)
         if first is None:
             return Predicted((), tuple(broken))
-        found = trained.evaluator.predict(trained.model, chain([first], batches), len(sizes))
+        found = trained.evaluator.predict(trained.network, chain([first], batches), len(sizes))
     points = zip(kept, found.points_px, found.scores, strict=True)
     return Predicted(
         tuple(FilmPoints(str(film.path), size, film.mm_per_px, xy, score) for (film, size), xy, score in points),

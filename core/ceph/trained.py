@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from ceph.assembly import Evaluator, loader_workers, make_codec, make_films, make_hooks, make_model, read_data
 from ceph.config.load import Resolved, resolve
@@ -75,6 +76,11 @@ class Trained:
         codec = make_codec(self.config, self.hooks, self.run)
         return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, codec)
 
+    @cached_property
+    def network(self) -> nn.Module:
+        """The model as it predicts."""
+        return self.evaluator.ready(self.model)
+
     @contextmanager
     def predicting(self, films: int) -> Iterator[None]:
         """Around all that is computed of `films`: denormal numbers are zero, and an exhausted machine is explained."""
@@ -95,7 +101,7 @@ class Trained:
         films = readable(load_bare(images, sizes, len(self.landmarks)))
         with self.predicting(len(images)):
             items = in_batches(films, self.config.evaluate.batch_size)
-            found = self.evaluator.predict(self.model, items, len(sizes))
+            found = self.evaluator.predict(self.network, items, len(sizes))
         return found.points_px, found.scores
 
     @explained("evaluating a split", FREE)
@@ -124,7 +130,7 @@ class Trained:
         sizes = self.evaluator.sizes
         with self.predicting(len(films)):
             items = loader.load(in_order(len(films), config.evaluate.batch_size, sizes))
-            prediction = self.evaluator.predict(self.model, items, len(sizes))
+            prediction = self.evaluator.predict(self.network, items, len(sizes))
         figures = self.evaluator.figures(prediction, films.samples)
         labels = [{("group", s.group), ("pixels", d)} for s, d in zip(films.samples, films.digests, strict=True)]
         figures["interval_95"] = intervals(prediction.errors_mm, units_of(labels))

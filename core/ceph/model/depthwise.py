@@ -29,7 +29,7 @@ class DepthwiseConv2d(nn.Conv2d):
         if self.same_padding:
             input = pad_same(input, self.kernel_size, self.stride, self.dilation)  # noqa: A001
         padding = (0, 0) if self.same_padding else self.padding
-        if helps(input):
+        if helps(input) and torch.is_grad_enabled():
             weight = self.weight.to(torch.get_autocast_dtype("cpu"))
             found: torch.Tensor = _Depthwise.apply(input.to(weight.dtype), weight, self.stride, padding)
             return found if self.bias is None else found + self.bias.view(1, -1, 1, 1)

@@ -72,7 +72,7 @@ def activation_maps(trained: Trained, film: NDArray[np.uint8]) -> tuple[NDArray[
         for item in items:
             image = to_batch(item, trained.runtime.device).image
             with trained.runtime.autocast():
-                maps.append(evaluator.activations(trained.model, image).float())
+                maps.append(evaluator.activations(trained.network, image).float())
         mean = averaged(maps, items, sums_to_one=trained.config.target_kind == "distribution")[0]
     stride = items[0].image.shape[-1] / mean.shape[-1]
     to_film = inverse(items[0].film_to_network[0].numpy()) @ resize(stride, stride)
