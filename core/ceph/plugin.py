@@ -5,9 +5,9 @@
 `Plugin`, `PluginConfig` and `hookimpl` make a plugin; `Run`, `Batch` and `Sample` are what its hooks are given; `Warp`
 is what its `warps` answer, `DataSet` what the readers of its `dataset_formats` give, with `DataError` for a folder that
 cannot be read; `ConfigError`, `Problem` and `nearest` are for `check_run`; `generator` gives random numbers that are a
-pure function of their keys; `similarity` and `transform` are the core's geometry, `Matrix`, `Points` and `Flags` its
-types; `log` reaches the run's log. The hooks themselves stand in `ceph/hooks/specs.py`, each with its shapes and the
-moment it fires.
+pure function of their keys; `similarity`, `transform` and `procrustes` are the core's geometry, `Matrix`, `Points` and
+`Flags` its types; `log` reaches the run's log. The hooks themselves stand in `ceph/hooks/specs.py`, each with its
+shapes and the moment it fires.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import numpy as np
 
 from ceph.data.formats.base import DataSet
-from ceph.data.geometry import similarity, transform
+from ceph.data.geometry import procrustes, similarity, transform
 from ceph.data.plan import derive
 from ceph.data.types import Batch, Flags, Matrix, Points, Sample
 from ceph.data.warps import Warp
@@ -42,6 +42,7 @@ __all__ = [
     "hookimpl",
     "log",
     "nearest",
+    "procrustes",
     "similarity",
     "transform",
 ]

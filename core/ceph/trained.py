@@ -51,6 +51,7 @@ class Trained:
         with explained(f"reading the best checkpoint of {folder}", LOADED):
             content = checkpoint.load(folder / "checkpoints", checkpoint.BEST)
         self.landmarks = tuple(content["landmarks"])
+        self._codec_state = content.get("codec", {})
         self.hooks = make_hooks(resolved)
         self.runtime = start(self.config.train.device, self.config.train.precision)
         settings = self.config.train
@@ -74,6 +75,8 @@ class Trained:
     def evaluator(self) -> Evaluator:
         """What turns this model into figures."""
         codec = make_codec(self.config, self.hooks, self.run)
+        if hasattr(codec, "load_state_dict"):
+            codec.load_state_dict(self._codec_state)
         return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, codec)
 
     @cached_property

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 
-from ceph.plugin import Batch, ConfigError, Plugin, PluginConfig, Points, Run, Sample, hookimpl, log
+from ceph.plugin import Batch, ConfigError, Plugin, PluginConfig, Points, Run, Sample, hookimpl, log, procrustes
 
 LEAST_FILMS = 10  # with all landmarks; fewer make no shape model
 RIDGE = 1e-4  # keeps the fit to a film with missing landmarks solvable
@@ -69,25 +68,18 @@ def fit(shapes: Points, variance: float, limit: float) -> ShapeModel:
 
     It keeps the modes that explain the share `variance`, each up to `limit` standard deviations.
     """
-    z: NDArray[np.complex128] = shapes[..., 0] + 1j * shapes[..., 1]
-    z = z - z.mean(axis=1, keepdims=True)
-    z /= np.linalg.norm(z, axis=1, keepdims=True)
-    mean = z[0]
-    for _ in range(10):
-        onto = z.conj() @ mean
-        mean = ((onto / np.abs(onto))[:, None] * z).mean(axis=0)
-        mean /= np.linalg.norm(mean)
-    onto = z.conj() @ mean
-    tangent = (onto / np.abs(onto) ** 2)[:, None] * z  # scaled into the plane that touches the sphere at the mean
+    mean, laid = procrustes(shapes)
+    across = mean[:, ::-1] * (-1, 1)  # the mean, turned by a right angle
     one = np.full(len(mean), 1 / math.sqrt(len(mean)))
-    free = np.stack([one, 1j * one, mean, 1j * mean]).view(np.float64)  # [4, 2 K]
-    off = np.ascontiguousarray(tangent - mean).view(np.float64)
+    shifts = np.stack([one, 0 * one], -1), np.stack([0 * one, one], -1)
+    free = np.stack([*shifts, mean, across]).reshape(4, -1)  # [4, 2 K]
+    off = (laid - mean).reshape(len(laid), -1)
     _, strength, modes = np.linalg.svd(off - off @ free.T @ free, full_matrices=False)
     share = np.cumsum(strength**2) / max(float((strength**2).sum()), 1e-30)
     kept = int((share < variance).sum()) + 1
-    sd = strength[:kept] / math.sqrt(len(z) - 1)
+    sd = strength[:kept] / math.sqrt(len(laid) - 1)
     return ShapeModel(
-        torch.from_numpy(mean.view(np.float64).reshape(-1, 2)).float(),
+        torch.from_numpy(mean).float(),
         torch.from_numpy(np.concatenate([free, modes[:kept]]).T.copy()).float(),
         torch.from_numpy(np.concatenate([np.full(4, np.inf), limit * sd])).float(),
     )

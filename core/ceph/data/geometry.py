@@ -70,6 +70,25 @@ def local_scale(matrix: Matrix, at: Points) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix)) / abs(depth) ** 3))
 
 
+def procrustes(shapes: Points) -> tuple[Points, Points]:
+    """Lay shapes [N, K, 2] on each other by similarities (generalised Procrustes analysis, Gower 1975).
+
+    Answers the mean shape [K, 2], centred, its squares summing to 1, and the shapes [N, K, 2] laid on it, scaled into
+    the plane that touches the sphere of such shapes at the mean.
+    """
+    z = np.asarray(shapes, dtype=np.float64) @ (1, 1j)
+    z = z - z.mean(axis=1, keepdims=True)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    mean = z[0]
+    for _ in range(10):
+        onto = z.conj() @ mean
+        mean = ((onto / np.abs(onto))[:, None] * z).mean(axis=0)
+        mean /= np.linalg.norm(mean)
+    onto = z.conj() @ mean
+    laid = (onto / np.abs(onto) ** 2)[:, None] * z
+    return np.stack([mean.real, mean.imag], -1), np.stack([laid.real, laid.imag], -1)
+
+
 def displace(field: Field, points: Points, steps: int = 20) -> Points:
     """Where points [K, 2] of the undisplaced image appear after the field: solves q + field[q] = p by iteration.
 

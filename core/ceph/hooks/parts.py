@@ -16,7 +16,7 @@ from torch import nn
 
 from ceph.data.formats.base import DataSet
 from ceph.errors import CephError, PluginError
-from ceph.hooks.answers import MapShape, given
+from ceph.hooks.answers import MapShape, given, wrong_state
 from ceph.hooks.misuse import label
 
 # What is wrong with what a part gave for these arguments, or "" if nothing is.
@@ -146,6 +146,14 @@ def _decoded(answer: Any, pred: torch.Tensor, _image_size: Any) -> str:
     return wrong or ("" if finite else "its decode gave points or scores that are not finite")
 
 
+def _state(answer: Any, *_: Any) -> str:
+    return wrong_state(answer, "its state_dict()")
+
+
+def _nothing(*_: Any) -> str:
+    return ""
+
+
 def _losses(answer: Any, pred: torch.Tensor, *_: Any) -> str:
     wrong = _tensor(answer, tuple(pred.shape[:2]), "function", pred)
     return wrong or ("" if answer.dtype == torch.float32 else f"its function gave {answer.dtype}, not float32")
@@ -183,7 +191,7 @@ def _films(answer: Any, *_: Any) -> str:
 
 
 METHODS: dict[str, dict[str, PartCheck]] = {
-    "build_codec": {"encode": _encoded, "decode": _decoded},
+    "build_codec": {"encode": _encoded, "decode": _decoded, "state_dict": _state, "load_state_dict": _nothing},
     "warps": {"matrix": _matrix, "displacement": _field},
     "dataset_formats": {"matches": _known, "read": _films},
 }

@@ -140,7 +140,8 @@ class Specs(Protocol):
         Answer: `encode(points [B, K, 2] in network px, image_size (H, W), map_size (h, w))` -> [B, K, h, w], and
         `decode(pred [B, K, h, w], image_size)` -> points [B, K, 2] in network px, scores [B, K]. `run` is as
         in `check_run`; `default()` builds the core's own. Fires: setup, once, and when a finished run is loaded,
-        without samples, to decode only.
+        without samples, to decode only. What it learned from the samples it may give as `state_dict()`, tensors and
+        plain values; that is kept in `best`, and comes back by `load_state_dict(state)` when the run is loaded.
         """
 
     @one

@@ -225,6 +225,7 @@ def keep_best(job: Job, progress: Progress, figures: Mapping[str, Any]) -> None:
     module = job.hooks.one("eval_model", lambda: job.model, model=job.model)
     content = {
         "model": module.state_dict(),
+        "codec": job.codec.state_dict() if hasattr(job.codec, "state_dict") else {},
         "landmarks": list(job.run.landmarks),
         "kind": job.kind,
         "epoch": progress.epoch,
