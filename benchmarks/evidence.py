@@ -15,7 +15,7 @@ from pathlib import Path
 from ceph.ablation import design, effects
 from ceph.ablation.cells import read_record
 from ceph.ablation.costs import how_made
-from ceph.evaluation.runs import scored_splits
+from ceph.evaluation.scores import scored_splits
 from ceph.report import ablation as report
 
 

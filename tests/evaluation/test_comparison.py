@@ -12,7 +12,8 @@ from ceph.errors import ConfigError, DataError
 from ceph.evaluation import comparison, metrics
 from ceph.evaluation.comparison import compare, differences, pair_seeds, to_dict
 from ceph.evaluation.predict import Prediction
-from ceph.evaluation.runs import Group, choose_split, find_groups, read_scores, read_settings
+from ceph.evaluation.runs import find_groups, read_settings
+from ceph.evaluation.scores import Group, choose_split, read_scores
 from ceph.training.folder import write_predictions
 
 LANDMARKS = ("Go", "Ar", "UMT")

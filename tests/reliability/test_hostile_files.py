@@ -23,7 +23,8 @@ from ceph.data.formats.aariz import LANDMARKS, MARKS, TABLE
 from ceph.data.formats.find import read
 from ceph.data.images import read_film
 from ceph.errors import CephError, ConfigError
-from ceph.evaluation.runs import find_groups, read_scores
+from ceph.evaluation.runs import find_groups
+from ceph.evaluation.scores import read_scores
 from ceph.model.weights import read_weights
 from ceph.report.record import read_record
 from ceph.training import checkpoint

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ceph.errors import ConfigError
 from ceph.evaluation.comparison import Comparison, Difference, differences
-from ceph.evaluation.runs import Group
+from ceph.evaluation.scores import Group
 from ceph.evaluation.statistics import Estimate
 from ceph.report.comparison import comparison_table, forest_plot, heading, verdict
 

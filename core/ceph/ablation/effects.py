@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ceph.ablation.costs import cost_of
 from ceph.ablation.design import NONE, Contrast, Family, cell_plugins
 from ceph.errors import ConfigError, DataError, nearest
-from ceph.evaluation.runs import Scores, read_scores
+from ceph.evaluation.scores import Scores, read_scores
 from ceph.evaluation.statistics import estimate_many, holm
 from ceph.report.ablation import CellRow, EffectRow, EffectTable, SplitReport
 

@@ -58,7 +58,8 @@ def compare(
 
     from ceph.evaluation.comparison import compare as compare_scores
     from ceph.evaluation.comparison import to_dict
-    from ceph.evaluation.runs import choose_split, find_groups, read_scores
+    from ceph.evaluation.runs import find_groups
+    from ceph.evaluation.scores import choose_split, read_scores
     from ceph.report.comparison import comparison_table, forest_plot, heading, require_picture, verdict
 
     if plot is not None:

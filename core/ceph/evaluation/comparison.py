@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ceph.errors import DataError
-from ceph.evaluation.runs import Floats, Group, Integers, Scores
+from ceph.evaluation.scores import Floats, Group, Integers, Scores
 from ceph.evaluation.statistics import Estimate, estimate, holm
 
 THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)  # as in ceph.evaluation.metrics, which imports torch
