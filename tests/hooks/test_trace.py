@@ -80,6 +80,8 @@ def test_the_shares_of_a_step_are_those_of_the_hooks_that_fire_in_it():
     assert found["plugins"]["a"]["hooks"]["epoch_end"] == {"calls": 1, "seconds": 9.0}
     assert "run_start" not in found["plugins"]["b"]["hooks"]
     assert share_line(found) == "plugins: 40.0 % of a training step of 500 ms (b 30.0 %, a 10.0 %, c <0.1 %)"
+    assert "a training step of 1315 ms (" in share_line(summary(spent, steps=4, seconds=5.26))
+    assert "a training step of 1.33 ms (" in share_line(summary(spent, steps=4, seconds=0.00532))
     assert json.loads(json.dumps(found)) == found
 
 

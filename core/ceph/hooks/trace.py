@@ -59,7 +59,8 @@ def share_line(found: Mapping[str, Any]) -> str:
     shares = {name: plugin["step_percent"] for name, plugin in found["plugins"].items()}
     each = ", ".join(f"{name} {_percent(share)}" for name, share in sorted(shares.items(), key=lambda item: -item[1]))
     step_ms = 1000 * found["seconds"] / found["steps"]
-    return f"plugins: {_percent(sum(shares.values()))} of a training step of {step_ms:.3g} ms ({each})"
+    step = f"{step_ms:.0f} ms" if step_ms >= 100 else f"{step_ms:.3g} ms"
+    return f"plugins: {_percent(sum(shares.values()))} of a training step of {step} ({each})"
 
 
 def _percent(share: float) -> str:
