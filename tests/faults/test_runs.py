@@ -114,6 +114,27 @@ def test_a_loss_that_is_not_finite_names_the_plugins_that_what_it_comes_from_was
     assert all(torch.isfinite(part).all() for part in state["model"].values())
 
 
+def test_a_codec_s_state_that_cannot_be_kept_names_the_plugin(tiny, tmp_path):
+    body = "codec = Codec(default()); codec.state_dict = lambda: {'shape': object()}; return codec"
+    plugins, version = written(tmp_path, source("build_codec", body))
+    with pytest.raises(PluginError) as found:
+        ceph.train(tiny(plugins=plugins), out=tmp_path / "run")
+    for word in (f"plugin 'mine' {version}, hook build_codec: ", "its state_dict()['shape'] is builtins.object"):
+        assert word in str(found.value)
+    assert checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.LAST)["progress"]["step"] > 0
+
+
+def test_a_codec_s_state_that_it_does_not_take_back_names_the_plugin(tiny, tmp_path):
+    body = (
+        "codec = Codec(default()); codec.state_dict = lambda: {'shape': torch.ones(3)}; "
+        "codec.load_state_dict = lambda state: fail() if len(state['shape']) == 3 else None; return codec"
+    )
+    plugins, version = written(tmp_path, source("build_codec", body))
+    with pytest.raises(PluginError, match=f"plugin 'mine' {version}, hook build_codec: KeyError: 'oops'"):
+        ceph.train(tiny(plugins=plugins, train={"epochs": 1}), out=tmp_path / "run")  # its end loads what is best
+    assert checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.BEST)["codec"]["shape"].tolist() == [1, 1, 1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("hook", ["truth", "warps"])
 def test_a_fault_in_a_loader_worker_reaches_the_person_with_its_names(hook, tiny, tmp_path):
