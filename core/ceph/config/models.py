@@ -159,7 +159,11 @@ class TrainConfig(Section):
         description="batch norms take their statistics over the whole batch where several processes train; "
         "false: over each process's own films, and the first one's are kept",
     )
-    compile: bool = Field(default=False, description="compile the network and the loss (slow start, faster steps)")
+    compile: bool = Field(
+        default=False,
+        description="compile the network and the loss: minutes at the start; on the CPU where it was measured, steps "
+        "were slower: try it with `ceph bench`",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="where to compute; auto: the best there is"
     )
