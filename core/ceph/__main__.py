@@ -15,10 +15,14 @@ def main() -> int:
         with Ending():
             from ceph.cli.app import main as command_line
 
-            return command_line()
+            code = command_line()
     except Interrupted as error:
         print_error(error)
-        return exit_code(error)
+        code = exit_code(error)
+    # Where a KeyboardInterrupt struck a text that `exec` ran, as dataclasses do, `python -m` ends by SIGINT whatever is
+    # returned here, until Python evaluates another text.
+    eval("None")  # noqa: S307 - a constant
+    return code
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -50,3 +52,13 @@ def test_a_dropped_interrupt_stops_a_run_at_its_first_step():
             assert stop.signal == signal.SIGTERM
     with stop_on_signals() as stop:
         assert not stop
+
+
+def test_an_interrupt_in_a_text_that_exec_runs_does_not_change_the_exit_code(tmp_path):
+    (tmp_path / "struck.py").write_text(
+        "exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM); print([i for i in range(1000)])')"
+    )
+    words = [sys.executable, "-m", "ceph", "plan", "--plugin", "./struck.py"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert ended.stderr.count("error: stopped by SIGTERM") == 1
