@@ -146,3 +146,13 @@ def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, 
     assert "Traceback" not in err
     assert main(["run", "--resume", str(run)]) == 0
     assert same_weights(last_weights(tmp_path / "whole"), last_weights(run))
+
+
+def test_a_warning_of_a_run_reaches_the_person_and_the_log(tiny_set, tmp_path):
+    settings = ("data.size=[64,64]", "model.backbone=test_resnet", "model.weights=none", "train.epochs=1")
+    words = ["run", "--data", str(tiny_set), *(w for s in (*settings, "train.warmup_epochs=3") for w in ("--set", s))]
+    words += ["--set", "data.workers=0", "--set", "train.device=cpu", "--out", str(tmp_path / "run")]
+    ended = subprocess.run([sys.executable, "-m", "ceph", *words], capture_output=True, text=True, check=True)
+    warning = "the warm-up of 3 epochs is cut to the run's 1"
+    assert ended.stderr.count(warning) == 1
+    assert warning in (tmp_path / "run" / "log.txt").read_text()

@@ -114,18 +114,22 @@ def created(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
-    """Append the log of `ceph` to the folder's log.txt."""
+    """Append the log of `ceph` to the folder's log.txt; warnings are printed as well, if nothing else shows them."""
     log = logging.getLogger("ceph")
+    console = None if log.hasHandlers() else logging.lastResort  # a file alone would keep them from the person
     with writing(folder / "log.txt"):
         handler = _LogFile(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     before = log.level
     log.setLevel(logging.INFO)
-    log.addHandler(handler)
+    handlers = [handler, console] if console else [handler]
+    for each in handlers:
+        log.addHandler(each)
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        for each in handlers:
+            log.removeHandler(each)
         log.setLevel(before)
         with suppress(OSError):
             handler.close()
