@@ -199,7 +199,8 @@ class Evaluator:
         """The model as it predicts: in evaluation mode, its batch norms folded. `model` keeps its mode."""
         size, was_training = self.config.data.size, model.training
         image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
-        made = folded(model.eval(), image.to(self.runtime.device))
+        with self.hooks.blamed():
+            made = folded(model.eval(), image.to(self.runtime.device))
         model.train(was_training)
         return made
 
@@ -220,15 +221,16 @@ class Evaluator:
 
     def predict(self, model: nn.Module, items: Iterable[Item], scales: int) -> Prediction:
         """The landmarks of loaded films, each batch of which comes at `scales` sizes in turn."""
-        return predict(
-            model,
-            zip(*[iter(items)] * scales, strict=True),
-            self.codec,
-            self.activations,
-            self.runtime.device,
-            self.runtime.autocast,
-            sums_to_one=self.config.target_kind == "distribution",
-        )
+        with self.hooks.blamed():
+            return predict(
+                model,
+                zip(*[iter(items)] * scales, strict=True),
+                self.codec,
+                self.activations,
+                self.runtime.device,
+                self.runtime.autocast,
+                sums_to_one=self.config.target_kind == "distribution",
+            )
 
     def split(self, model: nn.Module, loader: Loader, films: int) -> Prediction:
         """The landmarks of a split's `films` at `data.size`; of several processes each predicts some of the batches.

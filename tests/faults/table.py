@@ -15,11 +15,59 @@ import numpy as np
 import torch
 
 from ceph.data.formats.aariz import Aariz
-from ceph.plugin import Plugin, Warp, hookimpl
+from ceph.plugin import ConfigError, Plugin, Warp, hookimpl
 
 
-def fail():
+def fail(*_):
     raise KeyError("oops")
+
+
+def refuse():
+    raise ConfigError("oops")
+
+
+class Late:
+    """A function that is as it should be for so many calls, and then another."""
+
+    def __init__(self, calls, good, bad=fail):
+        self.calls, self.good, self.bad = calls, good, bad
+
+    def __call__(self, *given):
+        self.calls -= 1
+        return (self.good if self.calls >= 0 else self.bad)(*given)
+
+
+class Backward(torch.autograd.Function):
+    """Nothing, whose gradient is that of `Late`."""
+
+    @staticmethod
+    def forward(ctx, pred, gradient):
+        ctx.gradient = gradient
+        return pred.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, above):
+        ctx.gradient()
+        return None, None
+
+
+class Optimizer(torch.optim.SGD):
+    """SGD that fails after some steps."""
+
+    def step(self, closure=None):
+        self.late = getattr(self, "late", Late(2, lambda: None))
+        self.late()
+        return super().step(closure)
+
+
+class LookAlike:
+    """What has the methods of a transform and is none."""
+
+    def set_random_seed(self, seed):
+        pass
+
+    def __call__(self, **given):
+        return given
 
 
 class Reader:
@@ -168,6 +216,12 @@ WRONG = [
     Fault("build_model", "wrong type", "return None", "torch.nn.Module"),
     Fault("build_model", "raise in use", "return Net(default(), lambda maps: fail())", "KeyError: 'oops'"),
     Fault("build_model", "exit in use", "return Net(default(), lambda maps: sys.exit(3))", "SystemExit: 3"),
+    Fault(
+        "build_model",
+        "wrong shape of a patch",
+        "net = Net(default(), list); old = net.inner; net.forward = lambda images: old(images)[:, :2]; return net",
+        "its module gave Tensor",
+    ),
     Fault("build_model", "wrong type in use", "return Net(default(), list)", "its module gave list"),
     Fault("build_model", "wrong shape", "return Net(default(), lambda maps: maps[:, :2])", "its module gave Tensor"),
     Fault("build_model", "wrong dtype", "return Net(default(), lambda maps: maps.long())", "of torch.int64"),
@@ -205,6 +259,8 @@ WRONG = [
     Fault("warps", "wrong type", "return Moved()", "a list is promised"),
     Fault("warps", "wrong type of part", "return [np.eye(3)]", "is no Warp: it lacks matrix and displacement"),
     Fault("warps", "raise in use", "return [Moved(fail)]", "KeyError: 'oops'"),
+    Fault("warps", "exit in use", "return [Moved(lambda: sys.exit(3))]", "SystemExit: 3"),
+    Fault("warps", "our error in use", "return [Moved(refuse)]", "ConfigError: oops"),
     Fault("warps", "wrong shape", "return [Moved(lambda: np.eye(2))]", "its matrix gave ndarray [2, 2]"),
     Fault("warps", "ragged", "return [Moved(lambda: [[1, 0, 0], [0, 1]])]", "ValueError: "),
     Fault("warps", "wrong dtype", "return [Moved(lambda: np.full((3, 3), 'x'))]", "its matrix gave"),
@@ -215,6 +271,8 @@ WRONG = [
     Fault("augmentations", "wrong type", "return A.NoOp()", "a list is promised"),
     Fault("augmentations", "wrong type of part", "return [lambda image: image]", "no albumentations transform"),
     Fault("augmentations", "raise in use", "return [Pixels(lambda film: fail())]", "KeyError: 'oops'"),
+    Fault("augmentations", "exit in use", "return [Pixels(lambda film: sys.exit(3))]", "SystemExit: 3"),
+    Fault("augmentations", "look-alike", "return [LookAlike()]", "AttributeError: 'LookAlike' object"),
     Fault("augmentations", "wrong shape", "return [Pixels(lambda film: film[::2])]", "gave a film uint8 ["),
     Fault("augmentations", "wrong dtype", "return [Pixels(lambda film: film / 2)]", "gave a film float64 ["),
     # --- sample, epoch, batch
@@ -274,6 +332,8 @@ WRONG = [
     Fault("metrics", "wrong keys", "return {1: 1.0}", "a dict with names as keys"),
     Fault("metrics", "wrong type of value", "return {'mine': 'good'}", "a number is promised under 'mine'"),
     Fault("metrics", "wrong dtype", "return {'mine': np.array('1')}", "a number is promised under 'mine'"),
+    Fault("metrics", "NaN", "return {'mine': float('nan')}", "gave NaN under 'mine'"),
+    Fault("metrics", "inf", "return {'mine': np.float32('inf')}", "gave an infinite number under 'mine'"),
     Fault("metrics", "complex", "return {'mine': torch.tensor(1j)}", "a number is promised under 'mine'"),
     Fault("metrics", "wrong shape", "return {'mine': np.ones(2)}", "a number is promised under 'mine'"),
 ]
@@ -296,6 +356,32 @@ CALLS = {
     "eval_model": 2,
     "predict": 1,
     "metrics": 1,
+    "epoch_end": 1,
+}
+
+# What a plugin made, failing once training has begun: the hook that made it, and the body of its method.
+LATE = {
+    "model": ("build_model", "return Net(default(), Late(4, lambda maps: maps))"),
+    "pre-hook": (
+        "build_model",
+        "net = Net(default(), lambda maps: maps); net.register_forward_pre_hook(Late(4, lambda *_: None)); return net",
+    ),
+    "encode": ("build_codec", "return Codec(default(), encode=Late(4, lambda maps: maps))"),
+    "decode": ("build_codec", "return Codec(default(), decode=Late(1, lambda found: found))"),
+    "criterion": ("build_criterion", "return Late(4, default())"),
+    "schedule": ("build_optimizer", "return default()[0], Late(4, lambda done: 1.0)"),
+    "optimizer": ("build_optimizer", "return Optimizer(model.parameters(), lr=1e-3), lambda done: 1.0"),
+    "warp": ("warps", "return [Moved(Late(20, lambda: None))]"),
+    "transform": ("augmentations", "return [Pixels(Late(20, lambda film: film))]"),
+    "backward": (
+        "loss_terms",
+        "self.late = getattr(self, 'late', Late(2, lambda: None)); return {'mine': Backward.apply(pred, self.late)}",
+    ),
+    "exit in backward": (
+        "loss_terms",
+        "Mine.exit = getattr(Mine, 'exit', Late(2, list, sys.exit)); return {'mine': Backward.apply(pred, Mine.exit)}",
+    ),
+    "module to evaluate": ("eval_model", "return Net(model, Late(1, lambda maps: maps))"),
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
-from tests.faults.table import CALLS, FAULTS, GOOD, TELL, source
+from tests.faults.table import CALLS, FAULTS, GOOD, LATE, TELL, source
 from tests.training.runs import last_weights
 
 import ceph
@@ -20,6 +22,7 @@ QUICK = [
     ("build_criterion", "wrong shape"),
     ("pixel_weights", "NaN"),
 ]
+SOON = ("optimizer", "backward", "transform")  # of LATE, in `make test`
 
 
 def label(fault):
@@ -64,6 +67,62 @@ def test_a_run_that_a_plugin_ends_names_it_and_goes_on_once_it_is_mended(fault, 
     assert main(["run", "--resume", str(run)]) == 0, capsys.readouterr().err
     assert read_metrics(run)["validation"]["mre_mm"] > 0
     assert last_state(run)["progress"]["epoch"] == 2
+    assert epochs_of(run) == [0, 1]
+
+
+def epochs_of(run):
+    """The epochs in metrics.jsonl."""
+    return [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("part", [pytest.param(p, marks=() if p in SOON else pytest.mark.slow) for p in LATE])
+def test_a_part_that_fails_while_it_trains_names_the_plugin_and_the_run_goes_on_from_there(part, tiny, tmp_path):
+    hook, body = LATE[part]
+    plugins, version = written(tmp_path, source(hook, body))
+    run = tmp_path / "run"
+    with pytest.raises(PluginError) as found:
+        ceph.train(tiny(plugins=plugins), out=run)
+    for word in (f"plugin 'mine' {version}, hook {hook}: ", "(mine.py, line ", "hint: ", "--without mine"):
+        assert word in str(found.value)
+    assert last_state(run)["progress"]["step"] >= 2
+    (run / "plugins" / "mine" / "mine.py").write_text(source(hook, mended(part)))
+    assert main(["run", "--resume", str(run)]) == 0
+    assert epochs_of(run) == [0, 1]
+
+
+def mended(part):
+    """The good answer; an optimiser stays of its kind, whose state the checkpoint has."""
+    hook, body = LATE[part]
+    return body.replace("Optimizer(", "torch.optim.SGD(") if part == "optimizer" else GOOD[hook]
+
+
+IN_EVALUATION = {
+    "epoch_end": ("epoch_end", "return fail() if epoch == 1 else None", "return None"),
+    "eval_model": ("eval_model", "self.n = getattr(self, 'n', 0) + 1; return model if self.n != 2 else fail()", ""),
+    "metrics": ("metrics", "self.n = getattr(self, 'n', 0) + 1; return {} if self.n != 2 else fail()", "return {}"),
+}
+
+
+@pytest.mark.parametrize("name", IN_EVALUATION)
+def test_what_a_fault_after_an_epoch_left_half_told_is_told_again_whole(name, tiny, tmp_path):
+    hook, body, good = IN_EVALUATION[name]
+    mining = {"hard-mining": {"warmup_epochs": 0, "uniform": 0.0, "max_ratio": None, "power": 3.0}}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    sound = source(hook, good or "return model", memory=True)
+    for folder, text in ((whole, sound), (run, source(hook, body, memory=True))):
+        plugins, _ = written(tmp_path, text)
+        config = tiny(plugins={**plugins, **mining}, train={"epochs": 4})
+        if folder == whole:
+            ceph.train(config, out=folder)
+            continue
+        with pytest.raises(PluginError, match=f"hook {hook}: KeyError"):
+            ceph.train(config, out=folder)
+    (run / "plugins" / "mine" / "mine.py").write_text(sound)
+    ceph.resume(run)
+    one, other = last_state(whole), last_state(run)
+    assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+    assert str(one["plugins"]["hard-mining"]) == str(other["plugins"]["hard-mining"])
+    assert epochs_of(run) == epochs_of(whole) == [0, 1, 2, 3]
 
 
 def last_state(run):

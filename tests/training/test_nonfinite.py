@@ -157,16 +157,15 @@ def test_a_plugin_that_passes_on_what_it_was_given_is_not_blamed(tiny, tmp_path)
         ceph.train(tiny(plugins={"other": {"from": str(other)}}), out=tmp_path / "second")
 
 
-@pytest.mark.parametrize(
-    ("values", "best"), [(("nan", "5", "7"), 1), (("3", "nan", "4"), 0), (("nan", "nan", "nan"), 0)]
-)
-def test_a_figure_that_is_nan_is_the_worst(tiny, tmp_path, values, best):
+@pytest.mark.parametrize(("values", "best"), [((None, 5, 7), 1), ((3, None, 4), 0), ((None, None, None), 0)])
+def test_a_figure_that_is_missing_is_the_worst(tiny, tmp_path, values, best):
     path = tmp_path / "figure.py"
     path.write_text(
         f"{PLUGIN}"
         "    def __init__(self, config=None):\n        super().__init__(config)\n"
-        f"        self.values = [float(v) for v in {values!r}]\n\n"
-        "    @hookimpl\n    def metrics(self, errors_mm):\n        return {'mine': self.values.pop(0)}\n"
+        f"        self.values = list({values!r})\n\n"
+        "    @hookimpl\n    def metrics(self):\n        value = self.values.pop(0)\n"
+        "        return {} if value is None else {'mine': value}\n"
     )
     config = tiny(
         plugins={"figure": {"from": str(path)}}, train={"epochs": 3, "batch_size": 12, "monitor": "plugins.mine"}

@@ -46,11 +46,12 @@ def evaluate(
 
     from ceph.report.tables import landmark_table
     from ceph.trained import load
+    from ceph.training.folder import finite
 
     figures, name = load(run, settings=set_ or ()).evaluate(split, data)
     Console(highlight=False).print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
     if json_ is not None:
         try:
-            json_.write_text(json.dumps({name: figures}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            json_.write_text(json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"cannot write {json_}: {(error.strerror or str(error)).lower()}", key="--json") from None

@@ -95,9 +95,10 @@ def _check_settings(checked: Checked, name: str, loaded: LoadedPlugin, node: Nod
         checked.problems += problems_of(error, tree, model, ("plugins", name))
         checked.loaded[name] = loaded
         return
-    except Exception as error:  # noqa: BLE001 - a stranger's validator may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's validator may raise anything
         what = f"plugin {loaded.label} ({loaded.source}) cannot check its settings: {type(error).__name__}: {error}"
-        checked.faults.append(PluginError(what, place=node.key_place or node.place))
+        hint = f"mend it, or do without: --without {name}"
+        checked.faults.append(PluginError(what, place=node.key_place or node.place, hint=hint))
         return
     checked.settings[name] = {"from": loaded.file, **resolved} if loaded.file else resolved
     checked.loaded[name] = loaded

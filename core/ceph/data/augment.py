@@ -8,7 +8,10 @@ and the plugin's name, so that no plugin's draws depend on another's.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import albumentations as A
@@ -64,7 +67,7 @@ class Augmentation:
         self.versions = dict(versions or {})
         self.warps = {name: list(found) for name, found in sorted(warps.items()) if found}
         self.composes = [
-            (f"{stage}/{name}", A.Compose(list(found)))
+            (f"{stage}/{name}", self._composed(name, found))
             for stage in STAGES
             for name, found in sorted(transforms.get(stage, {}).items())
             if found
@@ -96,21 +99,34 @@ class Augmentation:
             image = self._changed(name.partition("/")[2], compose, image)
         return image
 
+    def _composed(self, plugin: str, transforms: Sequence[Any]) -> A.Compose:
+        with self._named(plugin):
+            return A.Compose(list(transforms))
+
     def _changed(self, plugin: str, compose: A.Compose, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The film after the transforms of one plugin; those of the core have no version, and speak for themselves."""
-        if plugin not in self.versions:
+        """The film after the transforms of one plugin."""
+        with self._named(plugin):
             found: NDArray[np.uint8] = compose(image=image)["image"]
-            return found
-        whose = f"plugin '{plugin}' {self.versions[plugin]}, hook augmentations"
-        hint = f"mend the plugin, or run without it: --without {plugin}"
-        try:
-            found = compose(image=image)["image"]
-        except Exception as error:
-            raise PluginError(f"{whose}: {type(error).__name__}: {error}", hint=hint) from error
-        if found.shape != image.shape or found.dtype != np.uint8:
+        if plugin in self.versions and (found.shape != image.shape or found.dtype != np.uint8):
             given = f"{found.dtype} {list(found.shape)}"
-            raise PluginError(f"{whose}: gave a film {given} for one of uint8 {list(image.shape)}", hint=hint)
+            raise self._fault(plugin, f"gave a film {given} for one of uint8 {list(image.shape)}")
         return found
+
+    @contextmanager
+    def _named(self, plugin: str) -> Iterator[None]:
+        """Tell what a plugin's transforms raise as its fault; the core's own have no version, and raise as they do."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            if plugin not in self.versions:
+                raise
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(line.filename).name}, line {line.lineno}"
+            raise self._fault(plugin, f"{type(error).__name__}: {error} ({where})") from error
+
+    def _fault(self, plugin: str, what: str) -> PluginError:
+        hint = f"mend the plugin, or run without it: --without {plugin}"
+        return PluginError(f"plugin '{plugin}' {self.versions[plugin]}, hook augmentations: {what}", hint=hint)
 
 
 def default_augmentation() -> tuple[list[Warp], list[Any]]:

@@ -95,11 +95,13 @@ def wrong_term(answer: Any, device: torch.device | None) -> str:
 
 
 def wrong_number(answer: Any) -> str:
-    """A number for the metrics: an int or a float, numpy's or torch's too."""
+    """A finite number for the metrics: an int or a float, numpy's or torch's too."""
     number = isinstance(answer, (int, float, np.integer, np.floating)) and not isinstance(answer, bool)
     single = isinstance(answer, np.ndarray) and answer.ndim == 0 and answer.dtype.kind in "fiu"
     single = single or (isinstance(answer, torch.Tensor) and answer.ndim == 0 and not answer.is_complex())
-    return "" if number or single else f"gave {given(answer)} where a number is promised"
+    if not (number or single):
+        return f"gave {given(answer)} where a number is promised"
+    return wrong_range(float(answer), float(answer), negative=True)
 
 
 def wrong_state(state: Any, where: str = "state_dict()") -> str:

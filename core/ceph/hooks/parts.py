@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from ceph.data.formats.base import DataSet
-from ceph.errors import CephError, PluginError
+from ceph.errors import CephError, Interrupted, PluginError
 from ceph.hooks.answers import MapShape, given, wrong_state
 from ceph.hooks.misuse import label
 
@@ -64,9 +65,9 @@ def checked(function: Callable[..., Any], check: PartCheck, blame: Blame) -> Cal
         try:
             answer = function(*arguments, **named)
             wrong = check(answer, *arguments)
-        except CephError:
-            raise
         except (Exception, SystemExit) as error:
+            if isinstance(error, CephError if blame.hook == "dataset_formats" else Interrupted | PluginError):
+                raise  # a reader itself tells a person what is wrong with films
             raise blame.raised(error, function) from error
         if wrong:
             raise blame.error(wrong)
@@ -77,14 +78,16 @@ def checked(function: Callable[..., Any], check: PartCheck, blame: Blame) -> Cal
 
 def checked_module(module: nn.Module, maps: MapShape, blame: Blame) -> nn.Module:
     """The same module, its forward pass checked against `maps`; copies of it are checked too."""
-    if "forward" in vars(module):  # checked already
+    own = vars(module).get("forward")  # which a plugin may have set on the module itself
+    if hasattr(own, "blame"):  # checked already
         return module
     forward = type(module).forward
 
     def named(self: nn.Module, *arguments: Any, **others: Any) -> Any:
         right = partial(_network, maps, evaluates=not self.training)
-        return checked(partial(forward, self), right, blame)(*arguments, **others)
+        return checked(own or partial(forward, self), right, blame)(*arguments, **others)
 
+    named.blame = blame  # type: ignore[attr-defined]
     module.forward = MethodType(named, module)
     return module
 
@@ -107,11 +110,17 @@ def guarded(answer: Any, arguments: Mapping[str, Any], core: Sequence[Any], blam
     return checked(answer, _losses, blame) if blame.hook == "build_criterion" else answer
 
 
+def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
+    """The lines that an error went through, the deepest last, without the one that caught it."""
+    return list(traceback.extract_tb(error.__traceback__)[1:])
+
+
 def _where(error: BaseException, function: Callable[..., Any]) -> str:
     """` (ohkm.py, line 14)`: the deepest line of the plugin's own file, or of any, where the error was raised."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
+    frames = frames_of(error)
     function = getattr(function, "func", function)
-    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    file = inspect.getfile(function) if isinstance(function, type) else None
+    file = file or getattr(getattr(function, "__code__", None), "co_filename", None)
     own = [frame for frame in frames if frame.filename == file] or frames
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 

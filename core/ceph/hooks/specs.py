@@ -287,8 +287,8 @@ class Specs(Protocol):
         """Give further numbers of a split, written under `plugins` in its metrics.
 
         Arrays of the split's N films: `errors_mm` [N, K], NaN where invalid; `points_px` [N, K, 2], predictions in film
-        px; `valid` [N, K]; `samples` [N]; `landmarks` [K symbols]. Answer: {name: number}. Fires: at the end of each
-        evaluation, that of a finished run too, where no `run_start` was told.
+        px; `valid` [N, K]; `samples` [N]; `landmarks` [K symbols]. Answer: {name: finite number}; leave out what is
+        not known. Fires: at the end of each evaluation, that of a finished run too, where no `run_start` was told.
         """
 
     # --- end of an epoch, start and end of the run ---------------------------------------------------------------

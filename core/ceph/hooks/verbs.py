@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from ceph.errors import CheckpointError, ConfigError, Interrupted, PluginError, Problem
+from ceph.errors import CephError, CheckpointError, ConfigError, Interrupted, PluginError, Problem
 from ceph.hooks import answers as check
 from ceph.hooks import trace
 from ceph.hooks.base import Plugin, Run
 from ceph.hooks.misuse import find_misuse, label, manager, taken_arguments
-from ceph.hooks.parts import Blame, Part, guarded
+from ceph.hooks.parts import Blame, Part, frames_of, guarded
 from ceph.hooks.specs import VERBS, Verb
 from ceph.hooks.trace import Spent, Tracer
 
@@ -191,6 +193,23 @@ class Hooks:
             if wrong:
                 term = f" in the term '{part}'" if part else ""
                 raise self._error(name, hook, wrong + term)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Around code that runs what plugins made: what is raised in a plugin's own file is told as its fault."""
+        try:
+            yield
+        except CephError:
+            raise
+        except (Exception, SystemExit) as error:
+            files = {name: inspect.getfile(type(plugin)) for name, plugin in self.plugins.items()}
+            own = next((f.filename for f in frames_of(error)[::-1] if f.filename in files.values()), "")
+            names = [name for name, file in files.items() if file == own]
+            if len(names) != 1:
+                raise
+            deciding = [hook for hook in self.spent[names[0]] if VERBS[hook] != "tell"]
+            hook = deciding[0] if len(deciding) == 1 else ""
+            raise self._blame(names[0], hook).raised(error, type(self.plugins[names[0]])) from error
 
     def suspects(self, *hooks: str) -> str:
         """`; it may be plugin 'x' 1.0, hook build_model: --without x` for each plugin that answers one of `hooks`."""

@@ -203,11 +203,6 @@ def _predict(maps: torch.Tensor, _question: Question) -> str:
     return wrong or ("" if inside else "gave numbers outside 0..1, so no activations; apply the softmax or sigmoid")
 
 
-def _metrics(numbers: Mapping[str, float], _question: Question) -> str:
-    odd = [name for name, value in numbers.items() if not math.isfinite(value)]
-    return f"gave a number that is not finite under '{odd[0]}'; use nanmean and its like" if odd else ""
-
-
 def _loss_terms(terms: Mapping[str, torch.Tensor], question: Question) -> str:
     pred = question.arguments["pred"]
     for name, term in terms.items():
@@ -253,7 +248,6 @@ WRONG: dict[str, Callable[[Any, Question], str]] = {
     "augmentations": _augmentations,
     "eval_model": _eval_model,
     "predict": _predict,
-    "metrics": _metrics,
     "loss_terms": _loss_terms,
 }
 

@@ -6,6 +6,7 @@ written between steps; so a run that was stopped at any step and resumed ends in
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,22 +38,26 @@ def fit(job: Job, progress: Progress, watcher: Watcher, stop: StopRequest) -> No
     """Train to the last epoch, or until early stopping, `stop`, or a fault; each leaves a checkpoint to go on from."""
     settings = job.run.config.train
     watcher.start(last_epoch(settings), progress.epoch)
+    trained: dict[str, Any] | None = None  # the state before an evaluation: after a fault of that it is done again
     try:
-        with connected(), explained(_describe(settings, job.run.size)):  # a worker's death may be told at any line
+        # A worker's death may be told at any line.
+        with job.hooks.blamed(), connected(), explained(_describe(settings, job.run.size)):
             if progress.step == 0 and not (job.checkpoints / checkpoint.LAST).exists():
                 save_last(job, progress)
             while not finished(progress, settings):
                 train_epoch(job, progress, watcher, stop)
                 nonfinite.require_finite_weights(job, progress)
+                trained = copy.deepcopy(memory(job, progress))
                 figures = evaluate_epoch(job, progress)
                 watcher.epoch(progress.records[-1])
                 keep_best(job, progress, figures)
                 progress.next_epoch()
+                trained = None
                 save_last(job, progress)
                 end_if_asked(job, progress, stop, done=finished(progress, settings))
     except CephError as error:
         if not isinstance(error, Interrupted | TrainingError) and nonfinite.weights_are_finite(job.model):
-            save_last(job, progress)
+            save_last(job, progress, trained)
         raise
 
 
@@ -234,19 +239,23 @@ def keep_best(job: Job, progress: Progress, figures: Mapping[str, Any]) -> None:
     checkpoint.save(job.checkpoints, checkpoint.BEST, content)
 
 
-def save_last(job: Job, progress: Progress) -> None:
-    """Write `last`: raw weights and all state, which are the same in all processes."""
+def save_last(job: Job, progress: Progress, remembered: Mapping[str, Any] | None = None) -> None:
+    """Write `last`: raw weights and all state, which are the same in all processes; `remembered`: an older `memory`."""
     if not job.runtime.ranks.first:
         return
     content = {
         "model": job.model.state_dict(),
         "optimizer": job.optimizer.state_dict(),
         "scaler": job.scaler.state_dict(),
-        "plugins": job.hooks.state_dict(),
-        "progress": progress.state(),
         "landmarks": list(job.run.landmarks),
+        **(remembered or memory(job, progress)),
     }
     checkpoint.save(job.checkpoints, checkpoint.LAST, content)
+
+
+def memory(job: Job, progress: Progress) -> dict[str, Any]:
+    """What a checkpoint holds beside the weights and the optimiser: the state of plugins and the progress."""
+    return {"plugins": job.hooks.state_dict(), "progress": progress.state()}
 
 
 @explained("putting the checkpoint into the network and the optimiser", LOADED)

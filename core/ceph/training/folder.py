@@ -116,13 +116,15 @@ def created(folder: Path) -> Iterator[None]:
 def logging_to(folder: Path) -> Iterator[None]:
     """Append the log of `ceph` to the folder's log.txt; warnings are printed as well, if nothing else shows them."""
     log = logging.getLogger("ceph")
-    console = None if log.hasHandlers() else logging.lastResort  # a file alone would keep them from the person
+    shown = log.hasHandlers()  # else a file alone would keep warnings from the person
     with writing(folder / "log.txt"):
         handler = _LogFile(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     before = log.level
     log.setLevel(logging.INFO)
-    handlers = [handler, console] if console else [handler]
+    console = logging.StreamHandler()
+    console.addFilter(lambda record: record.levelno == logging.WARNING)  # an error is raised, too
+    handlers: list[logging.Handler] = [handler] if shown else [handler, console]
     for each in handlers:
         log.addHandler(each)
     try:
@@ -160,19 +162,20 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON; numbers that are not finite become null."""
-    write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
 
 
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write metrics.jsonl anew, a line an epoch."""
-    write_text(path, "".join(json.dumps(_finite(r), ensure_ascii=False) + "\n" for r in records))
+    write_text(path, "".join(json.dumps(finite(r), ensure_ascii=False) + "\n" for r in records))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The value with null in place of numbers that are not finite, which JSON does not know."""
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value
