@@ -6,6 +6,7 @@ classes and settings, the commands from their options. tests/test_docs.py fails 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import ceph.plugin as plugin_door
 from ceph.cli.app import COMMANDS, load_command
 from ceph.cli.plugins import settings_of
 from ceph.hooks import specs
@@ -77,6 +79,12 @@ calls `default()` or the model has the time of that call in its own.
 """
 
 
+DOOR = """\
+## What a plugin is given and may use
+
+All of it is imported from `ceph.plugin`. Points are (x, y), x right, y down; the centre of the first pixel is (0, 0).
+"""
+
 CLI = """\
 # The commands
 
@@ -130,7 +138,27 @@ def hooks_page() -> str:
             f"{inspect.getdoc(getattr(Specs, hook))}\n",
             f"Verb: **{verb}**. Used by: {by}.\n",
         ]
-    return "\n".join(parts)
+    return "\n".join([*parts, DOOR, *door()])
+
+
+def door() -> Iterator[str]:
+    """What `ceph.plugin` gives beside plain types and errors: each with its fields or signature, and its docstring."""
+    for name in ("Run", "Sample", "Batch", "DataSet", "Warp", "Plugin", "PluginConfig"):
+        thing = getattr(plugin_door, name)
+        yield f"### `{name}`\n\n{inspect.getdoc(thing)}\n"
+        if dataclasses.is_dataclass(thing):
+            fields = (f"{field.name}: {field.type}" for field in dataclasses.fields(thing))
+            yield "```python\n" + "\n".join(fields) + "\n```\n"
+        elif name == "Warp":
+            methods = (f"def {n}{_bare(m)}  # {inspect.getdoc(m)}" for n, m in vars(thing).items() if callable(m))
+            yield "```python\n" + "\n".join(methods) + "\n```\n"
+    for name in ("generator", "similarity", "transform", "procrustes"):
+        function = getattr(plugin_door, name)
+        yield f"### `{name}`\n\n```python\n{name}{_bare(function)}\n```\n\n{inspect.getdoc(function)}\n"
+
+
+def _bare(function: Any) -> str:
+    return str(inspect.signature(function)).replace("'", "")
 
 
 def plugins_page() -> str:

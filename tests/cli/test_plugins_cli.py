@@ -12,6 +12,7 @@ from tests.config.fakes import OHKM, install
 
 from ceph.cli.app import main
 from ceph.cli.plugins import type_in_words
+from ceph.hooks.specs import VERBS
 
 
 def test_the_list_names_version_source_and_purpose_without_importing(tmp_path, monkeypatch, capsys):
@@ -105,9 +106,67 @@ def test_check_prints_a_line_a_check_and_a_summary_and_takes_settings(tmp_path, 
     words = [line[:9].strip() for line in lines[1:-1]]
     assert set(words) == {"ok", "left out"}
     assert any(line.split()[:2] == ["ok", "answers-landmark_weights"] for line in lines)
-    assert any(line.startswith("left out  answers-warps") and line.endswith("does not answer warps") for line in lines)
+    assert not any("answers-warps" in line for line in lines)
+    assert any(line.startswith("left out  neutral-changes-nothing") for line in lines)
     ok, out = words.count("ok"), words.count("left out")
-    assert lines[-1] == f"{ok + out} checks: {ok} ok, 0 failed, {out} left out"
+    told, foreign = lines[-1].split("; ")
+    assert told == f"{ok + out} checks: {ok} ok, 0 failed, {out} left out"
+    assert foreign == f"{len(VERBS) - 1 + 5} more are of hooks that it does not answer"
+
+
+POWER = """\
+from pydantic import Field
+
+from ceph.plugin import Plugin, PluginConfig, hookimpl
+
+
+class PowerConfig(PluginConfig):
+    power: float = Field(default=1.0, ge=0, description="weights are losses to this power")
+
+
+class Power(Plugin[PowerConfig]):
+    '''Hard landmarks count more.'''
+
+    @hookimpl
+    def landmark_weights(self, loss):
+        return loss.clamp_min(0) ** self.config.power
+"""
+
+
+def test_check_can_leave_out_training_and_is_told_neutral_settings(tmp_path, capsys):
+    (tmp_path / "power.py").write_text(POWER)
+    check = ["plugins", "check", str(tmp_path / "power.py")]
+    assert main([*check, "--fast"]) == 0
+    text = capsys.readouterr().out
+    assert "trains-" not in text
+    assert "resumes-exactly" not in text
+    assert main([*check, "--neutral", "plugins.power.power=0"]) == 0
+    assert "ok        neutral-changes-nothing" in capsys.readouterr().out
+    assert main([*check, "--neutral", "plugins.power.power=2"]) == 1
+    assert "FAILED    neutral-changes-nothing" in capsys.readouterr().out
+
+
+def test_what_a_plugin_prints_while_it_is_imported_is_no_part_of_an_answer(tmp_path, capsys):
+    (tmp_path / "power.py").write_text(f"print('hello')\n{POWER}")
+    assert main(["plugins", "show", str(tmp_path / "power.py"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["name"] == "power"
+    assert err == "hello\n"
+
+
+def test_a_plugin_in_a_package_has_the_package_s_name(tmp_path, capsys):
+    (tmp_path / "my_power").mkdir()
+    (tmp_path / "my_power" / "__init__.py").write_text(POWER)
+    assert main(["plugins", "show", str(tmp_path / "my_power" / "__init__.py")]) == 0
+    assert capsys.readouterr().out.startswith("my-power ")
+
+
+def test_a_setting_that_must_be_given_is_asked_for_with_the_flag_that_gives_it(tmp_path, capsys):
+    (tmp_path / "power.py").write_text(POWER.replace("default=1.0, ", ""))
+    assert main(["plugins", "check", str(tmp_path / "power.py")]) == 2
+    text = capsys.readouterr().err
+    assert "plugins.power.power: is missing; it has no default" in text
+    assert "hint: --set plugins.power.power=VALUE" in text
 
 
 def test_a_check_that_fails_says_why_and_exits_with_1(tmp_path, capsys):
@@ -120,7 +179,7 @@ def test_a_check_that_fails_says_why_and_exits_with_1(tmp_path, capsys):
     assert "lacks @hookimpl\n" in text
     assert "hint: put @hookimpl above the method" in text
     assert "note: plugin 'bare': no description of table" in text
-    assert " 1 failed, " in text.splitlines()[-1]
+    assert ", 1 failed, " in text.splitlines()[-1]
 
 
 @pytest.mark.parametrize("source", ["1 / 0\n", "x = 1\n", "import no_such_module\n"])
@@ -161,3 +220,11 @@ def test_a_wrong_call_of_new_exits_with_2_and_writes_nothing(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert main(["plugins", "new", *arguments]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_new_names_every_hook_that_there_is_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "new", "x", "--hook", "warp", "--hook", "stepend"]) == 2
+    text = capsys.readouterr().err
+    assert "'warp'" in text
+    assert "did you mean 'step_end'" in text

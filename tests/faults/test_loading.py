@@ -15,7 +15,40 @@ from ceph.hooks import base
 
 SOUND = OHKM.replace("ceph.hooks.base", "ceph.plugin")
 API = "    api = {}\n\n    @hookimpl\n    def landmark_weights"
+INIT = "    def __init__(self, config=None):\n        pass\n\n    @hookimpl\n    def landmark_weights"
 BROKEN = {
+    "relation as text": (
+        SOUND.replace("    @hookimpl", "    conflicts = 'ema'\n\n    @hookimpl"),
+        "cannot be imported: TypeError: conflicts is 'ema': write a tuple of plugins' names",
+        "--without mine",
+    ),
+    "settings of another kind": (
+        SOUND.replace("OhkmConfig(PluginConfig)", "OhkmConfig(pydantic.BaseModel)").replace(
+            "from pydantic", "import pydantic\nfrom pydantic"
+        ),
+        "TypeError: its settings OhkmConfig are no PluginConfig: write class OhkmConfig(PluginConfig)",
+        "--without mine",
+    ),
+    "no super": (
+        SOUND.replace("    @hookimpl\n    def landmark_weights", INIT),
+        "its __init__ leaves it without `config`",
+        "super().__init__(config)",
+    ),
+    "no self": (
+        SOUND.replace("(self, batch, loss)", "(batch, loss)"),
+        "the method has no `self`",
+        "write def landmark_weights(self, batch, loss)",
+    ),
+    "a property": (
+        SOUND.replace("    @hookimpl", "    @property\n    @hookimpl").replace("(self, batch, loss)", "(self)"),
+        "is named like a hook but is no method",
+        "write a plain method",
+    ),
+    "name of a newer door": (
+        SOUND.replace("import Plugin,", "import NotYet, Plugin,"),
+        "cannot import name 'NotYet' from 'ceph.plugin'",
+        "upgrade ceph-trainer",
+    ),
     "import error": (
         f"import no_such_module\n{SOUND}",
         "mine.py:1) cannot be imported: ModuleNotFoundError",
@@ -72,6 +105,25 @@ def test_a_plugin_of_an_api_too_new_is_refused_for_that_alone(tmp_path):
         switch_on(str(tmp_path / "mine.py"))
     assert "hook_of_tomorrow" not in str(found.value)
     assert f"for api {base.API}" in str(found.value)
+
+
+def test_what_is_required_and_not_installed_is_said_to_be_so(tmp_path):
+    text = SOUND.replace("    @hookimpl", "    requires = ('not-there',)\n\n    @hookimpl")
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ConfigError) as found:
+        switch_on(str(tmp_path / "mine.py"))
+    for word in ("plugins.mine: needs the plugin not-there, which is not installed", "hint: install what provides it"):
+        assert word in str(found.value)
+
+
+def test_settings_whose_check_ends_the_process_are_told(tmp_path):
+    check = (
+        "    @pydantic.field_validator('keep')\n    def ends(cls, value):\n        raise SystemExit(0)\n\n\nclass Ohkm"
+    )
+    text = SOUND.replace("class Ohkm(", f"{check}(").replace("from pydantic", "import pydantic\nfrom pydantic")
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(PluginError, match=r"cannot check its settings: SystemExit: 0[\s\S]*--without mine"):
+        from_values({}, plugins=[str(tmp_path / "mine.py")], settings=["plugins.mine.keep=3"])
 
 
 def test_a_name_taken_by_two_distributions_names_both(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 
 import ceph
 from ceph.data.formats.find import read
-from ceph.errors import DataError
+from ceph.errors import DataError, PluginError
 from ceph.run import check
 
 PLUGIN = """\
@@ -46,6 +46,52 @@ def test_a_plugin_reads_a_layout_that_the_core_does_not_know(tiny, tiny_set, tmp
         check(tiny(data={**data, "format": "auto"}))
     found = check(tiny(data=data, plugins={"formats": {"from": str(tmp_path / "formats.py")}}))
     assert "12 train, 2 validation" in found
+
+
+def changed(**values):
+    """The first film, with other values."""
+    given = ", ".join(f"{name}={value}" for name, value in values.items())
+    return f"replace(found, samples=(replace(first, {given}), *found.samples[1:]))"
+
+
+CONTENTS = {  # what a reader gives, made of `found` and its `first` film, and what is said of it
+    "points of no readers": (
+        changed(points="first.points[0]"),
+        "with points float64 [29, 2] where an array of floating [2, 29, 2]",
+    ),
+    "points in a list": (changed(points="first.points.tolist()"), "with points list where an array"),
+    "points of whole numbers": (changed(points="np.zeros((2, 29, 2), int)"), "with points int64 [2, 29, 2]"),
+    "valid is none": (changed(valid="None"), "with valid NoneType where an array of bool"),
+    "valid, but not finite": (changed(points="first.points * np.nan"), "with a point that is valid but not finite"),
+    "split is none": (changed(split="None"), "with split None where a text is promised"),
+    "path is a text": (changed(path="str(first.path)"), "where a pathlib.Path is promised"),
+    "spacing is a text": (changed(mm_per_px="'0.5'"), "with mm_per_px '0.5' where a number above zero"),
+    "spacing of zero": (changed(mm_per_px="0.0"), "with mm_per_px 0.0 where a number above zero"),
+    "size is a number": (changed(size="200"), "with size 200 where (H, W)"),
+    "no readers": ("replace(found, readers=())", "readers () where a tuple of names is promised"),
+    "landmarks as numbers": ("replace(found, landmarks=(1, *found.landmarks[1:]))", "landmarks (1, "),
+    "a landmark twice": ("replace(found, landmarks=('S', 'S', *found.landmarks[2:]))", "two have one name: S"),
+    "a generator": ("replace(found, samples=(s for s in found.samples))", "samples generator where a tuple"),
+    "no films": ("replace(found, samples=('1.png',))", "samples of which number 1 is str, not Sample"),
+}
+
+
+@pytest.mark.parametrize(("made", "words"), CONTENTS.values(), ids=CONTENTS)
+def test_films_that_are_not_as_promised_name_the_plugin_and_what_was_promised(tiny, tiny_set, tmp_path, made, words):
+    shutil.copytree(tiny_set, tmp_path / "set" / "films")
+    (tmp_path / "set" / "nested.txt").write_text("")
+    text = PLUGIN.replace(
+        "from ceph.data", "from dataclasses import replace\n\nimport numpy as np\n\nfrom ceph.data", 1
+    )
+    read_all = '        return Aariz().read(root / "films", mm_per_px=mm_per_px)\n'
+    spoilt = read_all.replace("return", "found =") + f"        first = found.samples[0]\n        return {made}\n"
+    (tmp_path / "formats.py").write_text(text.replace(read_all, spoilt))
+    plugins = {"formats": {"from": str(tmp_path / "formats.py")}}
+    with pytest.raises(PluginError) as told:
+        check(tiny(data={"path": str(tmp_path / "set")}, plugins=plugins))
+    assert str(told.value).startswith("plugin 'formats' ")
+    assert ", hook dataset_formats: its read gave " in str(told.value)
+    assert words in str(told.value)
 
 
 CLINIC = Path(__file__).parents[2] / "examples" / "clinic_csv.py"

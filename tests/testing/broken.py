@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from pydantic import ConfigDict, Field
@@ -186,10 +189,51 @@ class WritesModel(Plugin):
         return model
 
 
+class Numbered(Plugin):
+    """Each instance answers otherwise."""
+
+    made = 0
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        Numbered.made += 1
+        self.number = Numbered.made
+
+    @hookimpl
+    def landmark_weights(self, loss):
+        return torch.full_like(loss, self.number)
+
+    def state_dict(self):
+        return {"number": self.number}
+
+    def load_state_dict(self, state):
+        self.number = state["number"]
+
+
 class GlobalDraws(Plugin):
     @hookimpl
     def landmark_weights(self, loss):
         return torch.from_numpy(np.random.rand(loss.shape[1])).float()
+
+
+class TorchDraws(Plugin):
+    @hookimpl
+    def landmark_weights(self, loss):
+        return torch.rand_like(loss)
+
+
+class Seeds(Ones):
+    @hookimpl
+    def run_start(self):
+        torch.manual_seed(42)
+
+
+class Shuffles(Plugin):
+    @hookimpl
+    def sample_weights(self, samples):
+        weights = [1.0 + index for index in range(len(samples))]
+        random.shuffle(weights)
+        return torch.tensor(weights)
 
 
 class Counting(Plugin):
@@ -277,6 +321,36 @@ class SendsLoss(Plugin):
         self.last = loss.detach().to("cpu")
 
 
+class SendsLossToADevice(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = loss.detach().to(torch.device("cpu"))
+
+
+class CopiesLossHome(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = torch.zeros(()).copy_(loss)
+
+
+class PrintsLoss(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = str(loss)
+
+
+class LogsLoss(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = "%s" % (loss,)  # noqa: UP031 - as logging does
+
+
+class MakesAnArray(Plugin):
+    @hookimpl
+    def step_end(self, loss):
+        self.last = np.asarray(loss.detach())
+
+
 class ReadsWeights(Plugin):
     @hookimpl
     def step_end(self, model):
@@ -349,6 +423,29 @@ class Roll(Changed):
         return np.roll(img, 1, axis=1)
 
 
+class RollsAndInverts(Changed):
+    def change(self, img):
+        return 255 - np.roll(img, 5, axis=1)
+
+
+class RollsAndBlurs(Changed):
+    def change(self, img):
+        return cv2.GaussianBlur(np.roll(img, 5, axis=0), (0, 0), 5)
+
+
+class RollsAndRoughens(Changed):
+    def change(self, img):
+        noise = 30 * self.random_generator.standard_normal(img.shape)
+        return np.clip(np.roll(img, 5, axis=1) + noise, 0, 255).astype(np.uint8)
+
+
+class MovesTheTop(Changed):
+    def change(self, img):
+        moved = img.copy()
+        moved[: len(img) // 5] = np.roll(img[: len(img) // 5], 8, axis=1)
+        return moved
+
+
 class GlobalNoise(Changed):
     def change(self, img):
         return np.clip(img + np.random.normal(0, 3, img.shape), 0, 255).astype(np.uint8)
@@ -414,6 +511,18 @@ def noises():
     return A.GaussNoise(std_range=(0.02, 0.05), p=1)
 
 
+def inverts():
+    return A.InvertImg(p=1)
+
+
+def equalises():
+    return A.CLAHE(p=1)
+
+
+def blurs():
+    return A.GaussianBlur(sigma_limit=(2, 4), p=1)
+
+
 def covers():
     return A.CoarseDropout(num_holes_range=(3, 6), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), p=1)
 
@@ -474,7 +583,11 @@ BEHAVIOUR = [
     ("inputs-are-left-alone", WritesTable),
     ("inputs-are-left-alone", WritesSamples),
     ("inputs-are-left-alone", WritesModel),
-    ("answers-repeat", GlobalDraws),
+    ("answers-repeat", Numbered),
+    ("draws-are-its-own", GlobalDraws),
+    ("draws-are-its-own", TorchDraws),
+    ("draws-are-its-own", Seeds),
+    ("draws-are-its-own", Shuffles),
     ("batch-shape-is-pure", Counting),
     ("batch-shape-is-pure", Huge),
     ("memory-is-saved", Forgets),
@@ -484,6 +597,11 @@ BEHAVIOUR = [
     ("steps-do-not-wait", FormatsLoss),
     ("steps-do-not-wait", CopiesLoss),
     ("steps-do-not-wait", SendsLoss),
+    ("steps-do-not-wait", SendsLossToADevice),
+    ("steps-do-not-wait", CopiesLossHome),
+    ("steps-do-not-wait", PrintsLoss),
+    ("steps-do-not-wait", LogsLoss),
+    ("steps-do-not-wait", MakesAnArray),
     ("steps-do-not-wait", ReadsWeights),
     ("steps-do-not-wait", Branches),
     ("steps-do-not-wait", Masks),
@@ -497,6 +615,10 @@ FILMS = [
     ("changes-are-seeded", changing(GlobalNoise)),
     ("points-follow", warping(Folds)),
     ("points-follow", changing(Roll)),
+    *(
+        ("points-follow", changing(change))
+        for change in (RollsAndInverts, RollsAndBlurs, RollsAndRoughens, MovesTheTop)
+    ),
     ("points-follow", changing(flips)),
     ("points-follow", changing(turns)),
     ("points-follow", changing(shrinks)),
@@ -507,4 +629,4 @@ TRAINING = [
     ("resumes-exactly", CountsSteps),
     ("neutral-changes-nothing", NotNeutral),
 ]
-SOUND = [Ones, Remembers, KeepsOnDevice, warping(Tilt), changing(noises), changing(covers)]
+SOUND = [Ones, Remembers, KeepsOnDevice, warping(Tilt), *map(changing, (noises, covers, inverts, equalises, blurs))]

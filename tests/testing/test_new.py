@@ -113,7 +113,9 @@ def test_a_name_that_is_taken_says_whose_it_is():
         check_name("hard-mining")
 
 
-@pytest.mark.parametrize(("name", "cls"), [("my-idea", "MyIdea"), ("warp", "WarpPlugin"), ("top-8", "Top8")])
+@pytest.mark.parametrize(
+    ("name", "cls"), [("my-idea", "MyIdea"), ("warp", "WarpPlugin"), ("top-8", "Top8"), ("none", "NonePlugin")]
+)
 def test_the_class_of_a_name(name, cls):
     assert class_of(name) == cls
 

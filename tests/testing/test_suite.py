@@ -99,6 +99,28 @@ def test_a_plugin_that_only_observes_is_no_company_to_train_beside():
     assert not reasons["trains-beside-ema"]
 
 
+class Needs(broken.Ones):
+    requires = ("anisotropic-targets",)
+
+
+class NeedsWhatIsNotThere(broken.Ones):
+    requires = ("not-there",)
+
+
+def test_what_a_plugin_requires_is_in_its_company_too():
+    reasons = {check.id: check.left_out for check in suite(Needs)}
+    assert "itself, or one that it requires" in reasons["trains-beside-anisotropic-targets"]
+    both = "anisotropic-targets and shape-constraint answer build_codec, which takes one answer"
+    assert reasons["trains-beside-shape-constraint"] == both
+    assert not reasons["trains-beside-ema"]
+    assert failures(Needs) == {}
+
+
+def test_what_a_plugin_requires_and_is_not_installed_names_both():
+    found = failures(NeedsWhatIsNotThere)
+    assert "plugin 'needs-what-is-not-there' requires the plugin not-there: there is no plugin" in str(found)
+
+
 def test_the_settings_given_are_those_that_are_tested():
     settings = {"table": "weights.csv"}
     assert failures(broken.NoDefault, settings=settings) == {}

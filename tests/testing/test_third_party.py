@@ -114,8 +114,8 @@ PAGE = EXAMPLE.parents[1] / "docs" / "writing-a-plugin.md"
 
 
 def test_the_idea_of_the_page_keeps_the_rules_and_is_neutral_where_it_says_so(tmp_path):
-    idea = re.search(r"```python\n(class MyIdeaConfig.*?)```", PAGE.read_text(), re.DOTALL).group(1)
-    head = "import torch\nfrom pydantic import Field\nfrom ceph.plugin import Plugin, PluginConfig, hookimpl\n\n\n"
+    idea = re.search(r"```python\n(from pydantic.*?class MyIdeaConfig.*?)```", PAGE.read_text(), re.DOTALL).group(1)
+    head = "import torch\nfrom ceph.plugin import Plugin, PluginConfig, hookimpl\n"
     (tmp_path / "my_idea.py").write_text(head + idea)
     plugin = discovery.load(str(tmp_path / "my_idea.py")).plugin_class
     assert failures(plugin) == {}

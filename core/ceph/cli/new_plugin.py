@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import keyword
 import re
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from ceph.errors import ConfigError, nearest
+from ceph.errors import ConfigError, Problem, nearest
 from ceph.hooks import discovery
 from ceph.hooks.specs import VERBS, Specs
 
@@ -169,7 +169,7 @@ def write(name: str, hooks: Sequence[str], folder: Path) -> list[str]:
     check_name(name)
     unknown = [hook for hook in hooks if hook not in VERBS]
     if unknown:
-        raise ConfigError(f"there is no hook {unknown[0]!r}", key="--hook", hint=nearest(unknown[0], VERBS))
+        raise ConfigError([Problem(f"there is no hook {h!r}", "--hook", hint=nearest(h, VERBS)) for h in unknown])
     files = project(name, hooks)
     try:
         folder.mkdir(parents=True)
@@ -187,7 +187,8 @@ def write(name: str, hooks: Sequence[str], folder: Path) -> list[str]:
 def check_name(name: str) -> None:
     """Raise ConfigError where a plugin cannot have this name."""
     if not _NAME.fullmatch(name):
-        hint = f"for example '{re.sub('^[^a-z]+', '', discovery.kebab_case(name)) or 'my-plugin'}'"
+        bare = re.sub("^[^a-z]+", "", discovery.kebab_case(name))
+        hint = f"for example '{bare if len(bare) > 1 and find_spec(module_of(bare)) is None else 'my-plugin'}'"
         what = f"{name!r} is no name: lower-case letters and digits joined by dashes, a letter first"
         raise ConfigError(what, key="NAME", hint=hint)
     takers = [plugin for plugin in discovery.installed() if plugin.name == name]
@@ -195,7 +196,7 @@ def check_name(name: str) -> None:
         taker = f"{takers[0].distribution} {takers[0].version}"
         raise ConfigError(f"the name {name!r} is taken by {taker}", key="NAME", hint=f"for example '{name}-2'")
     module = module_of(name)
-    if keyword.iskeyword(module) or module in sys.stdlib_module_names or importlib.util.find_spec(module):
+    if keyword.iskeyword(module) or module in sys.stdlib_module_names or find_spec(module):
         what = f"{name!r} is the name of a module or a word of Python, so it cannot be imported as {module}"
         raise ConfigError(what, key="NAME", hint=f"for example 'ceph-{name}'")
 
@@ -206,9 +207,9 @@ def module_of(name: str) -> str:
 
 
 def class_of(name: str) -> str:
-    """`my-plugin` -> `MyPlugin`; `warp` -> `WarpPlugin`, since Warp is taken."""
+    """`my-plugin` -> `MyPlugin`; `warp` -> `WarpPlugin`, since Warp is taken, and `none` -> `NonePlugin`."""
     found = "".join(part.capitalize() for part in name.split("-"))
-    return f"{found}Plugin" if found in {*_IMPORTS, "Move"} else found
+    return f"{found}Plugin" if found in {*_IMPORTS, "Move"} or keyword.iskeyword(found) else found
 
 
 def project(name: str, hooks: Sequence[str]) -> dict[str, str]:

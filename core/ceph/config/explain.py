@@ -154,7 +154,8 @@ def _problems(
         return
     if first.kind == "missing":
         above = tree.at(*at, *path[:-1])
-        yield Problem("is missing; it has no default", key, (above.key_place or above.place) if above else None)
+        place = (above.key_place or above.place) if above else None
+        yield Problem("is missing; it has no default", key, place, f"--set {key}=VALUE")
         return
     if first.kind == "cross_check":
         keys = [

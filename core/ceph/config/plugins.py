@@ -109,7 +109,9 @@ def _relations(loaded: Mapping[str, LoadedPlugin], section: Node) -> Iterator[Pr
     on = section.value if isinstance(section.value, Mapping) else {}
     for name, plugin in loaded.items():
         for other in sorted(set(plugin.plugin_class.requires) - set(on)):
-            what, hint = f"needs the plugin {other}, which is off", f"--plugin {other}"
+            there = any(found.name == other for found in discovery.installed())
+            what = f"needs the plugin {other}, which is {'off' if there else 'not installed'}"
+            hint = f"--plugin {other}" if there else f"install what provides it, or --without {name}"
             yield Problem(what, f"plugins.{name}", _place(section, name), hint)
         for other in sorted(set(plugin.plugin_class.conflicts) & set(on)):
             hint = f"--without {other}, or --without {name}"

@@ -32,14 +32,27 @@ ConfigT = TypeVar("ConfigT", bound=PluginConfig)
 class Plugin(Generic[ConfigT]):
     """Base of every plugin; subclass as `class Ohkm(Plugin[OhkmConfig])` and mark hooks with @hookimpl.
 
-    `requires` and `conflicts` name other plugins; `api` is the version of the hooks that it is written for: one that is
-    too new for this ceph is refused. A plugin with memory overrides both `state_dict` and `load_state_dict`; the state
-    holds tensors and plain values only.
+    `requires` and `conflicts` are tuples of names of other plugins; `api` is the version of the hooks that it is
+    written for: one that is too new for this ceph is refused. A plugin with memory overrides both `state_dict` and
+    `load_state_dict`; the state holds tensors and plain values only.
     """
 
     api: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ()
     conflicts: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Refuse a class whose declarations would be misread in silence. Raises TypeError."""
+        super().__init_subclass__(**given)
+        for relation in ("requires", "conflicts"):
+            names = getattr(cls, relation)
+            if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+                raise TypeError(f"{relation} is {names!r}: write a tuple of plugins' names, as in ('ema',)")
+        for generic in cls.__dict__.get("__orig_bases__", ()):
+            for model in get_args(generic):
+                if isinstance(model, type) and not issubclass(model, PluginConfig):
+                    write = f"write class {model.__name__}(PluginConfig)"
+                    raise TypeError(f"its settings {model.__name__} are no PluginConfig: {write}")
 
     def __init__(self, config: ConfigT | None = None) -> None:
         self.config: ConfigT = config if config is not None else self.config_model()()  # type: ignore[assignment]

@@ -16,8 +16,10 @@ import json
 import logging
 import os
 import re
+import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -82,9 +84,13 @@ class LoadedPlugin:
         """The plugin with these settings, which were validated before."""
         config = self.validate(settings)
         try:
-            return self.plugin_class(config)
+            made = self.plugin_class(config)
         except (Exception, SystemExit) as error:
             raise _failed(self.name, self.version, self.source, "cannot be created", error) from error
+        if not hasattr(made, "config"):
+            what = f"plugin {self.label} ({self.source}): its __init__ leaves it without `config`"
+            raise PluginError(what, hint="write def __init__(self, config=None) and, first, super().__init__(config)")
+        return made
 
     @property
     def label(self) -> str:
@@ -109,11 +115,12 @@ def is_file(value: str) -> bool:
 
 
 def file_plugin_name(value: str) -> str:
-    """The name of a plugin in a file: the class after the colon, else the file's stem, in kebab-case."""
+    """The name of a plugin in a file: the class after the colon, else the file's stem (a package's), in kebab-case."""
     match = _FILE.fullmatch(value)
     if match is None:
         raise ValueError(f"{value!r} names no .py file")
-    return kebab_case(match["cls"] or Path(match["path"]).stem)
+    path = Path(match["path"])
+    return kebab_case(match["cls"] or (path.absolute().parent.name if path.stem == "__init__" else path.stem))
 
 
 def kebab_case(name: str) -> str:
@@ -150,7 +157,8 @@ def _load_installed(name: str) -> LoadedPlugin:
     source = plugin.source or Path(plugin.value)
     module_name, _, attribute = plugin.value.partition(":")
     try:
-        target: Any = importlib.import_module(module_name.strip())
+        with redirect_stdout(sys.stderr):  # what a module prints is no answer of a command
+            target: Any = importlib.import_module(module_name.strip())
         for part in filter(None, attribute.strip().split(".")):
             target = getattr(target, part)
     except (Exception, SystemExit) as error:
@@ -176,7 +184,8 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
     _require_allowed(name, digest)
     _warn_of_shadowed(name, path, digest)
     try:
-        module = import_file(path, digest)
+        with redirect_stdout(sys.stderr):
+            module = import_file(path, digest)
     except (Exception, SystemExit) as error:
         raise _failed(name, digest[:12], path, "cannot be imported", error) from error
     own = {
@@ -250,7 +259,9 @@ def _failed(name: str, version: str, source: Path, what: str, error: BaseExcepti
     where = f"{source}:{line}" if line else str(source)
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     hint = f"mend it or do without it: --without {name}"
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    if isinstance(error, ImportError) and error.name == "ceph.plugin":
+        hint = f"upgrade ceph-trainer, whose ceph.plugin lacks that name, or do without the plugin: --without {name}"
+    elif isinstance(error, ModuleNotFoundError) and error.name:
         hint = f"install what provides the module {error.name!r}, or do without the plugin: --without {name}"
     return PluginError(f"plugin {name} {version} ({where}) {what}: {reason}", hint=hint)
 

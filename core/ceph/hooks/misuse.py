@@ -65,9 +65,14 @@ def _alone(name: str, version: str, plugin: type[Any]) -> list[Problem]:
     problems: list[Problem] = []
     marked = _marked(plugin)
     for hook in VERBS:
-        if hook not in marked and _routine(plugin, hook) is not None:
+        if hook in marked or inspect.getattr_static(plugin, hook, None) is None:
+            continue
+        if _routine(plugin, hook) is None:
+            what, hint = "the attribute is named like a hook but is no method", "write a plain method with @hookimpl"
+        else:
+            what = "the method is named like a hook but lacks @hookimpl"
             hint = "put @hookimpl above the method, or rename it"
-            problems.append(problem("the method is named like a hook but lacks @hookimpl", hint, hook))
+        problems.append(problem(what, hint, hook))
     for hook, options in marked.items():
         if hook not in VERBS:
             problems.append(problem("there is no such hook", nearest(hook, VERBS), hook))
@@ -94,9 +99,14 @@ def _implementation(plugin: type[Plugin[Any]], hook: str, options: Mapping[str, 
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         yield "it is a generator or a coroutine, so calling it runs nothing", "write a plain `def` without `yield`"
     valid = hook_arguments(hook)
-    bound = inspect.signature(function)
-    skip = 0 if isinstance(inspect.getattr_static(plugin, hook), staticmethod) else 1
-    for parameter in list(bound.parameters.values())[skip:]:
+    parameters = list(inspect.signature(function).parameters.values())
+    if not isinstance(inspect.getattr_static(plugin, hook), staticmethod):
+        first = parameters[0].name if parameters else ""
+        if first in (*valid, ""):
+            others = ", ".join(["self", *(parameter.name for parameter in parameters)])
+            yield "the method has no `self`", f"write def {hook}({others})"
+        parameters = parameters[1:]
+    for parameter in parameters:
         if parameter.kind not in _BY_NAME:
             yield f"'{parameter}' takes no argument by name", f"name the arguments you need: {', '.join(valid)}"
         elif parameter.name not in valid:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ceph.data.formats.base import DataSet
+from ceph.data.formats.base import DataSet, broken_promise
 from ceph.errors import CephError, Interrupted, PluginError
 from ceph.hooks.answers import MapShape, given, wrong_state
 from ceph.hooks.misuse import label
@@ -196,7 +196,10 @@ def _known(answer: Any, *_: Any) -> str:
 
 
 def _films(answer: Any, *_: Any) -> str:
-    return "" if isinstance(answer, DataSet) else f"its read gave {given(answer)} where a DataSet is promised"
+    if not isinstance(answer, DataSet):
+        return f"its read gave {given(answer)} where a DataSet is promised"
+    wrong = broken_promise(answer)
+    return wrong and f"its read gave {wrong}"
 
 
 METHODS: dict[str, dict[str, PartCheck]] = {

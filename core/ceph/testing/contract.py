@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import io
 import math
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -293,6 +294,28 @@ def answers_repeat(subject: Subject) -> None:
             )
 
 
+def draws_are_its_own(subject: Subject) -> None:
+    """No hook draws from a global generator, or seeds one: the draws of other plugins would hang on it."""
+    rehearsal = Rehearsal(subject)
+    for question in rehearsal.questions():
+        rehearsal.seed(question)
+        before = _generators()
+        rehearsal.quietly(question)
+        moved = [name for name, state in _generators().items() if state != before[name]]
+        if moved and not question.hook.startswith("build_"):  # those make weights, seeded by the run
+            raise subject.failure(
+                f"it draws from {moved[0]}'s global generator, or seeds it",
+                "draw from the rng you are given, or from ceph.plugin.generator(seed, name, epoch, ...)",
+                question.hook,
+            )
+
+
+def _generators() -> dict[str, Any]:
+    """The states of the global generators, as texts."""
+    states = {"torch": torch.get_rng_state().tolist(), "numpy": np.random.get_state(legacy=False)}
+    return {"random": repr(random.getstate()), **{name: repr(state) for name, state in states.items()}}
+
+
 def batch_shape_is_pure(subject: Subject) -> None:
     """The size of a batch is a function of its arguments and the settings, and one that a film can be trained at."""
     base = stage.SIZE
@@ -367,18 +390,26 @@ class _Waits(Exception):
     pass
 
 
-class _CopiesAreRefused(TorchFunctionMode):
-    """Refuse the copies from a device that fake tensors let pass: `.cpu()`, `.to("cpu")`, `.numpy()`."""
+class _ReadingIsRefused(TorchFunctionMode):
+    """Refuse what fake tensors let pass and what waits on a device: copies to the CPU, arrays, texts of a tensor."""
+
+    READS = (torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__repr__)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         from torch._subclasses.fake_tensor import FakeTensor
 
         del types
-        texts = [part for part in (*args[1:], *(kwargs or {}).values()) if isinstance(part, str)]
-        home = func in (torch.Tensor.cpu, torch.Tensor.numpy) or (func is torch.Tensor.to and "cpu" in texts)
-        if home and isinstance(args[0], FakeTensor):
+        given = (*args[1:], *(kwargs or {}).values())
+        home = func is torch.Tensor.to and any(_is_cpu(part) for part in given)
+        if (home or func in self.READS) and isinstance(args[0], FakeTensor):
             raise _Waits(f".{func.__name__}()")
+        if func is torch.Tensor.copy_ and not isinstance(args[0], FakeTensor) and isinstance(args[1], FakeTensor):
+            raise _Waits(".copy_() to a tensor of the plugin on the CPU")
         return func(*args, **(kwargs or {}))
+
+
+def _is_cpu(part: Any) -> bool:
+    return isinstance(part, (str, torch.device)) and torch.device(part).type == "cpu"
 
 
 @contextmanager
@@ -431,7 +462,7 @@ def steps_do_not_wait(subject: Subject) -> None:
                 mode = FakeTensorMode(allow_non_fake_inputs=True)
                 given = {name: _fake(question.arguments[name], mode) for name in taken}
                 # The mode is not entered: what a plugin computes of its own tensors alone is not the device's business.
-                with _no_waiting(), _CopiesAreRefused():
+                with _no_waiting(), _ReadingIsRefused():
                     function(**given)
         except _Waits as wait:
             raise subject.failure(

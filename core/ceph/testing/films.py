@@ -23,7 +23,8 @@ SIZE = (256, 208)
 SEEDS = 12
 TOLERANCE_PX = 0.1
 SIGMA_PX = 3.0  # of a dot
-ALIKE = 0.9  # correlation with a dot from which something in the film is one
+ALIKE, WHOLE = 0.9, 0.97  # correlation with a dot from which something in the film is one, and is one uncut
+FAINT = 0.1  # of the height of the highest dot: what is lower is none
 
 
 def changes(subject: Subject) -> Augmentation:
@@ -43,11 +44,17 @@ def changes(subject: Subject) -> Augmentation:
     return augmentation
 
 
+def bare() -> Grey:
+    """A grey film of SIZE, darker in its middle, without dots."""
+    y, x = (np.linspace(-1, 1, side) for side in SIZE)
+    return np.asarray(60 + 30 * (y[:, None] ** 2 + x**2), dtype=np.uint8)
+
+
 def dotted(points: Points) -> Grey:
-    """A black film of SIZE with a bright Gaussian dot at each point [K, 2]."""
+    """The bare film with a bright Gaussian dot at each point [K, 2]."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    film = sum(np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * SIGMA_PX**2)) for px, py in points)
-    return np.asarray(np.round(200 * np.asarray(film) + 20), dtype=np.uint8)
+    dots = sum(np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * SIGMA_PX**2)) for px, py in points)
+    return np.asarray(np.round(bare() + 100 * np.asarray(dots)), dtype=np.uint8)
 
 
 def grid() -> Points:
@@ -148,7 +155,7 @@ def points_follow(subject: Subject) -> None:
             remedy = "a field must be smooth, with a slope below 1; a map must be invertible over the whole film"
             raise subject.failure(f"at the sample seed {seed} {wrong}", remedy, "warps")
     for film, seed in film_and_seeds():
-        wrong = moved_off(tried(augmentation, film, seed), grid())
+        wrong = moved_off(tried(augmentation, film, seed), tried(augmentation, bare(), seed), grid())
         if wrong:
             remedy = "transforms change grey values only; geometry belongs to `warps`, which moves the points too"
             raise subject.failure(f"at the sample seed {seed} {wrong}", remedy, "augmentations")
@@ -168,7 +175,7 @@ def warped_off(augmentation: Augmentation, seed: int) -> str:
     for place, point in zip(places, said, strict=True):
         if not (margin < point[0] < SIZE[1] - margin and margin < point[1] < SIZE[0] - margin):
             continue
-        seen = resample(dotted(place[None]) - np.uint8(20), matrix, SIZE, field).astype(np.float64)
+        seen = resample(dotted(place[None]) - bare(), matrix, SIZE, field).astype(np.float64)
         if seen.sum() == 0:
             return f"the dot at {np.round(place, 1).tolist()} is gone from where its point is said to be"
         off = np.linalg.norm(np.array([(seen * x).sum(), (seen * y).sum()]) / seen.sum() - point)
@@ -177,31 +184,73 @@ def warped_off(augmentation: Augmentation, seed: int) -> str:
     return ""
 
 
-def moved_off(film: Grey, places: Points) -> str:
-    """What is wrong with where the dots of a changed film are, or nothing; one that was painted over is not missed."""
-    found = dots(film)
-    distance = np.linalg.norm(found[:, None] - places[None], axis=-1)
+def moved_off(film: Grey, without: Grey, places: Points) -> str:
+    """What is wrong with where the dots of a changed film are, or nothing; one that was painted over is not missed.
+
+    They are looked for in the film, and in its difference from the film `without` dots, changed alike: the one bears
+    with transforms that look at grey values, as an equalisation does, the other with noise and things drawn.
+    """
+    seen, near, strays = judged(film.astype(np.float64), places)
+    added, *_ = judged(film.astype(np.float64) - without, places)
+    if 2 * near >= len(places):
+        return seen if added else ""
+    return added or (seen if 4 * strays > len(places) else "")
+
+
+def judged(image: NDArray[np.float64], places: Points) -> tuple[str, int, int]:
+    """What is wrong with where dots are in an image, how many are at their places, and how many elsewhere."""
+    found = dots_in(image)
+    distance = np.linalg.norm(found[:, None, :2] - places[None], axis=-1)
     nearest = distance.min(axis=1) if len(found) else np.zeros(0)
     near = nearest < 1
-    lost, strays = len(places) - int(near.sum()), int((~near).sum())
-    if strays > len(places) / 4 and lost > len(places) / 4:
-        return f"{lost} of {len(places)} dots are not at their points, and {strays} are elsewhere"
+    lost, strays, whole = len(places) - int(near.sum()), int((~near).sum()), int((found[~near, 2] >= WHOLE).sum())
     off = float(np.median(nearest[near])) if near.sum() >= 3 else 0.0
-    return f"dots lie {off:.2f} px from their points (median)" if off > TOLERANCE_PX else ""
+    wrong = ""
+    if lost and (whole or 4 * min(strays, lost) > len(places)):
+        wrong = f"{lost} of {len(places)} dots are not at their points, and {strays} are elsewhere"
+    elif off > TOLERANCE_PX:
+        wrong = f"dots lie {off:.2f} px from their points (median)"
+    return wrong, int(near.sum()), strays
 
 
-def dots(film: Grey) -> Points:
-    """Where a film has dots [n, 2], to a small part of a pixel: peaks of the correlation with one, then a fit."""
-    reach = round(3 * SIGMA_PX)
+def dots_in(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Dots, bright or dark: x, y, to a small part of a pixel, and how much like a dot it is, at most 1: [n, 3].
+
+    Those as wide as they were drawn, or twice as wide, as after a blur: whichever are more.
+    """
+    return max((dots_of_width(image, SIGMA_PX * times) for times in (1, 2)), key=len)
+
+
+def dots_of_width(image: NDArray[np.float64], sigma_px: float) -> NDArray[np.float64]:
+    """Dots about as wide, as `dots_in` gives them."""
+    reach = round(3 * sigma_px)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
-    dot = np.exp(-(x**2 + y**2) / (2 * SIGMA_PX**2))
-    match = cv2.matchTemplate(film.astype(np.float32), dot.astype(np.float32), cv2.TM_CCOEFF_NORMED)
+    dot = np.exp(-(x**2 + y**2) / (2 * sigma_px**2))
+    match = np.abs(cv2.matchTemplate(image.astype(np.float32), dot.astype(np.float32), cv2.TM_CCOEFF_NORMED))
     match = np.nan_to_num(match, nan=0.0, posinf=0.0, neginf=0.0)
     peaks = np.argwhere((match >= ALIKE) & (match == cv2.dilate(match, np.ones((7, 7)))))
-    basis = np.stack([np.ones_like(x), x, y, dot, x * dot / SIGMA_PX**2, y * dot / SIGMA_PX**2], -1).reshape(-1, 6)
-    found = []
+    rows, heights = [], []
     for row, column in peaks:
-        window = film[row : row + 2 * reach + 1, column : column + 2 * reach + 1].astype(np.float64).reshape(-1)
-        fit = np.linalg.lstsq(basis, window, rcond=None)[0]
-        found.append((column + reach + fit[4] / fit[3], row + reach + fit[5] / fit[3]))
-    return np.asarray(found, dtype=np.float64).reshape(-1, 2)
+        window = image[row : row + 2 * reach + 1, column : column + 2 * reach + 1]
+        right, down, height = centre_of(window, sigma_px)
+        rows.append((column + reach + right, row + reach + down, match[row, column]))
+        heights.append(height)
+    high = np.asarray(heights) >= FAINT * max(heights, default=0)
+    return np.asarray(rows, dtype=np.float64).reshape(-1, 3)[high]
+
+
+def centre_of(window: NDArray[np.float64], sigma_px: float) -> tuple[float, float, float]:
+    """The centre (x, y) of a dot, from that of its window, and its height: least squares with a sloping background."""
+    reach = len(window) // 2
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
+    right = down = height = 0.0
+    for _ in range(5):  # each time about the centre found, so that a dot of another width has its centre, too
+        dot = np.exp(-((x - right) ** 2 + (y - down) ** 2) / (2 * sigma_px**2))
+        slopes = ((x - right) * dot, (y - down) * dot)
+        basis = np.stack([np.ones_like(x), x, y, dot, *slopes], -1).reshape(-1, 6)
+        fit = np.linalg.lstsq(basis, window.reshape(-1), rcond=None)[0]
+        height = fit[3] or 1e-9
+        right, down = (
+            float(np.clip(at + sigma_px**2 * off / height, -2, 2)) for at, off in ((right, fit[4]), (down, fit[5]))
+        )
+    return right, down, abs(height)

@@ -204,10 +204,14 @@ class Rehearsal:
         errors[0, 1] = np.nan
         return errors
 
+    def seed(self, question: Question) -> None:
+        """Seed the global generators as they are when a question is put."""
+        seed_everything(derive("step", question.hook, question.epoch) % 2**32)
+
     def ask(self, question: Question) -> Any:
         """Put one question as the engine does; raises PluginError where the answer breaks its promise."""
         hook, hooks = question.hook, self.hooks
-        seed_torch(derive("step", hook, question.epoch))
+        self.seed(question)
         verb, arguments = VERBS[hook], question.arguments
         answer: Any = None
         if verb == "tell":
@@ -250,9 +254,4 @@ def seed_everything(seed: int) -> None:
     """Seed every global generator, so that a check which is about something else does not see their draws."""
     random.seed(seed)
     np.random.seed(seed)
-    seed_torch(seed)
-
-
-def seed_torch(seed: int) -> None:
-    """Seed torch's generator of the CPU; torch.manual_seed takes milliseconds where CUDA is not initialised."""
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes milliseconds where CUDA is not initialised

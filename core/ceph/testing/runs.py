@@ -178,14 +178,23 @@ def class_of(name: str) -> type[Plugin[Any]] | str:
 
 def apart(subject: Subject, other: str) -> str:
     """Why the plugin and a built-in one cannot be in one run; empty where they can."""
-    if other == subject.name or other in subject.plugin.requires:
+    try:
+        companions = subject.companions()
+    except CephError as error:
+        return str(error)
+    if other in (subject.name, *companions):
         return "that is itself, or one that it requires"
     theirs = class_of(other)
     if isinstance(theirs, str):
         return theirs
     if all(VERBS[hook] == "tell" for hook in hooks_of(theirs)):
         return "it only observes, so nothing of it reaches another plugin"
-    if other in subject.plugin.conflicts or subject.name in theirs.conflicts:
-        return f"it declares a conflict with {other}"
-    both = [h for h in hooks_of(theirs) if VERBS[h] == "one" and h in subject.implemented]
-    return f"both answer {both[0]}, which takes one answer" if both else ""
+    for name, ours in ((subject.name, subject.plugin), *((name, class_of(name)) for name in companions)):
+        if isinstance(ours, str):
+            return ours
+        if other in ours.conflicts or name in theirs.conflicts:
+            return f"{name} and {other} are declared a conflict"
+        both = [hook for hook in hooks_of(theirs) if VERBS[hook] == "one" and hook in hooks_of(ours)]
+        if both:
+            return f"{name} and {other} answer {both[0]}, which takes one answer"
+    return ""

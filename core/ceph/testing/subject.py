@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ceph.errors import CephError
+from ceph.errors import CephError, ConfigError
 from ceph.hooks import discovery
 from ceph.hooks.base import Plugin
 from ceph.hooks.discovery import LoadedPlugin
@@ -80,14 +80,18 @@ class Subject:
         return config.model_dump(mode="json", by_alias=True)
 
     def companions(self) -> tuple[str, ...]:
-        """The plugins that this one cannot be without, and theirs. Raises ConfigError where one is not installed."""
+        """The plugins that this one cannot be without, and theirs. Raises ConfigError where one cannot be had."""
         found: dict[str, None] = {}
         waiting = list(self.plugin.requires)
         while waiting:
             name = waiting.pop()
             if name not in found and name != self.name:
                 found[name] = None
-                waiting += discovery.load(name).plugin_class.requires
+                try:
+                    waiting += discovery.load(name).plugin_class.requires
+                except CephError as error:
+                    what = f"{label(self.name, self.version)} requires the plugin {name}: {error.problems[0].what}"
+                    raise ConfigError(what, hint=error.problems[0].hint) from error
         return tuple(found)
 
     def misuse(self) -> str:

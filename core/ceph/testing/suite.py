@@ -13,6 +13,8 @@ from ceph.hooks.specs import VERBS
 from ceph.testing import contract, films, runs
 from ceph.testing.subject import LeftOut, Subject
 
+FOREIGN = "it does not answer "
+
 
 @dataclass(frozen=True, eq=False)
 class Check:
@@ -28,6 +30,11 @@ class Check:
     description: str
     trains: bool = False
     left_out: str = ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is about hooks that the plugin does not answer."""
+        return self.left_out.startswith(FOREIGN)
 
     def __str__(self) -> str:
         return self.id
@@ -87,7 +94,8 @@ def _bound(subject: Subject) -> Iterator[Check]:
         return Check(name, function, subject, text or (function.__doc__ or "").split("\n")[0], **more)
 
     def unless(*hooks: str) -> str:
-        return "" if set(hooks) & set(has) else f"it does not answer {' or '.join(hooks)}"
+        named = " or ".join(hooks) if len(hooks) < len(VERBS) else "any hook"
+        return "" if set(hooks) & set(has) else FOREIGN + named
 
     yield check("settings-refuse-unknown-keys", contract.unknown_keys_are_refused)
     yield check("settings-construct", contract.settings_construct)
@@ -98,6 +106,7 @@ def _bound(subject: Subject) -> Iterator[Check]:
         yield check(f"answers-{hook}", contract.answers(hook), f"The hook {hook} {rule}.", left_out=unless(hook))
     yield check("inputs-are-left-alone", contract.inputs_are_left_alone, left_out=unless(*VERBS))
     yield check("answers-repeat", contract.answers_repeat, left_out=unless(*contract.COMPARED))
+    yield check("draws-are-its-own", contract.draws_are_its_own, left_out=unless(*VERBS))
     yield check("batch-shape-is-pure", contract.batch_shape_is_pure, left_out=unless("batch_shape"))
     yield check("memory-is-saved", contract.memory_is_saved, left_out=unless(*VERBS))
     yield check("steps-do-not-wait", contract.steps_do_not_wait, left_out=unless(*contract.STEP_HOOKS))

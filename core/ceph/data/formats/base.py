@@ -39,6 +39,51 @@ class DataSet:
     named: bool = True
 
 
+def broken_promise(data: DataSet) -> str:
+    """What of a set is not as DataSet and Sample promise, in words; empty where all is.
+
+    For readers that strangers write: a wrong shape is told here, not by the line of ours that stumbles over it.
+    """
+    for what, names in (("landmarks", data.landmarks), ("readers", data.readers)):
+        if not isinstance(names, (tuple, list)) or not names or not all(isinstance(n, str) and n for n in names):
+            return f"{what} {names!r:.60} where a tuple of names is promised"
+        if len(set(names)) < len(names):
+            return (
+                f"{what} of which two have one name: {', '.join(n for n in dict.fromkeys(names) if names.count(n) > 1)}"
+            )
+    if not isinstance(data.samples, (tuple, list)):
+        return f"samples {type(data.samples).__name__} where a tuple is promised"
+    for number, sample in enumerate(data.samples, start=1):
+        if not isinstance(sample, Sample):
+            return f"samples of which number {number} is {type(sample).__name__}, not Sample"
+        wrong = _flaw(sample, (len(data.readers), len(data.landmarks)))
+        if wrong:
+            return f"film {sample.id!r} with {wrong}"
+    return ""
+
+
+def _flaw(sample: Sample, marks: tuple[int, int]) -> str:
+    """What of a film is not as promised; `marks` are R readers and K landmarks."""
+    for name in ("id", "split", "group", "machine", "spacing_source"):
+        if not isinstance(getattr(sample, name), str):
+            return f"{name} {getattr(sample, name)!r} where a text is promised"
+    if not isinstance(sample.path, Path):
+        return f"path {sample.path!r} where a pathlib.Path is promised"
+    sides = sample.size if isinstance(sample.size, tuple) else ()
+    if len(sides) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in sides):
+        return f"size {sample.size!r} where (H, W), two positive whole numbers, is promised"
+    spacing = sample.mm_per_px
+    if not isinstance(spacing, (int, float, np.floating)) or not 0 < spacing < math.inf:
+        return f"mm_per_px {spacing!r} where a number above zero is promised"
+    promised = (("points", sample.points, (*marks, 2), np.floating), ("valid", sample.valid, marks, np.bool_))
+    for name, array, shape, kind in promised:
+        if not isinstance(array, np.ndarray) or array.shape != shape or not np.issubdtype(array.dtype, kind):
+            given = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            axes = "[readers, landmarks, 2]" if name == "points" else "[readers, landmarks]"
+            return f"{name} {given} where an array of {kind.__name__} {list(shape)}, {axes}, is promised"
+    return "" if np.isfinite(sample.points[sample.valid]).all() else "a point that is valid but not finite"
+
+
 @runtime_checkable
 class Reader(Protocol):
     """Reads one format. `name` is what `data.format` calls it; `layout` says in a line what the folder must hold."""
