@@ -1,5 +1,5 @@
-# make demo: a first look. make test: lint, types, tests. make docs: the pages made from the code. All make .venv first
-# if it is missing.
+# make demo: a first look. make test: lint, types, tests. make soak: every test, with every extra. make docs: the pages
+# made from the code. All make .venv first if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 soak: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e ".[dev,sinks]"
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow"
 
 docs: $(STAMP)

@@ -197,26 +197,38 @@ def test_two_packages_of_opencv_warn(distribution):
     assert remedy.startswith("pip uninstall -y opencv-python opencv-python-headless, then pip install")
 
 
-def test_a_plugin_that_does_not_load_fails_and_the_others_load(tmp_path, monkeypatch):
-    install(tmp_path / "a", monkeypatch, name="good-one", distribution="good")
-    install(tmp_path / "b", monkeypatch, name="broken-one", distribution="broken", source="import no_such_module\n")
-    install(tmp_path / "c", monkeypatch, name="no-plugin", distribution="none", source="Ohkm = 3\n")
+def test_a_plugin_that_cannot_load_fails_and_none_is_imported(tmp_path, monkeypatch):
+    bomb = OHKM + "\nraise SystemExit(3)\n"
+    install(tmp_path / "a", monkeypatch, name="good-one", distribution="good", source=bomb)
+    install(tmp_path / "b", monkeypatch, name="no-class", distribution="broken", source="from os import path\n")
+    install(tmp_path / "c", monkeypatch, name="no-python", distribution="none", source="class (:\n")
+    module = install(tmp_path / "d", monkeypatch, name="no-file", distribution="gone")
+    (tmp_path / "d" / f"{module}.py").unlink()
     found = list(doctor.plugins())
-    broken, nothing = only(found)
-    assert "plugin broken-one 1.2" in broken[0]
-    assert broken[1].startswith("install what provides the module 'no_such_module'")
-    assert "is no subclass of ceph.plugin.Plugin" in nothing[0]
+    told = dict(only(found))
+    assert any("plugin no-class of broken 1.2: " in what and "has no class Ohkm" in what for what in told)
+    assert any("plugin no-python of none 1.2: " in what and "SyntaxError" in what for what in told)
+    assert f"plugin no-file of gone 1.2: the module {module} is not there" in told
+    assert "pip install --force-reinstall broken, or uninstall it" in told.values()
+    assert len(told) == 3
     assert "good-one" in only(found, "ok")[0][0]
     assert "hard-mining" in only(found, "ok")[0][0]
+    assert "no-class" not in only(found, "ok")[0][0]
 
 
-def test_a_plugin_that_is_not_allowed_is_not_imported(tmp_path, monkeypatch):
-    install(tmp_path, monkeypatch, name="bomb", source=OHKM + "\nraise SystemExit(3)\n")
+def test_a_name_that_two_distributions_give_fails(tmp_path, monkeypatch):
+    install(tmp_path / "a", monkeypatch, name="twice", distribution="first")
+    install(tmp_path / "b", monkeypatch, name="twice", distribution="second", version="3")
+    assert only(doctor.plugins()) == [("the plugin twice is given by first 1.2 and second 3", "uninstall one of them")]
+
+
+def test_a_plugin_that_is_not_allowed_is_a_note(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, name="mine", source=OHKM)
     monkeypatch.setenv("CEPH_ALLOW_PLUGINS", "hard-mining, ema")
     found = list(doctor.plugins())
     assert only(found) == []
-    assert "bomb" in only(found, "note")[0][0]
-    assert only(found, "ok") == [("2 of 2 load: ema, hard-mining", "")]
+    assert "mine" in only(found, "note")[0][0]
+    assert "ema" not in only(found, "note")[0][0].split(" does not allow ")[1].split(", ")
 
 
 def test_an_extra_that_is_not_installed_is_a_note_with_its_call(distribution):

@@ -42,7 +42,7 @@ from ceph.run_report import report_if_possible
 from ceph.trained import load
 from ceph.training import checkpoint
 from ceph.training import folder as run_folder
-from ceph.training.engine import finished, fit, restore
+from ceph.training.engine import finished, fit, restore, save_last
 from ceph.training.job import Job
 from ceph.training.memory import FREE, LOADED, NETWORK, explained, predicting
 from ceph.training.progress import Progress, Watcher
@@ -124,7 +124,11 @@ def resume(folder: Path | str, *, without: Sequence[str] = (), watcher: Watcher 
         prepared.hooks.tell("run_start", run=job.run)
         progress = restore(job, content, tuple(without))
         ranks.require_same((progress.epoch, progress.batch), "checkpoint")
-        log.info("going on at epoch %d, batch %d", progress.epoch, progress.batch)
+        log.info("going on at epoch %d, batch %d", progress.epoch + 1, progress.batch)
+        if without and not finished(progress, job.run.config.train):
+            save_last(job, progress)  # first: a checkpoint that has fewer plugins than the config can be gone on with
+            if ranks.first:
+                run_folder.leave_out(where, without)
         return drive(job, progress, where, watcher or Silent())
 
 

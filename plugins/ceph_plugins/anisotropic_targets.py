@@ -39,21 +39,29 @@ def at_least(covariance: NDArray[np.float64], floor: float, ceiling: float) -> N
 
 
 class AnisotropicCodec:
-    """The core's codec with Gaussian targets of a covariance [K, 2, 2] each, in map px at the network's size (H, W)."""
+    """The core's codec with Gaussian targets, each of the readers' covariance [K, 2, 2], in map px.
 
-    def __init__(self, core: Any, covariance: torch.Tensor, size: tuple[int, int]) -> None:
-        self.core, self.size = core, size
-        self.precision = torch.linalg.inv(covariance)
+    `readers` is that at the network's `size` (H, W), and shrinks with the image; at each size the widths are kept
+    within the core's `sigma_px` and `largest` times that.
+    """
+
+    def __init__(self, core: Any, readers: NDArray[np.float64], size: tuple[int, int], largest: float = 3.0) -> None:
+        self.core, self.readers, self.size, self.largest = core, readers, size, largest
+
+    def covariance(self, image_size: tuple[int, int]) -> NDArray[np.float64]:
+        """The covariances [K, 2, 2] of the targets for an image of this size, in map px."""
+        shrunk = (image_size[0] / self.size[0]) ** 2
+        return at_least(shrunk * self.readers, self.core.sigma_px, self.largest * self.core.sigma_px)
 
     def encode(self, points: torch.Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> torch.Tensor:
-        """Points [B, K, 2] in network px -> target maps [B, K, h, w]; widths are in proportion to the image's size."""
+        """Points [B, K, 2] in network px -> target maps [B, K, h, w]."""
         on_map = (points.float() + 0.5) / self.core.stride - 0.5
         x, y = (
             torch.arange(side, device=points.device) - centre[..., None]
             for side, centre in zip(map_size[::-1], on_map.unbind(-1), strict=True)
         )
-        shrunk = (self.size[0] / image_size[0]) ** 2
-        (a, b), (_, c) = (row.unbind(0) for row in (shrunk * self.precision).permute(1, 2, 0))
+        precision = torch.from_numpy(np.linalg.inv(self.covariance(image_size))).to(on_map)
+        (a, b), (_, c) = (row.unbind(0) for row in precision.permute(1, 2, 0))
         a, b, c = (part[:, None, None] for part in (a, b, c))
         x, y = x[..., None, :], y[..., :, None]
         off = a * x**2 + 2 * b * x * y + c * y**2  # [B, K, h, w]
@@ -101,10 +109,10 @@ class AnisotropicTargets(Plugin[AnisotropicTargetsConfig]):
         shrink = np.median([min(run.size[0] / s.size[0], run.size[1] / s.size[1]) / s.mm_per_px for s in run.samples])
         on_map = mm2 * (self.config.spread * shrink / core.stride) ** 2
         on_map[freedom < LEAST_PAIRS] = 0
-        found = at_least(on_map, core.sigma_px, self.config.largest * core.sigma_px)
-        wide = np.sqrt(np.linalg.eigvalsh(found)[:, 1])
+        codec = AnisotropicCodec(core, on_map, run.size, self.config.largest)
+        wide = np.sqrt(np.linalg.eigvalsh(codec.covariance(run.size))[:, 1])
         log.info(
             "anisotropic-targets: sigma along the longer axis %.2f to %.2f map px (%s), at least %.2f",
             *(wide.min(), wide.max(), run.landmarks[int(wide.argmax())], core.sigma_px),
         )
-        return AnisotropicCodec(core, torch.from_numpy(found).float().to(run.device), run.size)
+        return codec

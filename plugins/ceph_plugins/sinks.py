@@ -193,23 +193,21 @@ class Trackio(Sink[TrackioConfig]):
     package = "trackio"
 
     def open(self, run: Run, folder: Path) -> Any:
-        """Give trackio's run, named as the run folder is."""
+        """Give trackio's run; its name lies in the run folder, so that a resumed run is the same one."""
         import trackio
 
-        known = folder / "trackio.txt"
+        name = kept(folder / "trackio.txt", lambda: f"{folder.name}-{uuid.uuid4().hex[:6]}")
         with contextlib.redirect_stdout(io.StringIO()):  # it greets
-            found = trackio.init(
+            return trackio.init(
                 project=self.config.project,
-                name=folder.name,
+                name=name,
                 space_id=self.config.space,
                 config=run.config.model_dump(mode="json"),
-                resume="allow" if known.exists() else "never",
+                resume="allow",
                 embed=False,
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
-        known.write_text(f"{self.config.project}/{folder.name}\n", encoding="utf-8")
-        return found
 
     def write(self, numbers: Numbers, step: int, epoch: int | None) -> None:
         """All curves are over the steps; the epoch is one of them."""

@@ -27,8 +27,8 @@ def core(kind="distribution", decoder="dark", sigma=1.5):
     return GaussianCodec(kind, sigma, 4, decoder)
 
 
-def codec(covariance, **of_core):
-    return AnisotropicCodec(core(**of_core), torch.tensor(np.asarray(covariance), dtype=torch.float32), SIZE)
+def codec(covariance, largest=3.0, **of_core):
+    return AnisotropicCodec(core(**of_core), np.asarray(covariance), SIZE, largest)
 
 
 def films(run, off_mm, readers=2):
@@ -86,12 +86,22 @@ def moments(maps):
 
 
 def test_a_target_has_the_covariance_and_the_point_and_a_small_batch_has_it_in_proportion():
-    mine = codec([LONG])
+    mine = codec([LONG], largest=9, sigma=0.5)
     mean, covariance = moments(mine.encode(torch.tensor([[[97.5, 121.5]]]), SIZE, MAP)[0, 0])
     np.testing.assert_allclose(mean, [24, 30], atol=1e-3)
     np.testing.assert_allclose(covariance, LONG, atol=1e-2)
     half = mine.encode(torch.tensor([[[49.5, 61.5]]]), (128, 96), (32, 24))[0, 0]
     np.testing.assert_allclose(moments(half)[1], LONG / 4, atol=0.05)
+
+
+def test_at_another_size_the_readers_part_shrinks_and_no_target_is_narrower_than_the_core_s():
+    half = (SIZE[0] // 2, SIZE[1] // 2)
+    mine = codec([np.diag([16.0, 36.0]), np.eye(2)], sigma=1.5)
+    np.testing.assert_allclose(mine.covariance(SIZE), [np.diag([16, 4.5**2]), 2.25 * np.eye(2)])
+    np.testing.assert_allclose(mine.covariance(half), [np.diag([4, 9]), 2.25 * np.eye(2)])
+    points = torch.tensor([[[50.0, 40.0], [31.3, 81.7]]])
+    drawn, of_core = (c.encode(points, half, (MAP[0] // 2, MAP[1] // 2)) for c in (mine, core()))
+    assert torch.allclose(drawn[:, 1], of_core[:, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -118,7 +128,7 @@ def test_a_landmark_is_drawn_as_its_readers_differ_in_network_pixels(make_run):
     run = films(make_run(), off)  # 960 x 774 film px of 0.25 mm in 480 x 384: 2 network px a mm, 0.5 map px
     plugin = AnisotropicTargets(AnisotropicTargetsConfig(largest=9))
     made = plugin.build_codec(run=run, default=lambda: core(sigma=1.0))
-    covariance = torch.linalg.inv(made.precision).numpy()
+    covariance = made.covariance(run.size)
     scale = min(480 / 960, 384 / 774) / 0.25 / 4
     np.testing.assert_allclose(np.sqrt(covariance[5].diagonal()), [3 * scale, 1.0], rtol=0.1)
     np.testing.assert_allclose(covariance[4], np.eye(2), atol=1e-6)

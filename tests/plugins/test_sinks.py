@@ -247,7 +247,7 @@ def test_trackio_keeps_the_curves_of_a_run_on_this_machine(tiny_set, tmp_path):
     assert "Trackio" not in ran.stdout
     with sqlite3.connect(tmp_path / "trackio" / "ceph.db") as base:
         rows = base.execute("select run_name, step, metrics from metrics").fetchall()
-    assert {name for name, _, _ in rows} == {"first"}
+    assert {name for name, _, _ in rows} == {(tmp_path / "first" / "trackio.txt").read_text().strip()}
     told = [(step, json.loads(text)) for _, step, text in rows]
     assert sorted(step for step, found in told if "step/loss" in found) == [1, 2, 3, 4]
     assert sorted((step, found["epoch"]) for step, found in told if "epoch" in found) == [(2, 1), (4, 2)]

@@ -88,7 +88,7 @@ def test_a_run_stops_at_a_number_that_is_not_finite_and_the_good_checkpoint_stay
         ceph.train(tiny(plugins=faulty(tmp_path, where, bad), train={"epochs": 1}), out=run)
     words = str(found.value)
     assert words.startswith(
-        f"the {where} {'are' if where == 'weights' else 'is'} not finite at step 1 (epoch 0); films"
+        f"the {where} {'are' if where == 'weights' else 'is'} not finite at step 1 (epoch 1); films"
     )
     assert words.count("synthetic-") == 4
     assert "hint: " in words
@@ -111,7 +111,7 @@ def test_a_step_with_a_number_that_is_not_finite_is_skipped_where_that_is_asked_
     assert record["skipped_steps"] == 1
     assert record["step"] == 3
     assert math.isfinite(record["loss"])
-    warning = f"the {where} is not finite at step 1 (epoch 0); films: synthetic-"
+    warning = f"the {where} is not finite at step 1 (epoch 1); films: synthetic-"
     assert warning in (run / "log.txt").read_text()
 
 
@@ -141,7 +141,7 @@ def test_skipping_ends_after_ten_steps_in_a_row(tiny, tmp_path):
 def test_flags_that_are_read_late_name_the_step_where_it_began(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(nonfinite, "is_due", lambda job, progress, *, last: last)  # as on a GPU, between two looks
     config = tiny(plugins=faulty(tmp_path, "gradient", "nan"), train={"epochs": 1, "batch_size": 2})
-    with pytest.raises(TrainingError, match=r"at step 1 \(epoch 0\)"):
+    with pytest.raises(TrainingError, match=r"at step 1 \(epoch 1\)"):
         ceph.train(config, out=tmp_path / "run")
     assert finite(last_weights(tmp_path / "run"))
 

@@ -256,6 +256,39 @@ def test_a_plugin_that_fails_in_training_leaves_a_checkpoint_to_go_on_from(tiny,
     state = checkpoint.load(run / "checkpoints", checkpoint.LAST)
     assert state["progress"]["step"] == 3
     assert ceph.resume(run, without=["bad"]).metrics["mre_mm"] > 0
+    assert "bad" not in (run / "config.yaml").read_text()
+
+
+def test_what_a_run_goes_on_without_is_out_of_its_config_for_good(tiny, tmp_path):
+    body = (
+        "    def landmark_weights(self, batch, loss):\n        if batch.step == 3: raise KeyError('oops')\n\n"
+        "    @hookimpl\n    def metrics(self):\n        return {'bad': 1.0}\n"
+    )
+    run, settings = tmp_path / "run", {"decay": 0.5}
+    plugins = {**plugin_file(tmp_path, "bad", body), "ema": settings, "weighted-loss": {}}
+    with pytest.raises(PluginError):
+        ceph.train(tiny(plugins=plugins), out=run)
+    before = (run / "config.yaml").read_text()
+    ceph.resume(run, without=["bad"])
+    after = (run / "config.yaml").read_text()
+    assert set(before.splitlines()) - set(after.splitlines()) == {
+        line for line in before.splitlines() if line.startswith("  bad:") or "./plugins/bad/bad.py" in line
+    }
+    found = ceph.load(run)
+    assert list(found.config.plugins) == ["ema", "weighted-loss"]
+    assert found.config.plugins["ema"] == settings
+    assert "plugins" not in found.evaluate()[0]
+    assert ceph.resume(run).best_epoch >= 0  # it is finished
+
+
+def test_a_run_goes_on_without_its_only_plugin(tiny, tmp_path):
+    body = "    def landmark_weights(self, batch, loss):\n        if batch.step == 3: raise KeyError('oops')\n"
+    run = tmp_path / "run"
+    with pytest.raises(PluginError):
+        ceph.train(tiny(plugins=plugin_file(tmp_path, "bad", body)), out=run)
+    ceph.resume(run, without=["bad"])
+    assert (run / "config.yaml").read_text().endswith("plugins: {}\n")
+    assert ceph.load(run).hooks.names == ()
 
 
 def test_a_nan_weight_names_its_plugin_and_never_reaches_the_weights(tiny, tmp_path):

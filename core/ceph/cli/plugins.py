@@ -40,7 +40,7 @@ def list_plugins(json: AsJson = False) -> None:  # noqa: FBT002 - a flag
             "version": plugin.version,
             "distribution": plugin.distribution,
             "source": str(plugin.source or plugin.value),
-            "description": plugin.description,
+            "description": f"broken: {plugin.fault}" if plugin.fault else plugin.description,
         }
         for plugin in installed()
     ]

@@ -21,7 +21,9 @@ Check = Callable[[Any, Mapping[str, Any]], str]
 def given(answer: Any) -> str:
     """How a message names an answer: its shape, or its type."""
     shape = getattr(answer, "shape", None)
-    return f"{type(answer).__name__} {list(shape)}" if shape is not None else f"{type(answer).__name__} {answer!r:.60}"
+    if shape is not None:
+        return f"{type(answer).__name__} {list(shape)}"
+    return f"{type(answer).__name__} {' '.join(repr(answer).split()):.60}"
 
 
 class MapShape(NamedTuple):

@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,19 @@ class InstalledPlugin:
         """The first line of the class's docstring, read without importing it; empty where there is none."""
         source = self.source
         return _docstring(source, self.value.partition(":")[2].strip()) if source is not None else ""
+
+    @property
+    def fault(self) -> str:
+        """What keeps it from being imported, as far as can be told without doing so; empty where nothing does."""
+        module, _, attribute = (part.strip() for part in self.value.partition(":"))
+        source = self.source
+        if source is None:
+            return f"the module {module} is not there"
+        try:
+            names = _names_in(source)
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return f"{source} cannot be read: {type(error).__name__}: {error}"
+        return "" if {attribute.partition(".")[0], "*"} & names else f"{source} has no class {attribute}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +224,7 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
     )
 
 
+@cache  # once for each file, however often it is loaded
 def _warn_of_shadowed(name: str, path: Path, digest: str) -> None:
     """Say so where an installed plugin has the name of one in a file, whose settings and code then count."""
     for plugin in installed():
@@ -283,6 +298,19 @@ def _module_file(module: str) -> Path | None:
             if candidate.is_file():
                 return candidate
     return None
+
+
+def _names_in(source: Path) -> set[str]:
+    """The names that a module may give: of its classes, what it assigns and what it imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        if isinstance(node, ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
 
 
 def _docstring(source: Path, class_name: str) -> str:

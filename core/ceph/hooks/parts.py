@@ -38,7 +38,8 @@ class Blame(NamedTuple):
 
     def raised(self, error: BaseException, function: Callable[..., Any]) -> PluginError:
         """The error for what the plugin's `function` raised, with the line."""
-        return self.error(f"{type(error).__name__}: {error}{_where(error, function)}")
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return self.error(said + _where(error, function))
 
 
 class Part:

@@ -228,8 +228,11 @@ class Hooks:
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The state of every plugin under its name, {} for those without memory."""
-        states = {}
+        states: dict[str, dict[str, Any]] = {}
         for name, plugin in self.plugins.items():
+            if not _has_memory(plugin):
+                states[name] = {}
+                continue
             state = self._ask(Call(name, "state_dict", plugin.state_dict, (), Spent()), {})
             wrong = check.wrong_state(state) or ("" if isinstance(state, dict) else "state_dict() gave no dict")
             if wrong:
@@ -249,7 +252,7 @@ class Hooks:
                 call = Call(name, "load_state_dict", lambda load=load, name=name: load(state[name]), (), Spent())
                 self._ask(call, {})
             elif name not in without:
-                hint = f"a resumed run has the plugins it had; to add '{name}', start a new one: --init-from"
+                hint = f"go on without it: --without {name}; to add it, start a new run: --init-from"
                 raise CheckpointError(f"the checkpoint was written without the plugin '{name}'", hint=hint)
 
     def _of(self, hook: str, verb: Verb, arguments: Mapping[str, Any]) -> tuple[Call, ...]:

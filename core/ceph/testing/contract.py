@@ -120,6 +120,8 @@ def answers(hook: str) -> Callable[[Subject], None]:
                 wrong = WRONG.get(hook, _nothing)(answer, question)
             except AssertionError:
                 raise
+            except CephError as error:
+                raise AssertionError(str(error)) from error
             except Exception as error:
                 wrong = f"what it gave raised {type(error).__name__}: {error}"
                 raise subject.failure(wrong, _promise(hook), hook) from error

@@ -298,7 +298,7 @@ def end_if_asked(job: Job, progress: Progress, stop: StopRequest, *, done: bool)
     save_last(job, progress)
     job.runtime.ranks.greatest(0)  # nobody leaves before it is written: torchrun then ends the others
     raise Interrupted(
-        f"stopped by a signal at epoch {progress.epoch}, batch {progress.batch}; the checkpoint is written",
+        f"stopped by a signal at epoch {progress.epoch + 1}, batch {progress.batch}; the checkpoint is written",
         signal=number,
         hint=f"go on with: ceph run --resume {job.checkpoints.parent}",
     )

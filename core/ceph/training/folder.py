@@ -160,6 +160,20 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def leave_out(folder: Path, plugins: Sequence[str]) -> None:
+    """Take these plugins out of the run's config.yaml: from here on it runs, and is evaluated, without them."""
+    kept, section, dropped = [], "", False
+    for line in (folder / CONFIG).read_text("utf-8").splitlines():
+        if not line.startswith(" "):
+            section, dropped = line.partition(":")[0], False
+        elif not line.startswith("    ") and section == "plugins":
+            dropped = line.strip().partition(":")[0] in plugins
+        kept += [] if dropped else [line]
+    if kept[-1].startswith("plugins:"):
+        kept[-1] = "plugins: {}"
+    write_text(folder / CONFIG, "\n".join(kept) + "\n")
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON; numbers that are not finite become null."""
     write_text(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")

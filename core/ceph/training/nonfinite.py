@@ -59,7 +59,9 @@ def require_finite_weights(job: Job, progress: Progress) -> None:
     """Raise TrainingError before weights that are not finite are evaluated or replace a good checkpoint."""
     if not weights_are_finite(job.model):
         hint = f"a lower train.lr, or train.precision=fp32; the last checkpoint is older{job.hooks.suspects(*BUILT)}"
-        raise TrainingError(f"the weights are not finite at step {progress.step} (epoch {progress.epoch})", hint=hint)
+        raise TrainingError(
+            f"the weights are not finite at step {progress.step} (epoch {progress.epoch + 1})", hint=hint
+        )
 
 
 def weights_are_finite(model: nn.Module) -> bool:
@@ -88,4 +90,4 @@ def _told(job: Job, progress: Progress, unread: Unread, finite: Sequence[bool]) 
     if not all(bool(torch.isfinite(p).all()) for p in job.model.parameters()):
         part = "weights"
     verb = "are" if part == "weights" else "is"
-    return f"the {part} {verb} not finite at step {unread.step} (epoch {progress.epoch}); films: {names}"
+    return f"the {part} {verb} not finite at step {unread.step} (epoch {progress.epoch + 1}); films: {names}"
