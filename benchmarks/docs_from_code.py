@@ -67,9 +67,9 @@ SEEING = """\
 
 `ceph plan` prints this loop with the plugins of your config in it, before anything trains: it reads no film.
 
-`ceph run --trace-hooks` prints each call to stderr (and to `log.txt`), with the plugin, the time it took and what it
-answered: all of the setup, the calls of the first two steps of each epoch, and a mean for each hook of the epoch. It
-changes no result. From Python: `with ceph.hooks.trace.traced(): ceph.train(...)`.
+`ceph run --trace-hooks` prints each call to stderr (and to `log.txt`), with the plugin, the time it took and the shape
+of what it answered, and a mean for each hook after each epoch. `--set train.stop_after=1` keeps it short. It changes
+no result. From Python: `with ceph.hooks.trace.traced(): ceph.train(...)`.
 
 Each run ends with every plugin's share of a training step, and writes `hooks.json`: calls and seconds by plugin and
 hook, since the process began or went on. All of these are wall times on the CPU, in the process that trains. So on a

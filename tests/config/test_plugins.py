@@ -43,7 +43,7 @@ def test_only_the_selected_plugins_are_imported(here, monkeypatch):
     install(here / "site", monkeypatch, name="ohkm")
     install(here / "site", monkeypatch, name="broken", distribution="broken", source="raise SystemExit(3)\n")
     assert list(resolve(plugins=["ohkm"]).plugins) == ["ohkm"]
-    with pytest.raises(PluginError, match=r"plugin broken 1\.2 .* cannot be imported: SystemExit: 3"):
+    with pytest.raises(PluginError, match=r"plugin 'broken' 1\.2 .* cannot be imported: SystemExit: 3"):
         resolve(plugins=["broken"])
 
 
@@ -82,7 +82,7 @@ def test_a_plugin_that_cannot_be_created_is_named(here):
     source = OHKM + "\n    def __init__(self, config=None):\n        raise RuntimeError('no GPU')\n"
     (here / "bad.py").write_text(source)
     resolved = resolve(plugins=["./bad.py"])
-    with pytest.raises(PluginError, match=r"plugin bad \w+ .* cannot be created: RuntimeError: no GPU"):
+    with pytest.raises(PluginError, match=r"plugin 'bad' \w+ .* cannot be created: RuntimeError: no GPU"):
         resolved.create_plugins()
 
 

@@ -50,7 +50,7 @@ def test_a_module_that_is_not_there_has_no_source(tmp_path, monkeypatch):
     module = install(tmp_path, monkeypatch, name="gone")
     (tmp_path / f"{module}.py").unlink()
     assert (find("gone")[0].source, find("gone")[0].description) == (None, "")
-    with pytest.raises(PluginError, match=r"plugin gone 1\.2 .* cannot be imported: ModuleNotFoundError") as caught:
+    with pytest.raises(PluginError, match=r"plugin 'gone' 1\.2 .* cannot be imported: ModuleNotFoundError") as caught:
         load("gone")
     assert caught.value.problems[0].hint == (
         f"install what provides the module {module!r}, or do without the plugin: --without gone"
@@ -97,7 +97,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_version_and_line(tmp_pat
     with pytest.raises(PluginError) as caught:
         load("bad")
     text = str(caught.value)
-    assert text.startswith("plugin bad 1.2 (")
+    assert text.startswith("plugin 'bad' 1.2 (")
     assert reason in text
     assert "--without bad" in text
     if reason != "AttributeError":
@@ -109,7 +109,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_version_and_line(tmp_pat
 )
 def test_what_is_no_plugin_is_refused(tmp_path, monkeypatch, source):
     install(tmp_path, monkeypatch, name="odd", source=source)
-    with pytest.raises(PluginError, match=r"plugin odd 1\.2 .* is no subclass of ceph\.plugin\.Plugin"):
+    with pytest.raises(PluginError, match=r"plugin 'odd' 1\.2 .* is no subclass of ceph\.plugin\.Plugin"):
         load("odd")
 
 

@@ -41,9 +41,7 @@ InitFrom = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the data, check everything, train nothing.")]
 TraceHooks = Annotated[
     bool,
-    typer.Option(
-        "--trace-hooks", help="Print each call of a plugin, its time and answer; in an epoch the first two steps."
-    ),
+    typer.Option("--trace-hooks", help="Print each call of a plugin, its time and the shape of its answer."),
 ]
 
 

@@ -96,7 +96,8 @@ def _check_settings(checked: Checked, name: str, loaded: LoadedPlugin, node: Nod
         checked.loaded[name] = loaded
         return
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's validator may raise anything
-        what = f"plugin {loaded.label} ({loaded.source}) cannot check its settings: {type(error).__name__}: {error}"
+        whose = f"plugin '{name}' {loaded.version} ({loaded.source})"
+        what = f"{whose} cannot check its settings: {type(error).__name__}: {error}"
         hint = f"mend it, or do without: --without {name}"
         checked.faults.append(PluginError(what, place=node.key_place or node.place, hint=hint))
         return

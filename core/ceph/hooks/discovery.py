@@ -102,7 +102,7 @@ class LoadedPlugin:
         except (Exception, SystemExit) as error:
             raise _failed(self.name, self.version, self.source, "cannot be created", error) from error
         if not hasattr(made, "config"):
-            what = f"plugin {self.label} ({self.source}): its __init__ leaves it without `config`"
+            what = f"plugin '{self.name}' {self.version} ({self.source}): its __init__ leaves it without `config`"
             raise PluginError(what, hint="write def __init__(self, config=None) and, first, super().__init__(config)")
         return made
 
@@ -210,13 +210,13 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
     if match["cls"]:
         target = getattr(module, match["cls"], None)
         if target is None:
-            what = f"plugin {name} {digest[:12]}: {path} has no class {match['cls']!r}"
+            what = f"plugin '{name}' {digest[:12]}: {path} has no class {match['cls']!r}"
             raise ConfigError(what, key=key, hint=nearest(match["cls"], own))
         _check_class(target, name, digest[:12], path, match["cls"])
     elif len(own) != 1:
         hint = "write class Name(Plugin[NameConfig])" if not own else f"name one: {path.name}:{min(own)}"
         what = "no Plugin subclass" if not own else f"several Plugin subclasses ({', '.join(sorted(own))})"
-        raise ConfigError(f"plugin {name} {digest[:12]}: {path} has {what}", key=key, hint=hint)
+        raise ConfigError(f"plugin '{name}' {digest[:12]}: {path} has {what}", key=key, hint=hint)
     else:
         target = next(iter(own.values()))
     return LoadedPlugin(
@@ -262,7 +262,7 @@ def _check_class(target: Any, name: str, version: str, source: Path, value: str)
 
     if not (isinstance(target, type) and issubclass(target, Plugin) and target is not Plugin):
         raise PluginError(
-            f"plugin {name} {version} ({source}): {value} is no subclass of ceph.plugin.Plugin",
+            f"plugin '{name}' {version} ({source}): {value} is no subclass of ceph.plugin.Plugin",
             hint=f"write class Name(Plugin[NameConfig]), or do without it: --without {name}",
         )
 
@@ -278,7 +278,7 @@ def _failed(name: str, version: str, source: Path, what: str, error: BaseExcepti
         hint = f"upgrade ceph-trainer, whose ceph.plugin lacks that name, or do without the plugin: --without {name}"
     elif isinstance(error, ModuleNotFoundError) and error.name:
         hint = f"install what provides the module {error.name!r}, or do without the plugin: --without {name}"
-    return PluginError(f"plugin {name} {version} ({where}) {what}: {reason}", hint=hint)
+    return PluginError(f"plugin '{name}' {version} ({where}) {what}: {reason}", hint=hint)
 
 
 def _module_file(module: str) -> Path | None:

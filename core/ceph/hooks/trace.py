@@ -24,7 +24,6 @@ log = logging.getLogger("ceph.trace")
 FILE = "hooks.json"  # of a run folder
 STEP_HOOKS = ("pixel_weights", "landmark_weights", "loss_terms", "step_end")
 IN_STEP = (*STEP_HOOKS, "truth")  # truth: where films are loaded in the process that trains
-SHOWN = 2  # steps of an epoch whose calls are traced one by one; of other hooks, calls
 NOTE = (
     "wall time on the CPU in the process that trains, since it began or went on; on a GPU that of launching the work; "
     "calls in loader workers are not in it"
@@ -68,10 +67,7 @@ def _percent(share: float) -> str:
 
 
 class Tracer:
-    """Logs calls as they happen: all of the setup, those of the first two steps of an epoch, then a sum for each hook.
-
-    Of hooks that are no part of a step (`predict`, `batch_shape`, `truth`) the first two calls of an epoch are shown.
-    """
+    """Logs each call as it happens, and after an epoch what those of each hook took on average."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -96,24 +92,22 @@ class Tracer:
         total = self._sums.setdefault((hook, plugin), Spent())
         total.calls += 1
         total.seconds += seconds
-        if (self._steps if hook in STEP_HOOKS else total.calls - 1) < SHOWN:
-            self._line(hook, plugin, seconds, given(answer))
+        step = f" step {self._steps + 1}" if hook in STEP_HOOKS else ""
+        _line((self._epoch or "setup") + step, hook, plugin, seconds, given(answer))
 
     def _here(self) -> bool:
         return os.getpid() == self._process  # a forked loader worker has a copy of this object
 
-    def _line(self, hook: str, plugin: str, seconds: float, what: str) -> None:
-        place = self._epoch or "setup"
-        if hook in STEP_HOOKS and self._steps < SHOWN:
-            place += f" step {self._steps + 1}"
-        log.debug("%-16s %-16s %-18s %9.3f ms  %s", place, hook, plugin, 1000 * seconds, what)
-
     def _sum_up(self) -> None:
-        self._steps = SHOWN
         for (hook, plugin), total in self._sums.items():
-            if total.calls > SHOWN:
-                self._line(hook, plugin, total.seconds / total.calls, f"mean of {total.calls} calls")
+            if total.calls > 1:
+                mean = total.seconds / total.calls
+                _line(self._epoch or "setup", hook, plugin, mean, f"mean of {total.calls} calls")
         self._sums = {}
+
+
+def _line(place: str, hook: str, plugin: str, seconds: float, what: str) -> None:
+    log.debug("%-16s %-16s %-18s %9.3f ms  %s", place, hook, plugin, 1000 * seconds, what)
 
 
 def given(answer: Any) -> str:

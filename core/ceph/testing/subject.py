@@ -15,13 +15,19 @@ from pydantic import ValidationError
 from ceph.errors import CephError, ConfigError
 from ceph.hooks import discovery
 from ceph.hooks.base import Plugin
-from ceph.hooks.discovery import LoadedPlugin
+from ceph.hooks.discovery import InstalledPlugin, LoadedPlugin
 from ceph.hooks.misuse import find_misuse, hooks_of, label
 from ceph.hooks.verbs import Hooks
 
 
 class LeftOut(Exception):
     """A check that turned out not to apply; says why."""
+
+
+def _gives(point: InstalledPlugin, plugin: type[Plugin[Any]]) -> bool:
+    """Whether an entry point names this class, be it where the class is defined or where it is imported to."""
+    module, _, attribute = (part.strip() for part in point.value.partition(":"))
+    return getattr(sys.modules.get(module), attribute, None) is plugin
 
 
 @contextmanager
@@ -53,8 +59,7 @@ class Subject:
         name: str = "",
     ) -> Subject:
         """Name an installed plugin as its entry point does, another as its class."""
-        value = f"{plugin.__module__}:{plugin.__qualname__}"
-        found = [point for point in discovery.installed() if point.value == value and name in ("", point.name)]
+        found = [point for point in discovery.installed() if _gives(point, plugin) and name in ("", point.name)]
         known = found[0] if found else None
         own = name or (known.name if known else discovery.kebab_case(plugin.__name__))
         return cls(plugin, own, known.version if known else "", dict(settings or {}), neutral)
