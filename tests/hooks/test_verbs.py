@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ceph.data.types import Batch
 from ceph.data.warps import DefaultWarp
 from ceph.errors import CheckpointError, ConfigError, Interrupted, PluginError
 from ceph.hooks.base import Plugin, hookimpl
@@ -273,6 +274,48 @@ def test_a_bad_number_among_weights_is_told_at_the_next_check_only(value, part):
     assert f"plugin 'odd' 1.0, hook landmark_weights: {part}" in message
     assert "--without odd" in message
     hooks.check()  # told once
+
+
+def batch_of(films=2, landmarks=3):
+    points = torch.zeros(films, landmarks, 2)
+    valid = torch.ones(films, landmarks, dtype=torch.bool)
+    return Batch(torch.zeros(films, 1, 8, 8), points, valid, torch.arange(films), torch.ones(films), 0, 0)
+
+
+WRITES = {
+    "loss": ("landmark_weights", lambda self, loss: loss.mul_(2)),
+    "batch.valid": ("landmark_weights", lambda self, batch: batch.valid.zero_() * 1.0),
+    "pred": ("pixel_weights", lambda self, pred: pred.clamp_(0)),
+    "points": ("loss_terms", lambda self, points: {"mine": points.add_(1).sum()}),
+    "batch.points": ("loss_terms", lambda self, batch: {"mine": batch.points.sub_(1).sum()}),
+}
+
+
+@pytest.mark.parametrize(("hook", "answer"), WRITES.values(), ids=WRITES)
+def test_a_plugin_that_writes_into_what_all_are_given_is_named(request, hook, answer):
+    hooks = Hooks({"odd": plugin(**{hook: answer})}, {"odd": "1.0"})
+    maps = torch.zeros(2, 3, 4, 4)
+    given = {"batch": batch_of(), "loss": torch.ones(2, 3), "pred": maps, "target": maps.clone()}
+
+    def asked():
+        if hook == "loss_terms":
+            return hooks.merge(hook, batch=given["batch"], pred=maps, points=torch.zeros(2, 3, 2))
+        names = ("batch", "pred", "target") if hook == "pixel_weights" else ("batch", "loss")
+        return hooks.product(hook, (2, 3, 4, 4)[: 4 if hook == "pixel_weights" else 2], **{n: given[n] for n in names})
+
+    message = error_of(PluginError, asked)
+    what = request.node.callspec.id
+    assert f"plugin 'odd' 1.0, hook {hook}: writes into {what}, which all plugins are given" in message
+    assert "hint: work on a copy: value.clone()" in message
+
+
+def test_an_observer_that_writes_into_an_epoch_s_errors_is_switched_off():
+    def epoch_end(self, errors_mm):
+        errors_mm[errors_mm.isnan()] = 0
+
+    hooks = Hooks({"odd": plugin(epoch_end=epoch_end)})
+    hooks.tell("epoch_end", epoch=0, samples=(), loss=None, errors_mm=torch.tensor([[torch.nan]]), metrics={})
+    assert "writes into errors_mm" in hooks.disabled["odd"]
 
 
 def test_asking_for_weights_never_waits_for_the_device():

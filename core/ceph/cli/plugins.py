@@ -65,9 +65,9 @@ def show(
     if json:
         _print_json(facts)
         return
-    typer.echo(
-        f"{facts['name']} {facts['version']}  ({facts['source']})\n\n{facts['description'] or '(no docstring)'}\n"
-    )
+    said = [table([(" ".join(text.split()),)]) for text in facts["description"].split("\n\n")]
+    typer.echo(f"{facts['name']} {facts['version']}  ({facts['source']})\n")
+    typer.echo("\n\n".join(said).strip() + "\n" if facts["description"] else "(no docstring)\n")
     for relation in ("requires", "conflicts"):
         if facts[relation]:
             typer.echo(f"{relation}: {', '.join(facts[relation])}\n")

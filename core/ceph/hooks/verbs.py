@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from ceph.data.types import Batch
 from ceph.errors import CephError, CheckpointError, ConfigError, Interrupted, PluginError, Problem
 from ceph.hooks import answers as check
 from ceph.hooks import trace
@@ -44,6 +45,8 @@ class Hooks:
     `spent` is the time that each plugin took in each hook (`ceph.hooks.trace` says what is measured). It is no part of
     any state and decides nothing. Where the logger `ceph.trace` is at DEBUG, the calls are traced too.
     """
+
+    shared_in = frozenset(("pixel_weights", "landmark_weights", "loss_terms", "step_end", "epoch_end"))
 
     def __init__(self, plugins: Mapping[str, Plugin[Any]], versions: Mapping[str, str] | None = None) -> None:
         self.plugins = dict(sorted(plugins.items()))
@@ -266,6 +269,7 @@ class Hooks:
 
     def _ask(self, call: Call, arguments: Mapping[str, Any]) -> Any:
         chosen = {name: arguments[name] for name in call.arguments}
+        before = _versions(chosen) if call.hook in self.shared_in else None
         began = perf_counter()
         try:
             answer = call.function(**chosen)
@@ -277,6 +281,9 @@ class Hooks:
         except (Exception, SystemExit) as error:
             raise self._blame(call.plugin, call.hook).raised(error, call.function) from error
         seconds = perf_counter() - began
+        if before is not None and (written := [name for name, n in _versions(chosen).items() if n != before[name]]):
+            hint = "work on a copy: value.clone()"
+            raise self._broken(call, f"writes into {' and '.join(written)}, which all plugins are given", hint=hint)
         call.spent.calls += 1
         call.spent.seconds += seconds
         if self._tracer is not None:
@@ -325,6 +332,15 @@ class Hooks:
 
     def _blame(self, name: str, hook: str) -> Blame:
         return Blame(name, self.versions.get(name, ""), hook)
+
+
+def _versions(arguments: Mapping[str, Any]) -> dict[str, int]:
+    """How often each tensor among the arguments, or in a batch, was written into; nothing is waited for."""
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    if isinstance(batch := arguments.get("batch"), Batch):
+        parts = ("image", "points", "valid", "index", "mm_per_px")
+        tensors |= {f"batch.{name}": getattr(batch, name) for name in parts}
+    return {name: tensor._version for name, tensor in tensors.items()}  # noqa: SLF001 - torch has no other word for it
 
 
 def _has_memory(plugin: Plugin[Any]) -> bool:

@@ -98,6 +98,7 @@ class Rehearsal:
 
     def __init__(self, subject: Subject) -> None:
         self.subject, self.hooks, self.material = subject, subject.hooks(), material()
+        self.hooks.shared_in = frozenset()  # a check of its own looks at what is written into
         self.model = copy.deepcopy(self.material.model).train()
         self.epoch = 0
 
