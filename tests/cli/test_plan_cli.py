@@ -99,7 +99,7 @@ def test_without_plugins_the_core_is_alone(here, capsys):
 def test_all_conflicts_are_told_at_once_each_with_a_remedy(here, capsys):
     call = [
         *here("ape"),
-        *here("bee", requires=("nectar",)),
+        *here("bee", requires=("nectar", "ema")),
         *here("cat", hook="warps", conflicts=("dog",)),
         *here("dog", hook="warps"),
     ]
@@ -108,11 +108,13 @@ def test_all_conflicts_are_told_at_once_each_with_a_remedy(here, capsys):
     blocks = {re.search(r"plugins\.(\w+): ([^,\n]*)", block).groups(): block for block in err.split("error: ")[1:]}
     assert set(blocks) == {
         ("bee", "answers the hook batch_shape"),
+        ("bee", "needs the plugin ema"),
         ("bee", "needs the plugin nectar"),
         ("cat", "cannot be combined with the plugin dog"),
     }
     assert "hint: --without ape, or --without bee" in blocks["bee", "answers the hook batch_shape"]
-    assert "hint: --plugin nectar" in blocks["bee", "needs the plugin nectar"]
+    assert "hint: --plugin ema" in blocks["bee", "needs the plugin ema"]
+    assert "hint: install what provides it, or --without bee" in blocks["bee", "needs the plugin nectar"]
     assert "hint: --without dog, or --without cat" in blocks["cat", "cannot be combined with the plugin dog"]
     assert "Traceback" not in err
 

@@ -77,8 +77,8 @@ BROKEN = {
     ),
     "api of a wrong kind": (
         SOUND.replace("    @hookimpl\n    def landmark_weights", API.format("'new'")),
-        "written for api 'new' of the hooks",
-        "upgrade ceph-trainer",
+        "its api is 'new', no whole number",
+        f"write api = {base.API}",
     ),
 }
 

@@ -59,6 +59,8 @@ def _alone(name: str, version: str, plugin: type[Any]) -> list[Problem]:
 
     if not issubclass(plugin, Plugin):
         return [problem(f"{plugin.__name__} is no plugin", f"write `class {plugin.__name__}(Plugin)`")]
+    if type(plugin.api) is not int:
+        return [problem(f"its api is {plugin.api!r}, no whole number", f"write api = {API}")]
     if plugin.api not in range(1, API + 1):  # its hooks may be unknown here: nothing else is worth telling
         hint = f"upgrade ceph-trainer, or install a version of the plugin for api {API}; without it: --without {name}"
         return [problem(f"it is written for api {plugin.api!r} of the hooks, and this ceph has api {API}", hint)]

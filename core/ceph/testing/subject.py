@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,16 @@ def _gives(point: InstalledPlugin, plugin: type[Plugin[Any]]) -> bool:
     """Whether an entry point names this class, be it where the class is defined or where it is imported to."""
     module, _, attribute = (part.strip() for part in point.value.partition(":"))
     return getattr(sys.modules.get(module), attribute, None) is plugin
+
+
+def _file_of(plugin: type[Plugin[Any]]) -> Path:
+    return Path(getattr(sys.modules.get(plugin.__module__), "__file__", None) or "?")
+
+
+def _digest(plugin: type[Plugin[Any]]) -> str:
+    """The version of a plugin in a file, as a run has it; empty where there is no file."""
+    file = _file_of(plugin)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else ""
 
 
 @contextmanager
@@ -62,7 +73,8 @@ class Subject:
         found = [point for point in discovery.installed() if _gives(point, plugin) and name in ("", point.name)]
         known = found[0] if found else None
         own = name or (known.name if known else discovery.kebab_case(plugin.__name__))
-        return cls(plugin, own, known.version if known else "", dict(settings or {}), neutral)
+        version = known.version if known else _digest(plugin)
+        return cls(plugin, own, version, dict(settings or {}), neutral)
 
     def failure(self, what: str, remedy: str, hook: str = "") -> AssertionError:
         """The error of a failed check: which plugin and hook, what is wrong, what to do."""
@@ -76,8 +88,7 @@ class Subject:
     @property
     def loaded(self) -> LoadedPlugin:
         """The class as if it had been found by its name."""
-        source = getattr(sys.modules.get(self.plugin.__module__), "__file__", None) or "?"
-        return LoadedPlugin(self.name, self.plugin, self.version, "", Path(source), "")
+        return LoadedPlugin(self.name, self.plugin, self.version, "", _file_of(self.plugin), "")
 
     def values(self, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """All settings as plain values, as config.yaml has them. Raises pydantic's ValidationError."""
