@@ -166,6 +166,30 @@ def test_the_fault_of_an_observer_switches_it_off_with_a_warning_that_names_it(f
     assert not hooks.answers(fault.hook)
 
 
+PATCHES = {
+    "set on the module": "net.forward = lambda images: old(images) + 1",
+    "bound to the module": "net.forward = MethodType(lambda self, images: type(self).forward(self, images) + 1, net)",
+}
+
+
+@pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
+def test_a_forward_that_a_plugin_sets_on_the_module_is_used_and_checked(patch, load):
+    body = f"from types import MethodType; net = default(); old = net.forward; {patch}; return net"
+    hooks, _ = load(source("build_model", body))
+    run = Run(("A", "B", "C"), SIZE, 2, 3, 0, (), torch.device("cpu"), CONFIG)
+    model = hooks.one("build_model", Small, run=run)
+    assert torch.equal(model(IMAGES), Small.forward(model, IMAGES) + 1)
+    if "MethodType" in patch:  # it knows whose it is, so a copy has its own
+        twin = copy.deepcopy(model)
+        with torch.no_grad():
+            for part in twin.parameters():
+                part.zero_()
+        assert torch.equal(twin(IMAGES), torch.ones_like(model(IMAGES)))
+    model.backbone = torch.nn.Conv2d(1, 2, 5, stride=4, padding=2)
+    with pytest.raises(PluginError, match=r"hook build_model: its module gave Tensor \[2, 2, 8, 8\]"):
+        model(IMAGES)
+
+
 def test_a_built_model_stays_checked_in_its_copies_and_keeps_its_weights_names(load):
     hooks, _ = load(source("build_model", "return Net(default(), lambda maps: maps[:1])"))
     run = Run(("A", "B", "C"), SIZE, 2, 3, 0, (), torch.device("cpu"), CONFIG)

@@ -70,6 +70,7 @@ CONTENTS = {  # what a reader gives, made of `found` and its `first` film, and w
     "size is a number": (changed(size="200"), "with size 200 where (H, W)"),
     "no readers": ("replace(found, readers=())", "readers () where a tuple of names is promised"),
     "landmarks as numbers": ("replace(found, landmarks=(1, *found.landmarks[1:]))", "landmarks (1, "),
+    "landmarks in a list": ("replace(found, landmarks=list(found.landmarks))", "where a tuple of names is promised"),
     "a landmark twice": ("replace(found, landmarks=('S', 'S', *found.landmarks[2:]))", "two have one name: S"),
     "a generator": ("replace(found, samples=(s for s in found.samples))", "samples generator where a tuple"),
     "no films": ("replace(found, samples=('1.png',))", "samples of which number 1 is str, not Sample"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -79,14 +79,16 @@ def checked(function: Callable[..., Any], check: PartCheck, blame: Blame) -> Cal
 
 def checked_module(module: nn.Module, maps: MapShape, blame: Blame) -> nn.Module:
     """The same module, its forward pass checked against `maps`; copies of it are checked too."""
-    own = vars(module).get("forward")  # which a plugin may have set on the module itself
+    own = vars(module).get("forward", type(module).forward)  # a plugin may have set one on the module itself
     if hasattr(own, "blame"):  # checked already
         return module
-    forward = type(module).forward
+    bound = isinstance(own, MethodType) and own.__self__ is module
+    forward = own.__func__ if bound else own  # so that a copy of the module runs itself
 
     def named(self: nn.Module, *arguments: Any, **others: Any) -> Any:
         right = partial(_network, maps, evaluates=not self.training)
-        return checked(own or partial(forward, self), right, blame)(*arguments, **others)
+        function = partial(forward, self) if bound or own is type(self).forward else own
+        return checked(function, right, blame)(*arguments, **others)
 
     named.blame = blame  # type: ignore[attr-defined]
     module.forward = MethodType(named, module)
@@ -111,6 +113,11 @@ def guarded(answer: Any, arguments: Mapping[str, Any], core: Sequence[Any], blam
     return checked(answer, _losses, blame) if blame.hook == "build_criterion" else answer
 
 
+def file_of(plugin: type[Any]) -> str:
+    """The file that defines a class; empty where none does, as in a notebook."""
+    return getattr(sys.modules.get(plugin.__module__), "__file__", None) or ""
+
+
 def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
     """The lines that an error went through, the deepest last, without the one that caught it."""
     return list(traceback.extract_tb(error.__traceback__)[1:])
@@ -120,7 +127,7 @@ def _where(error: BaseException, function: Callable[..., Any]) -> str:
     """` (ohkm.py, line 14)`: the deepest line of the plugin's own file, or of any, where the error was raised."""
     frames = frames_of(error)
     function = getattr(function, "func", function)
-    file = inspect.getfile(function) if isinstance(function, type) else None
+    file = file_of(function) if isinstance(function, type) else None
     file = file or getattr(getattr(function, "__code__", None), "co_filename", None)
     own = [frame for frame in frames if frame.filename == file] or frames
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from ceph.hooks import answers as check
 from ceph.hooks import trace
 from ceph.hooks.base import Plugin, Run
 from ceph.hooks.misuse import find_misuse, label, manager, taken_arguments
-from ceph.hooks.parts import Blame, Part, frames_of, guarded
+from ceph.hooks.parts import Blame, Part, file_of, frames_of, guarded
 from ceph.hooks.specs import VERBS, Verb
 from ceph.hooks.trace import Spent, Tracer
 
@@ -205,7 +204,7 @@ class Hooks:
         except CephError:
             raise
         except (Exception, SystemExit) as error:
-            files = {name: inspect.getfile(type(plugin)) for name, plugin in self.plugins.items()}
+            files = {name: file_of(type(plugin)) for name, plugin in self.plugins.items()}
             own = next((f.filename for f in frames_of(error)[::-1] if f.filename in files.values()), "")
             names = [name for name, file in files.items() if file == own]
             if len(names) != 1:

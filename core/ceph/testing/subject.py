@@ -18,6 +18,7 @@ from ceph.hooks import discovery
 from ceph.hooks.base import Plugin
 from ceph.hooks.discovery import InstalledPlugin, LoadedPlugin
 from ceph.hooks.misuse import find_misuse, hooks_of, label
+from ceph.hooks.parts import file_of
 from ceph.hooks.verbs import Hooks
 
 
@@ -31,13 +32,9 @@ def _gives(point: InstalledPlugin, plugin: type[Plugin[Any]]) -> bool:
     return getattr(sys.modules.get(module), attribute, None) is plugin
 
 
-def _file_of(plugin: type[Plugin[Any]]) -> Path:
-    return Path(getattr(sys.modules.get(plugin.__module__), "__file__", None) or "?")
-
-
 def _digest(plugin: type[Plugin[Any]]) -> str:
     """The version of a plugin in a file, as a run has it; empty where there is no file."""
-    file = _file_of(plugin)
+    file = Path(file_of(plugin) or "?")
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else ""
 
 
@@ -88,7 +85,7 @@ class Subject:
     @property
     def loaded(self) -> LoadedPlugin:
         """The class as if it had been found by its name."""
-        return LoadedPlugin(self.name, self.plugin, self.version, "", _file_of(self.plugin), "")
+        return LoadedPlugin(self.name, self.plugin, self.version, "", Path(file_of(self.plugin) or "?"), "")
 
     def values(self, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """All settings as plain values, as config.yaml has them. Raises pydantic's ValidationError."""

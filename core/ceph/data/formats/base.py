@@ -45,13 +45,13 @@ def broken_promise(data: DataSet) -> str:
     For readers that strangers write: a wrong shape is told here, not by the line of ours that stumbles over it.
     """
     for what, names in (("landmarks", data.landmarks), ("readers", data.readers)):
-        if not isinstance(names, (tuple, list)) or not names or not all(isinstance(n, str) and n for n in names):
+        if not isinstance(names, tuple) or not names or not all(isinstance(n, str) and n for n in names):
             return f"{what} {names!r:.60} where a tuple of names is promised"
         if len(set(names)) < len(names):
             return (
                 f"{what} of which two have one name: {', '.join(n for n in dict.fromkeys(names) if names.count(n) > 1)}"
             )
-    if not isinstance(data.samples, (tuple, list)):
+    if not isinstance(data.samples, tuple):
         return f"samples {type(data.samples).__name__} where a tuple is promised"
     for number, sample in enumerate(data.samples, start=1):
         if not isinstance(sample, Sample):
