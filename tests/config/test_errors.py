@@ -143,7 +143,7 @@ def test_switching_off(here, monkeypatch):
 
 def test_a_plugin_whose_own_code_fails_is_a_plugin_error_that_names_it(here):
     (here / "bad.py").write_text("x = 1\nimport no_such_module\n")
-    with pytest.raises(PluginError, match=r"plugin 'bad' \w{12} \(.*bad.py:2. cannot be: ModuleNotFoundError"):
+    with pytest.raises(PluginError, match=r"plugin 'bad' \w{12} \(.*bad.py:2\) cannot be imported: ModuleNotFound"):
         resolve(plugins=["./bad.py"])
     with pytest.raises(ConfigError) as caught:
         resolve(plugins=["./bad.py"], settings=["train.lr=0"])
