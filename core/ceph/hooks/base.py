@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 import pluggy
 from pydantic import BaseModel, ConfigDict
@@ -49,7 +49,7 @@ class Plugin(Generic[ConfigT]):
             if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
                 raise TypeError(f"{relation} is {names!r}: write a tuple of plugins' names, as in ('ema',)")
         for generic in cls.__dict__.get("__orig_bases__", ()):
-            for model in get_args(generic):
+            for model in get_args(generic) if get_origin(generic) is Plugin else ():
                 if isinstance(model, type) and not issubclass(model, PluginConfig):
                     write = f"write class {model.__name__}(PluginConfig)"
                     raise TypeError(f"its settings {model.__name__} are no PluginConfig: {write}")
