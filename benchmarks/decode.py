@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from protocol import FASTER, faster_row, head, in_turns
 
-from ceph.model.codec import GaussianCodec
+from ceph.model.codec import GaussianDecoder, gaussians
 
 B, K, SIDE, SIGMA, STRIDE, NOISE = 16, 29, 192, 1.5, 4, 0.02
 RADIUS = math.ceil(3.5 * SIGMA)  # of the centre of mass
@@ -27,7 +27,7 @@ def maps():
     """Maps [B, K, SIDE, SIDE] and their points [B, K, 2] in map px."""
     rng = torch.Generator().manual_seed(0)
     points = 10 + torch.rand(B, K, 2, generator=rng) * (SIDE - 20)
-    found = GaussianCodec("heatmap", SIGMA, 1, "argmax").encode(points, (SIDE, SIDE), (SIDE, SIDE))
+    found = gaussians(points, (SIDE, SIDE), "heatmap", SIGMA, 1)
     return found + NOISE * torch.rand(found.shape, generator=rng), points
 
 
@@ -75,7 +75,7 @@ def parabola(heat, row, column):
 
 def ours(heat, decoder):
     """Points [B, K, 2] in map px."""
-    on_network, _ = GaussianCodec("heatmap", SIGMA, STRIDE, decoder).decode(heat, (SIDE * STRIDE, SIDE * STRIDE))
+    on_network, _ = GaussianDecoder("heatmap", SIGMA, STRIDE, decoder).decode(heat, (SIDE * STRIDE, SIDE * STRIDE))
     return (on_network + 0.5) / STRIDE - 0.5
 
 

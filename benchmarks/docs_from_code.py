@@ -26,6 +26,7 @@ from ceph.hooks.specs import VERBS, Specs, Verb
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+WORDS = {"all": "every"}  # verb -> its decorator in specs, where the verb is a word of Python's own
 MADE = "<!-- Made by `make docs` from the code; edit that. -->\n"
 
 TRUST = """\
@@ -128,7 +129,7 @@ def hooks_page() -> str:
     """docs/hooks.md."""
     used = users()
     (order,) = (block for block in (specs.__doc__ or "").split("\n\n") if "dataset_formats()" in block)
-    verbs = (f"- **{v}**: {_sentence(inspect.getdoc(getattr(specs, v)))}" for v in get_args(Verb))
+    verbs = (f"- **{v}**: {_sentence(inspect.getdoc(getattr(specs, WORDS.get(v, v))))}" for v in get_args(Verb))
     parts = [MADE, HOOKS, *verbs, "", LOOP, f"```\n{textwrap.dedent(order)}\n```\n", SEEING, "## Each hook\n"]
     for hook, verb in VERBS.items():
         by = ", ".join(map(link_to, used[hook])) or "no plugin of this project"
@@ -143,16 +144,28 @@ def hooks_page() -> str:
 
 def door() -> Iterator[str]:
     """What `ceph.plugin` gives beside plain types and errors: each with its fields or signature, and its docstring."""
-    for name in ("Run", "Sample", "Batch", "DataSet", "Warp", "Plugin", "PluginConfig"):
+    for name in ("Run", "Sample", "Batch", "DataSet", "Warp", "Figure", "Duration", "Plugin", "PluginConfig"):
         thing = getattr(plugin_door, name)
         yield f"### `{name}`\n\n{inspect.getdoc(thing)}\n"
         if dataclasses.is_dataclass(thing):
             fields = (f"{field.name}: {field.type}" for field in dataclasses.fields(thing))
             yield "```python\n" + "\n".join(fields) + "\n```\n"
-        elif name == "Warp":
-            methods = (f"def {n}{_bare(m)}  # {inspect.getdoc(m)}" for n, m in vars(thing).items() if callable(m))
+        elif name in ("Warp", "Duration"):
+            own = ((n, m) for n, m in vars(thing).items() if inspect.isfunction(m) and not n.startswith("_"))
+            methods = (f"def {n}{_bare(m)}  # {inspect.getdoc(m)}" for n, m in own)
             yield "```python\n" + "\n".join(methods) + "\n```\n"
-    for name in ("generator", "similarity", "transform", "procrustes"):
+    for name in (
+        "generator",
+        "load",
+        "moving_average",
+        "reader_disagreement_mm",
+        "similarity",
+        "transform",
+        "procrustes",
+        "gaussians",
+        "soft_points",
+        "write_text",
+    ):
         function = getattr(plugin_door, name)
         yield f"### `{name}`\n\n```python\n{name}{_bare(function)}\n```\n\n{inspect.getdoc(function)}\n"
 

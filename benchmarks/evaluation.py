@@ -17,9 +17,10 @@ import torch
 from parts import add_arguments, job_of, resolved
 from protocol import head, in_turns, ratio
 
-from ceph.assembly import Evaluator, loader_workers
-from ceph.data.bare import in_batches, load_bare, readable
+from ceph.data.bare import bare_film, in_batches, load_bare, readable
 from ceph.data.dataset import Loader, in_order, to_batch
+from ceph.run.evaluator import Evaluator
+from ceph.run.films import loader_workers
 from ceph.training.runtime import flushed_denormals
 
 
@@ -30,11 +31,11 @@ def main():
     job, prepared = job_of(resolved(given), given.steps)
     settings, device, size = prepared.config, job.runtime.device, prepared.config.data.size
     films = replace(prepared.train, augmentation=None)
-    evaluator = Evaluator(settings, job.hooks, job.runtime, job.run.landmarks, job.codec)
+    evaluator = Evaluator(settings, job.hooks, job.runtime, job.run.landmarks, job.stations)
     loader = Loader(films, loader_workers(settings, job.runtime), pin=device.type == "cuda")
     batches = in_order(len(films), settings.evaluate.batch_size, [size])
     images = [to_batch(item, device).image for item in loader.load(batches)]
-    network = evaluator.ready(job.model)
+    ensemble = evaluator.ensemble(job.model)
 
     @torch.inference_mode()
     def forward(model):
@@ -45,13 +46,14 @@ def main():
         return len(films)
 
     def evaluation():
-        return len(evaluator.predict(network, loader.load(batches), 1).scores)
+        return len(evaluator.predict(ensemble, loader.load(batches), films.film).scores)
 
     def folder():
-        loaded = readable(load_bare([sample.path for sample in films.samples], [size], len(job.run.landmarks)))
-        return len(evaluator.predict(network, in_batches(loaded, settings.evaluate.batch_size), 1).scores)
+        paths = [sample.path for sample in films.samples]
+        items = in_batches(readable(load_bare(paths, [size], len(job.run.landmarks))), settings.evaluate.batch_size)
+        return len(evaluator.predict(ensemble, items, partial(bare_film, paths)).scores)
 
-    floors = {"as trained": partial(forward, job.model.eval()), "folded": partial(forward, network)}
+    floors = {"as trained": partial(forward, job.model.eval()), "folded": partial(forward, ensemble.model)}
     found = in_turns({**floors, "evaluation": evaluation, "folder": folder}, given.rounds)
     print(head("what", "films/s", "forward films/s", "share %", "95 % bound", "goal"))
     rates = {name: 1 / statistics.median(seconds) for name, seconds in found.items()}

@@ -12,10 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ceph.assembly import make_hooks, read_data
 from ceph.config.load import resolve
 from ceph.data.images import read_film
 from ceph.report.overlay import overlay
+from ceph.run.assembly import make_hooks
+from ceph.run.films import read_data
 
 
 def panel(path, rows, height):

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import ceph
-from ceph.assembly import make_films, read_data
 from ceph.data.images import read_film
 from ceph.evaluation.metrics import radial_errors_mm
 from ceph.evaluation.statistics import estimate
+from ceph.run.films import make_films, read_data
 
 GROSS_MM = 15.0
 OFF = "plugins.shape-constraint.spreads=1e9"
@@ -68,7 +68,7 @@ def main():
         plain, held = (np.stack([errors(r, given.split, change, s) for r in given.runs]) for s in ([OFF], []))
         known = ~np.isnan(plain[0])
         change_mm = np.where(known, held - plain, 0).sum(-1) / known.sum(-1)
-        found = estimate(change_mm, known.sum(-1).astype(float), np.arange(len(known)))
+        found = estimate([change_mm], known.sum(-1).astype(float), np.arange(len(known)))
         effect = f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
         figures = f"{np.nanmean(plain):.3f} | {np.nanmean(held):.3f} | {effect}"
         gross = " | ".join(str(int((e > GROSS_MM).sum())) for e in (plain, held))

@@ -71,7 +71,8 @@ def one(given):
     from ceph.report.progress import Silent
     from ceph.training.engine import train_epoch
     from ceph.training.progress import Progress
-    from ceph.training.runtime import StopRequest, flushed_denormals
+    from ceph.training.runtime import flushed_denormals
+    from ceph.training.stop import StopRequest
 
     class Told(Silent):
         """A line every 15 seconds."""

@@ -3,7 +3,7 @@
     python benchmarks/make_synthetic_shape.py [OUTPUT]
 
 Reads `data/aariz/landmarks.json` in the folder of shared data (`CEPH_SHARED`, default `../shared` beside the
-repository) and writes `core/ceph/data/synthetic_shape.json`. The table holds statistics only: a mean, a few
+repository) and writes `core/ceph/data/synthetic/shape.json`. The table holds statistics only: a mean, a few
 directions of variation rounded to four digits, and standard deviations. No film can be recovered from it.
 """
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 ROOT = Path(__file__).resolve().parent.parent
-OUTPUT = ROOT / "core" / "ceph" / "data" / "synthetic_shape.json"
+OUTPUT = ROOT / "core" / "ceph" / "data" / "synthetic" / "shape.json"
 COMPONENTS = 14
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ceph.bench import Preloaded, few, timed
 from ceph.config.load import resolve
 from ceph.data.dataset import collate, to_batch
 from ceph.data.plan import derive, plan_epoch
 from ceph.model.codec import float_maps
-from ceph.run import build, make_model, prepare
+from ceph.run.train import build, make_model, prepare
+from ceph.tools.bench import Preloaded, few, timed
 from ceph.training.loss import cross_entropy
 from ceph.training.optim import adamw
 
@@ -88,7 +88,7 @@ class BareLoop:
         settings = prepared.config.train
         self.model, self.runtime, self.settings = copy.deepcopy(job.model), job.runtime, settings
         self.optimizer = adamw(self.model, settings.lr, settings.weight_decay)
-        self.codec, self.size = job.codec, prepared.config.data.size
+        self.targets = job.targets
         plan = plan_epoch(
             len(prepared.train), settings.batch_size, seed=settings.seed, epoch=0, size=prepared.config.data.size
         )
@@ -102,7 +102,7 @@ class BareLoop:
             self.optimizer.zero_grad(set_to_none=True)
             with self.runtime.autocast():
                 maps = float_maps(self.model(batch.image))
-            target = self.codec.encode(batch.points, self.size, tuple(maps.shape[-2:]))
+            target = self.targets.encode(batch, tuple(maps.shape[-2:]))
             loss = cross_entropy(maps, target, None)
             loss = (loss * batch.valid).sum() / batch.valid.sum()
             loss.backward()

@@ -7,8 +7,7 @@ import zlib
 
 import numpy as np
 
-from ceph.evaluation.predict import Prediction
-from ceph.training.folder import write_json, write_predictions
+from ceph.runfolder import Predictions, State, write_json, write_predictions, write_state
 
 LANDMARKS = ("S", "N", "Or", "Go", "Ar", "UMT")
 HARD = np.array([1.0, 1.1, 1.2, 2.0, 1.9, 3.0])  # mean errors in mm
@@ -34,12 +33,10 @@ def write_run(folder, seed, split, effect, films, noise, cell):
     errors = np.maximum(errors + effect + noise * own.standard_normal(errors.shape), 0.01)
     truth = np.full((films, len(LANDMARKS), 2), 100.0)
     found = truth + np.stack([errors / 0.1, np.zeros_like(errors)], -1)
-    valid = np.ones(errors.shape, dtype=bool)
-    valid[0, 0] = False
     errors[0, 0] = np.nan
     ids = [f"{split}-{n:03}" for n in range(films)]
-    prediction = Prediction(found, np.ones_like(errors), truth, valid, errors)
-    write_predictions(folder / f"predictions-{split}.csv", prediction, ids, LANDMARKS)
+    write_predictions(folder, split, Predictions(tuple(ids), LANDMARKS, found, np.ones_like(errors), truth, errors))
+    write_state(folder, State("finished"))
     fingerprint = folder / "data_fingerprint.json"
     known = json.loads(fingerprint.read_text()) if fingerprint.exists() else {"films": {}, "groups": {}}
     known["landmarks"] = list(LANDMARKS)

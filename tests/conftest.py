@@ -28,7 +28,7 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_set(tmp_path_factory):
     """Sixteen small synthetic films in the Aariz layout."""
-    from ceph.data.synthetic import write
+    from ceph.data.synthetic.sets import write
 
     folder = tmp_path_factory.mktemp("films") / "tiny"
     write(folder, films=16, height=330)

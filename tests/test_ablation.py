@@ -19,7 +19,8 @@ from ceph.ablation.ablate import Ablation, workforce
 from ceph.ablation.cells import RunCall, describe, open_folder, plan, resolve_all
 from ceph.ablation.costs import cost_of, how_made
 from ceph.errors import ConfigError
-from ceph.training.runtime import StopRequest
+from ceph.runfolder import State, write_state
+from ceph.training.stop import StopRequest
 
 EVIDENCE = Path(__file__).resolve().parent.parent / "benchmarks" / "evidence.py"
 
@@ -149,14 +150,12 @@ def test_the_cells_table_tells_what_each_was_trained_on(tmp_path):
     ]
 
 
-def test_minutes_come_from_the_log_only_of_a_run_at_one_go(tmp_path):
+def test_minutes_are_those_that_a_finished_run_has_counted(tmp_path):
     write_cells(tmp_path, {"none": 0.0}, seeds=(0,))
-    log = tmp_path / "none" / "s0" / "log.txt"
-    assert cost_of(log.parent).minutes is None
-    log.write_text("2026-01-01 23:59:00,000 INFO initial weights: none\n2026-01-02 00:01:30,000 INFO done: x\n")
-    assert cost_of(log.parent).minutes == pytest.approx(2.5)
-    log.write_text(log.read_text().replace("done", "going on at epoch 3\n2026-01-02 02:00:00,000 INFO done"))
-    assert cost_of(log.parent).minutes is None
+    run = tmp_path / "none" / "s0"
+    for state, minutes in ((State("finished", seconds=150), 2.5), (State("finished"), None), (State("failed"), None)):
+        write_state(run, state)
+        assert cost_of(run).minutes == minutes
 
 
 def test_how_cells_were_made_names_no_folder_of_the_machine(tmp_path):
@@ -294,7 +293,8 @@ def test_a_task_begins_goes_on_or_only_scores(tmp_path):
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.safetensors").write_bytes(b"")
     assert next(task(folder).steps()) == ["run", "--resume", str(folder)]
-    (folder / "metrics.json").write_text('{"validation": {}}')
+    (folder / "config.yaml").write_text("")
+    write_state(folder, State("finished"))
     (folder / "predictions-validation.csv").write_text("")
     assert list(task(folder).steps()) == [["evaluate", str(folder), "--split", "test"]]
     (folder / "predictions-test.csv").write_text("")

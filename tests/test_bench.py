@@ -8,10 +8,10 @@ import time
 import pytest
 import torch
 
-from ceph.bench import STAGES, Clock, bench, few, staged, timed
 from ceph.cli.app import main
 from ceph.config.load import from_values
-from ceph.run import build, make_model, prepare
+from ceph.run.train import build, make_model, prepare
+from ceph.tools.bench import STAGES, Clock, bench, few, staged, timed
 
 
 @pytest.fixture
@@ -78,6 +78,6 @@ def test_the_command_prints_tables_and_writes_json(tiny_set, tmp_path, capsys):
 
 
 def test_a_json_file_that_cannot_be_written_is_said(tiny_set, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ceph.bench.bench", lambda *_args, **_settings: {})
+    monkeypatch.setattr("ceph.tools.bench.bench", lambda *_args, **_settings: {})
     assert main(["bench", "--data", str(tiny_set), "--json", str(tmp_path / "none" / "x.json")]) == 2
     assert "cannot write" in capsys.readouterr().err

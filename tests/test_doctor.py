@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.config.fakes import OHKM, install
 
-from ceph import doctor
+from ceph.tools import doctor
 
 
 def only(findings, state="fail"):
@@ -56,7 +56,7 @@ def test_a_package_that_is_missing_is_named(distribution, monkeypatch):
 
 def test_a_library_that_cannot_be_imported_is_named(tmp_path):
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
-    code = "from ceph.doctor import libraries\n"
+    code = "from ceph.tools.doctor import libraries\n"
     code += "for one in libraries(('cv2', 'PIL')): print(one.state, one.what, one.remedy)"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True

@@ -14,9 +14,10 @@ from ceph.data.formats.find import read
 from ceph.data.geometry import letterbox_scale
 from ceph.data.types import Sample
 from ceph.errors import ConfigError, DataError
-from ceph.run import check
-from ceph.suggest import MIN_FILMS, disagreement_mm, suggest, weigh
-from ceph.suggest import Evidence as Shown
+from ceph.run.train import check
+from ceph.runfolder import State, write_state
+from ceph.tools.suggest import MIN_FILMS, disagreement_mm, suggest, weigh
+from ceph.tools.suggest import Evidence as Shown
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def shown(tiny, tiny_set, tmp_path):
         folder = tmp_path / "run"
         folder.mkdir()
         (folder / "config.yaml").write_text(resolved.dump())
+        write_state(folder, State("finished"))
         records = [{"epoch": i, "train_mre_mm": t, "validation": {"mre_mm": v}} for i, (t, v) in enumerate(epochs)]
         (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in records))
         films = [s for s in data.samples if s.split == "train"]
@@ -178,7 +180,7 @@ def test_the_size_grows_by_a_third_only_while_the_map_is_coarser_than_the_errors
 
 
 def test_a_768_run_grows_to_the_size_of_high_res():
-    from ceph.suggest import _grown
+    from ceph.tools.suggest import _grown
 
     assert _grown(resolve(preset="base").config.data.size) == resolve(preset="high-res").config.data.size
     assert _grown((960, 960)) == (1024, 1024)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ceph.run import Result, resume, train
-    from ceph.trained import load
+    from ceph.run.train import Result, resume, train
+    from ceph.run.trained import load
 
 __version__ = "0.1.0"
 __all__ = ["Result", "__version__", "load", "resume", "train"]
@@ -15,7 +15,7 @@ __all__ = ["Result", "__version__", "load", "resume", "train"]
 def __getattr__(name: str) -> object:
     """Import torch only when training or prediction is asked for."""
     if name in {"Result", "load", "resume", "train"}:
-        from ceph import run
+        from ceph.run import train, trained
 
-        return getattr(run, name)
+        return getattr(trained if name == "load" else train, name)
     raise AttributeError(f"module 'ceph' has no attribute {name!r}")

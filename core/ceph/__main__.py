@@ -5,24 +5,20 @@ from __future__ import annotations
 import sys
 
 from ceph.cli.console import exit_code, print_error
-from ceph.cli.ending import Ending
 from ceph.errors import Interrupted
+from ceph.training.stop import ended_by_signals
 
 
 def main() -> int:
     """Run the command line and return its exit code."""
     try:
-        with Ending():
+        with ended_by_signals():
             from ceph.cli.app import main as command_line
 
-            code = command_line()
+            return command_line()
     except Interrupted as error:
         print_error(error)
-        code = exit_code(error)
-    # Where a KeyboardInterrupt struck a text that `exec` ran, as dataclasses do, `python -m` ends by SIGINT whatever is
-    # returned here, until Python evaluates another text.
-    eval("None")  # noqa: S307 - a constant
-    return code
+        return exit_code(error)
 
 
 if __name__ == "__main__":

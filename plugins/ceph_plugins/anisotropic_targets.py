@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ceph.plugin import ConfigError, Plugin, PluginConfig, Run, Sample, hookimpl, log
+from ceph.plugin import Batch, ConfigError, Plugin, PluginConfig, Run, Sample, hookimpl, log
 
 LEAST_PAIRS = 5  # films with two readers of a landmark; with fewer its target stays round
 
@@ -38,8 +38,8 @@ def at_least(covariance: NDArray[np.float64], floor: float, ceiling: float) -> N
     return np.asarray((axes * variance.clip(floor**2, ceiling**2)[:, None]) @ axes.swapaxes(1, 2))
 
 
-class AnisotropicCodec:
-    """The core's codec with Gaussian targets, each of the readers' covariance [K, 2, 2], in map px.
+class AnisotropicGaussians:
+    """Gaussian targets, each of the readers' covariance [K, 2, 2], in map px.
 
     `readers` is that at the network's `size` (H, W), and shrinks with the image; at each size the widths are kept
     within the core's `sigma_px` and `largest` times that.
@@ -53,11 +53,12 @@ class AnisotropicCodec:
         shrunk = (image_size[0] / self.size[0]) ** 2
         return at_least(shrunk * self.readers, self.core.sigma_px, self.largest * self.core.sigma_px)
 
-    def encode(self, points: torch.Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> torch.Tensor:
-        """Points [B, K, 2] in network px -> target maps [B, K, h, w]."""
-        on_map = (points.float() + 0.5) / self.core.stride - 0.5
+    def encode(self, batch: Batch, map_size: tuple[int, int]) -> torch.Tensor:
+        """The batch's points [B, K, 2] in network px -> target maps [B, K, h, w]."""
+        image_size = (batch.image.shape[-2], batch.image.shape[-1])
+        on_map = (batch.points.float() + 0.5) / self.core.stride - 0.5
         x, y = (
-            torch.arange(side, device=points.device) - centre[..., None]
+            torch.arange(side, device=on_map.device) - centre[..., None]
             for side, centre in zip(map_size[::-1], on_map.unbind(-1), strict=True)
         )
         precision = torch.from_numpy(np.linalg.inv(self.covariance(image_size))).to(on_map)
@@ -67,11 +68,6 @@ class AnisotropicCodec:
         off = a * x**2 + 2 * b * x * y + c * y**2  # [B, K, h, w]
         z: torch.Tensor = -off / 2
         return z.flatten(2).softmax(-1).view_as(z) if self.core.kind == "distribution" else z.exp()
-
-    def decode(self, pred: torch.Tensor, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode as the core does: activations [B, K, h, w] -> points [B, K, 2] in network px, scores [B, K]."""
-        found: tuple[torch.Tensor, torch.Tensor] = self.core.decode(pred, image_size)
-        return found
 
 
 class AnisotropicTargetsConfig(PluginConfig):
@@ -100,8 +96,8 @@ class AnisotropicTargets(Plugin[AnisotropicTargetsConfig]):
             )
 
     @hookimpl
-    def build_codec(self, run: Run, default: Callable[[], Any]) -> Any:
-        """Give the core's codec with these targets, or the core's own where nothing trains."""
+    def build_targets(self, run: Run, default: Callable[[], Any]) -> Any:
+        """Give these targets, or the core's own where nothing trains."""
         core = default()
         if not run.samples:
             return core
@@ -109,10 +105,10 @@ class AnisotropicTargets(Plugin[AnisotropicTargetsConfig]):
         shrink = np.median([min(run.size[0] / s.size[0], run.size[1] / s.size[1]) / s.mm_per_px for s in run.samples])
         on_map = mm2 * (self.config.spread * shrink / core.stride) ** 2
         on_map[freedom < LEAST_PAIRS] = 0
-        codec = AnisotropicCodec(core, on_map, run.size, self.config.largest)
-        wide = np.sqrt(np.linalg.eigvalsh(codec.covariance(run.size))[:, 1])
+        targets = AnisotropicGaussians(core, on_map, run.size, self.config.largest)
+        wide = np.sqrt(np.linalg.eigvalsh(targets.covariance(run.size))[:, 1])
         log.info(
             "anisotropic-targets: sigma along the longer axis %.2f to %.2f map px (%s), at least %.2f",
             *(wide.min(), wide.max(), run.landmarks[int(wide.argmax())], core.sigma_px),
         )
-        return codec
+        return targets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from ceph.plugin import Plugin, PluginConfig, Run, hookimpl, log
+from ceph.plugin import Duration, Plugin, PluginConfig, Run, hookimpl, log
 
 NEARLY_ALL = 0.9  # of the weights: a part that holds more is taken apart
 Schedule = Callable[[float], float]
@@ -65,8 +66,8 @@ class FineTuneConfig(PluginConfig):
     freeze: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
         default=0, description="parts of the backbone that do not learn, from its input: 1 is the stem; all: all of it"
     )
-    freeze_epochs: int | None = Field(
-        default=None, ge=1, description="the frozen parts learn from this epoch on; null: never"
+    freeze_epochs: Duration | None = Field(
+        default=None, gt=0, description="the frozen parts learn after so many epochs, or % of the run; null: never"
     )
 
 
@@ -76,6 +77,8 @@ class FineTune(Plugin[FineTuneConfig]):
     Rates by layer and unfreezing: Howard & Ruder 2018 (ULMFiT), sections 3.2 and 3.3; rates that decay by layer: Clark
     et al. 2020 (ELECTRA), Bao et al. 2022 (BEiT). Optimiser and schedule stay the core's own.
     """
+
+    freeze_epochs: float  # that the run's length makes of the setting
 
     @hookimpl
     def build_optimizer(
@@ -95,11 +98,16 @@ class FineTune(Plugin[FineTuneConfig]):
         return optimizer, schedule
 
     @hookimpl
+    def run_start(self, run: Run) -> None:
+        """Learn for how many epochs of this run the frozen parts do not learn."""
+        lasts = self.config.freeze_epochs
+        self.freeze_epochs = math.inf if lasts is None else lasts.epochs(run.epochs)
+
+    @hookimpl
     def epoch_start(self, epoch: int, model: nn.Module) -> None:
         """Freeze or thaw: frozen parts get no gradient, and their norms keep their statistics (evaluation mode)."""
-        c = self.config
-        frozen = c.freeze_epochs is None or epoch < c.freeze_epochs
+        frozen, freeze = epoch < self.freeze_epochs, self.config.freeze
         parts = stages(model.get_submodule("backbone"))
-        for module in (module for part in parts[: None if c.freeze == "all" else c.freeze] for module in part):
+        for module in (module for part in parts[: None if freeze == "all" else freeze] for module in part):
             module.requires_grad_(requires_grad=not frozen)
             module.train(mode=not frozen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,7 +13,20 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from ceph.plugin import Batch, ConfigError, Plugin, PluginConfig, Run, Sample, hookimpl, log
+from ceph.plugin import (
+    Batch,
+    ConfigError,
+    Duration,
+    Plugin,
+    PluginConfig,
+    Run,
+    Sample,
+    guarded,
+    hookimpl,
+    log,
+    moving_average,
+    write_text,
+)
 
 OUTLIER = 2.0  # times the median film's error: above it a film is watched for a label error
 FALL = 0.05  # of its error that such a film must lose to count as learning
@@ -28,12 +42,6 @@ def film_errors(errors_mm: torch.Tensor) -> torch.Tensor:
     known = errors_mm.isfinite()
     total = torch.where(known, errors_mm, 0.0).sum(dim=1)
     return total / known.sum(dim=1)  # 0 / 0 is the NaN of a film without any
-
-
-def averaged(past: torch.Tensor, new: torch.Tensor, momentum: float) -> torch.Tensor:
-    """The moving average of errors: without a new error the past stays, without a past it starts anew."""
-    mixed = torch.where(past.isfinite(), momentum * past + (1 - momentum) * new, new)
-    return torch.where(new.isfinite(), mixed, past)
 
 
 def capped(weights: torch.Tensor, cap: float) -> torch.Tensor:
@@ -157,7 +165,7 @@ class Memory:
 
         An epoch that was not `mined` (the warm-up) only moves the errors.
         """
-        error_mm = averaged(self.error_mm, new_mm, momentum)
+        error_mm = moving_average(self.error_mm, new_mm, momentum)
         if not mined:
             return replace(self, error_mm=error_mm)
         film = film_errors(error_mm)
@@ -228,10 +236,11 @@ def hard_films(
 
 def write_report(films: Sequence[HardFilm], file: Path) -> None:
     """Write the films as a table, a line each."""
-    with file.open("w", newline="", encoding="utf-8") as out:
-        table = csv.writer(out, lineterminator="\n")
-        table.writerow(field.name for field in fields(HardFilm))
-        table.writerows([getattr(film, field.name) for field in fields(HardFilm)] for film in films)
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(field.name for field in fields(HardFilm))
+    table.writerows([guarded(getattr(film, field.name)) for field in fields(HardFilm)] for film in films)
+    write_text(file, out.getvalue())
 
 
 # --- the plugin ------------------------------------------------------------------------------------------------------
@@ -243,7 +252,9 @@ class HardMiningConfig(PluginConfig):
     films: bool = Field(default=True, description="draw films more often where their error stays high")
     landmarks: bool = Field(default=True, description="only the hardest landmarks of each film train the model")
     pixels: bool = Field(default=False, description="background pixels that respond like a point count more")
-    warmup_epochs: int = Field(default=2, ge=0, description="epochs that only watch, before anything is mined")
+    warmup_epochs: Duration = Field(
+        default=Duration(2), description="epochs, or % of the run, that only watch, before anything is mined"
+    )
     momentum: float = Field(default=0.7, ge=0, lt=1, description="how much of a film's past error stays each epoch")
     power: float = Field(default=1.0, ge=0, description="films are drawn by their error in mm to this power")
     uniform: float = Field(default=0.5, ge=0, le=1, description="share of the draws that ignores the errors")
@@ -278,6 +289,8 @@ class HardMining(Plugin[HardMiningConfig]):
     Errors are in mm, since a loss changes with the size of the map. Films that stay hard are reported at the end.
     """
 
+    warmup_epochs: float  # that the run's length makes of the setting
+
     def __init__(self, config: HardMiningConfig | None = None) -> None:
         super().__init__(config)
         self.memory: Memory | None = None
@@ -299,15 +312,20 @@ class HardMining(Plugin[HardMiningConfig]):
                 key="plugins.hard-mining.pixel_radius",
                 hint=f"at least three sigma: {3 * run.config.sigma_px:g}",
             )
-        if self.config.warmup_epochs >= run.epochs:
+        if self.config.warmup_epochs.epochs(run.epochs) >= run.epochs:
             log.info("hard-mining: the run ends within its %d warm-up epochs, so nothing is mined", run.epochs)
+
+    @hookimpl
+    def run_start(self, run: Run) -> None:
+        """Learn how long the warm-up is in this run."""
+        self.warmup_epochs = self.config.warmup_epochs.epochs(run.epochs)
 
     @hookimpl
     def sample_weights(self, epoch: int, samples: Sequence[Sample]) -> torch.Tensor | None:
         """Give [N], 1 on average, higher where a film's error stays high."""
         c, memory = self.config, self.memory
         evenly = not c.films or c.power == 0 or c.uniform == 1 or c.max_repeats == 1
-        if evenly or epoch < c.warmup_epochs or memory is None:
+        if evenly or epoch < self.warmup_epochs or memory is None:
             return None
         if len(memory.error_mm) != len(samples):
             raise ValueError(f"remembers {len(memory.error_mm)} films, but the run trains on {len(samples)}")
@@ -318,7 +336,7 @@ class HardMining(Plugin[HardMiningConfig]):
     def landmark_weights(self, batch: Batch, loss: torch.Tensor) -> torch.Tensor | None:
         """Give [B, K]: the top of each film's losses, weighted by their power; even for a film that is set aside."""
         c = self.config
-        if not c.landmarks or batch.epoch < c.warmup_epochs or (c.keep is None and c.landmark_power == 0):
+        if not c.landmarks or batch.epochs_done < self.warmup_epochs or (c.keep is None and c.landmark_power == 0):
             return None
         weights = batch.valid.to(loss.dtype) if c.keep is None else hardest(loss, batch.valid, c.keep)
         if c.landmark_power:
@@ -330,7 +348,7 @@ class HardMining(Plugin[HardMiningConfig]):
     def pixel_weights(self, batch: Batch, pred: torch.Tensor) -> torch.Tensor | None:
         """Give [B, K, h, w]: more for background pixels that respond like a point."""
         c = self.config
-        if not c.pixels or c.pixel_weight == 1 or batch.epoch < c.warmup_epochs:
+        if not c.pixels or c.pixel_weight == 1 or batch.epochs_done < self.warmup_epochs:
             return None
         stride = batch.image.shape[-1] / pred.shape[-1]
         return hard_negatives(pred, (batch.points + 0.5) / stride - 0.5, c.pixel_radius, c.pixel_level, c.pixel_weight)
@@ -343,7 +361,7 @@ class HardMining(Plugin[HardMiningConfig]):
         if weights is None:
             weights = torch.ones(len(new_mm), dtype=torch.float64)
         memory = Memory.empty(*new_mm.shape) if self.memory is None else self.memory
-        self.memory = memory.with_epoch(new_mm, weights, c.momentum, mined=epoch >= c.warmup_epochs)
+        self.memory = memory.with_epoch(new_mm, weights, c.momentum, mined=epoch >= self.warmup_epochs)
         self._aside = None
 
     @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ceph.plugin import ConfigError, Plugin, PluginConfig, Problem, Run, hookimpl, log, nearest
+from ceph.plugin import Batch, ConfigError, Duration, Plugin, PluginConfig, Problem, Run, hookimpl, log, nearest
 
 HARDEST = ("UMT", "UPM", "R", "Ar", "Go")  # the five of greatest weight in the table of weighted-loss
 METRIC, MONITOR = "hard_mre_mm", "plugins.hard_mre_mm"
@@ -22,22 +23,27 @@ class HardOnlyConfig(PluginConfig):
     landmarks: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default=None, description=f"symbols that train the model; null: {', '.join(HARDEST)}, those that the set has"
     )
+    warmup_epochs: Duration = Field(
+        default=Duration(0), description="epochs, or % of the run, in which all landmarks train, before it starts"
+    )
+    until_epoch: Duration | None = Field(
+        default=None, description="after so many epochs, or % of the run, all landmarks train again; null: never"
+    )
 
 
 class HardOnly(Plugin[HardOnlyConfig]):
-    """Only the named landmarks train the model; all others weigh 0.
+    """Only the named landmarks train the model, in all of the run or in a part of it.
 
-    A mask on the loss: for the end of a fine-tune, or to see what these landmarks reach when nothing else counts.
+    A mask before all weights, so that mining picks among these landmarks: for the end of a run (`warmup_epochs=80%`),
+    or to see what they reach when nothing else counts. Evaluation scores every landmark.
     `train.monitor=plugins.hard_mre_mm` picks the best checkpoint by them.
     """
 
-    def __init__(self, config: HardOnlyConfig | None = None) -> None:
-        super().__init__(config)
-        self.weights: torch.Tensor | None = None  # [K], 0 or 1, on the device, once a run has started
+    mask: torch.Tensor  # [K] bool, on the device
 
     @hookimpl
     def check_run(self, run: Run) -> None:
-        """Refuse a symbol that the set lacks, and a set that has none of those meant."""
+        """Refuse a symbol that the set lacks, a set that has none of those meant, and a phase without an epoch."""
         key, named = "plugins.hard-only.landmarks", self.config.landmarks or ()
         unknown = [symbol for symbol in named if symbol not in run.landmarks]
         if unknown:
@@ -49,12 +55,19 @@ class HardOnly(Plugin[HardOnlyConfig]):
                 key=key,
                 hint=f"name the landmarks to train; {nearest('', run.landmarks)}",
             )
+        start, end = self.phase(run.epochs)
+        if start >= min(end, run.epochs):
+            raise ConfigError(
+                f"it starts after {start:g} of {run.epochs} epochs and ends after {min(end, run.epochs):g}",
+                key="plugins.hard-only.warmup_epochs",
+                hint="start earlier, or leave it out: --without hard-only",
+            )
 
     @hookimpl
     def run_start(self, run: Run) -> None:
-        """Lay out the weights [K], and say how to monitor these landmarks."""
-        named = self.named(run.landmarks)
-        self.weights = torch.tensor([float(symbol in named) for symbol in run.landmarks], device=run.device)
+        """Lay out the mask [K], and say how to monitor these landmarks."""
+        named, (self.start, self.end) = self.named(run.landmarks), self.phase(run.epochs)
+        self.mask = torch.tensor([symbol in named for symbol in run.landmarks], device=run.device)
         log.info("hard-only: trains %s of %d landmarks", ", ".join(named), len(run.landmarks))
         monitor = run.config.train.monitor
         if monitor != MONITOR and not any(monitor.startswith(f"per_landmark.{symbol}.") for symbol in named):
@@ -65,9 +78,9 @@ class HardOnly(Plugin[HardOnlyConfig]):
             )
 
     @hookimpl
-    def landmark_weights(self) -> torch.Tensor | None:
-        """Give [K]: 1 for the named landmarks, 0 for the others."""
-        return self.weights
+    def landmark_mask(self, batch: Batch) -> torch.Tensor | None:
+        """Give [K] bool, true for the named landmarks; nothing outside of its part of the run."""
+        return self.mask if self.start <= batch.epochs_done < self.end else None
 
     @hookimpl
     def metrics(self, errors_mm: NDArray[np.float64], landmarks: Sequence[str]) -> dict[str, float]:
@@ -76,6 +89,11 @@ class HardOnly(Plugin[HardOnlyConfig]):
         chosen = errors_mm[:, [symbol in named for symbol in landmarks]]
         known = chosen[~np.isnan(chosen)]
         return {METRIC: float(known.mean())} if known.size else {}
+
+    def phase(self, epochs: int) -> tuple[float, float]:
+        """The epochs of a run after which it starts and ends."""
+        until = self.config.until_epoch
+        return self.config.warmup_epochs.epochs(epochs), math.inf if until is None else until.epochs(epochs)
 
     def named(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """The landmarks among `symbols` that train the model, in that order."""

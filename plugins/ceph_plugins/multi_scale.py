@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ceph.plugin import ConfigError, Plugin, PluginConfig, Run, generator, hookimpl
+from ceph.plugin import ConfigError, Duration, Plugin, PluginConfig, Run, generator, hookimpl
 
 SCALES = {"random": (0.75, 1.0, 1.25), "progressive": (0.67, 0.83)}
-GROW_UNTIL = 0.67
+GROW_UNTIL = Duration("67%")
 
 
 def scaled(size: tuple[int, int], scale: float, multiple: int) -> tuple[int, int]:
@@ -35,11 +35,6 @@ def stage(epoch: int, scales: Sequence[float], until: int) -> float:
     return scales[epoch * len(scales) // until] if epoch < until else 1.0
 
 
-def first_full_epoch(grow_until: float, epochs: int) -> int:
-    """The first epoch at the base size, from an epoch (an int) or a share of the run's `epochs` (a float)."""
-    return grow_until if isinstance(grow_until, int) else math.floor(grow_until * epochs + 1e-9)
-
-
 class MultiScaleConfig(PluginConfig):
     """The default scales of `random` cost 4 % more pixels than the base size: the mean of their squares is 1.04."""
 
@@ -52,22 +47,34 @@ class MultiScaleConfig(PluginConfig):
         "base size, in order, null: 0.67, 0.83",
     )
     base_share: float = Field(default=0.0, ge=0, le=1, description="further chance of a batch at the base size")
-    grow_until: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None = Field(
+    grow_until: Duration | None = Field(
         default=None,
-        description="progressive: first epoch at the base size (an integer) or share of the epochs before it (0.67, "
-        "also for null)",
+        gt=0,
+        description="progressive: epochs, or % of the run, before the first at the base size; null: 67%",
     )
-    warmup_epochs: int = Field(default=0, ge=0, description="random: epochs at the base size before it starts")
-    until_epoch: int | None = Field(
-        default=None, ge=0, description="random: from this epoch on the base size again, as in evaluation; null: never"
+    warmup_epochs: Duration = Field(
+        default=Duration(0), description="random: epochs, or % of the run, at the base size before it starts"
+    )
+    until_epoch: Duration | None = Field(
+        default=None,
+        description="random: after so many epochs, or % of the run, the base size again, as in evaluation; null: never",
     )
     multiple: int = Field(default=32, gt=0, description="px; sides are rounded to a multiple of it")
+
+    @field_validator("grow_until", mode="before")
+    @classmethod
+    def _whole_epochs_or_a_share(cls, value: Any) -> Any:
+        if isinstance(value, float):  # as shares were written until API 2
+            now = f"; that share is written {100 * value:g}%" if 0 < value <= 1 else ""
+            wrong = f"must be whole epochs, as in 4, or a share of the run, as in 67%, not {value!r}{now}"
+            raise ValueError(wrong)  # noqa: TRY004 - pydantic hears a ValueError only
+        return value
 
     @model_validator(mode="after")
     def _settings_fit_the_mode(self) -> Self:
         if self.mode == "random" and self.grow_until is not None:
             raise ValueError("grow_until belongs to mode progressive; random has until_epoch")
-        if self.mode == "progressive" and (self.warmup_epochs or self.until_epoch is not None):
+        if self.mode == "progressive" and (self.warmup_epochs > 0 or self.until_epoch is not None):
             raise ValueError("warmup_epochs and until_epoch belong to mode random; progressive has grow_until")
         if self.mode == "progressive" and list(self.factors) != sorted(self.factors):
             raise ValueError("the scales of mode progressive must grow, as in [0.67, 0.83]")
@@ -100,7 +107,7 @@ class MultiScale(Plugin[MultiScaleConfig]):
             raise ConfigError(
                 f"the run ends after {run.epochs} epochs, before the size has grown to data.size",
                 key="plugins.multi-scale.grow_until",
-                hint=f"an epoch before {run.epochs}, or a share below 1 such as {GROW_UNTIL}",
+                hint=f"fewer than {run.epochs} epochs, or a share below 100% such as {GROW_UNTIL.root}",
             )
 
     @hookimpl
@@ -115,12 +122,18 @@ class MultiScale(Plugin[MultiScaleConfig]):
         if c.mode == "progressive":
             grown = stage(epoch, c.factors, self.full_from())
             return scaled(size, draw((grown,), c.base_share, keys), c.multiple)
-        if epoch < c.warmup_epochs or (c.until_epoch is not None and epoch >= c.until_epoch):
+        epochs = self.known_epochs()
+        end = math.inf if c.until_epoch is None else c.until_epoch.epochs(epochs)
+        if not c.warmup_epochs.epochs(epochs) <= epoch < end:
             return size
         return scaled(size, draw(c.factors, c.base_share, keys), c.multiple)
 
     def full_from(self) -> int:
         """The first epoch at the base size in mode progressive."""
+        return math.floor((self.config.grow_until or GROW_UNTIL).epochs(self.known_epochs()))
+
+    def known_epochs(self) -> int:
+        """The number of epochs of the run."""
         if self.epochs is None:
             raise RuntimeError("the number of epochs is not known before check_run or run_start")
-        return first_full_epoch(self.config.grow_until or GROW_UNTIL, self.epochs)
+        return self.epochs

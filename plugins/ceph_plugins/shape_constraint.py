@@ -107,33 +107,26 @@ def _complex(values: Floats) -> NDArray[np.complex128]:
     return np.ascontiguousarray(values).view(np.complex128)
 
 
-class ConstrainedCodec:
-    """The core's codec, whose decoded points are held against a shape model where there is one; it is its state."""
+class ShapeCheck:
+    """Points held against a shape model where there is one, which is all its state; what they rule out is moved."""
 
-    def __init__(self, core: Any, model: ShapeModel | None, least_mm: float, spreads: float) -> None:
-        self.core, self.model, self.least_mm, self.spreads = core, model, least_mm, spreads
+    def __init__(self, model: ShapeModel | None, least_mm: float, spreads: float) -> None:
+        self.model, self.least_mm, self.spreads = model, least_mm, spreads
 
-    def encode(self, points: torch.Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> torch.Tensor:
-        """Points [B, K, 2] in network px -> target maps [B, K, h, w], as the core draws them."""
-        target: torch.Tensor = self.core.encode(points, image_size, map_size)
-        return target
-
-    def decode(self, pred: torch.Tensor, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Activations [B, K, h, w] -> points [B, K, 2] in network px and scores [B, K]."""
-        points, scores = self.core.decode(pred, image_size)
-        if self.model is not None and bool(torch.isfinite(points).all()):
-            self._constrain(self.model, pred, points, scores, image_size)
-        return points, scores
-
-    def _constrain(
+    def constrain(
         self,
-        model: ShapeModel,
-        maps: torch.Tensor,
         points: torch.Tensor,
         scores: torch.Tensor,
+        maps: torch.Tensor,
+        decode: Callable[[torch.Tensor, tuple[int, int]], tuple[torch.Tensor, torch.Tensor]],
         image_size: tuple[int, int],
-    ) -> None:
-        """Change those points [B, K, 2] and scores [B, K] of maps [B, K, h, w] that the others rule out."""
+        look: object,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points [B, K, 2] in network px and scores [B, K]; those that the others rule out are sought in their maps."""
+        del look  # maps say enough
+        model = self.model
+        if model is None or not bool(torch.isfinite(points).all()):
+            return points, scores
         limit = np.maximum(self.least_mm, self.spreads * model.spread_mm)
         trust = scores.double().cpu().numpy()
         films = np.arange(len(maps))
@@ -144,15 +137,16 @@ class ConstrainedCodec:
                 off = np.linalg.norm(here - found.points, axis=-1) / found.px_per_mm[:, None]
                 row, out = np.nonzero((off > limit) & (found.agree >= LEAST_AGREE)[:, None])  # NaN compares false
             if not len(row):
-                return
+                break
             wide = np.maximum(model.spread_mm[out], NOISE_MM) * found.px_per_mm[row]
             centre = torch.from_numpy(found.points[row, out]).to(maps)
             bells = _bells(centre, torch.from_numpy(wide).to(maps), image_size, maps.shape[-2:])
             there = maps[films[row], out] * bells
-            again, score = (part[0] for part in self.core.decode(there[None], image_size))
+            again, score = (part[0] for part in decode(there[None], image_size))
             again = torch.where(there.amax((1, 2))[:, None] > 0, again, centre.to(again))
             points[films[row], out], scores[films[row], out] = again, score
             films = films[np.unique(row)]
+        return points, scores
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The shape model; empty where there were too few films for one."""
@@ -195,8 +189,8 @@ class ShapeConstraint(Plugin[ShapeConstraintConfig]):
     """
 
     @hookimpl
-    def build_codec(self, run: Run, default: Callable[[], Any]) -> Any:
-        """Give the core's codec, constrained by the shapes of the training films, or by those in the checkpoint."""
+    def build_constraint(self, run: Run) -> ShapeCheck:
+        """Give the check against the shapes of the training films, or against those in the checkpoint."""
         shapes = complete_shapes_mm(run.samples)
         model = None
         if len(shapes) >= LEAST_FILMS and shapes.shape[1] >= LEAST_LANDMARKS:
@@ -207,4 +201,4 @@ class ShapeConstraint(Plugin[ShapeConstraintConfig]):
                 "points stay as they are",
                 *(len(shapes), len(run.landmarks), LEAST_FILMS, LEAST_LANDMARKS),
             )
-        return ConstrainedCodec(default(), model, self.config.least_mm, self.config.spreads)
+        return ShapeCheck(model, self.config.least_mm, self.config.spreads)

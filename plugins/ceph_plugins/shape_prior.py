@@ -10,7 +10,19 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from ceph.plugin import Batch, ConfigError, Plugin, PluginConfig, Points, Run, Sample, hookimpl, log, procrustes
+from ceph.plugin import (
+    Batch,
+    ConfigError,
+    Duration,
+    Plugin,
+    PluginConfig,
+    Points,
+    Run,
+    Sample,
+    hookimpl,
+    log,
+    procrustes,
+)
 
 LEAST_FILMS = 10  # with all landmarks; fewer make no shape model
 RIDGE = 1e-4  # keeps the fit to a film with missing landmarks solvable
@@ -89,7 +101,9 @@ class ShapePriorConfig(PluginConfig):
     """The term is in mm: a square below one millimetre, and linear beyond."""
 
     weight: float = Field(default=0.1, ge=0, description="factor of the term in the loss")
-    warmup_epochs: int = Field(default=5, ge=0, description="epochs without it, until points are near their place")
+    warmup_epochs: Duration = Field(
+        default=Duration(5), description="epochs, or % of the run, without it, until points are near their place"
+    )
     variance: float = Field(default=0.95, gt=0, le=1, description="share of the variance of shape that modes explain")
     limit: float = Field(default=3.0, gt=0, description="standard deviations up to which a mode is plausible")
 
@@ -103,6 +117,7 @@ class ShapePrior(Plugin[ShapePriorConfig]):
     """
 
     model: ShapeModel
+    warmup_epochs: float
 
     @hookimpl
     def check_run(self, run: Run) -> None:
@@ -120,6 +135,7 @@ class ShapePrior(Plugin[ShapePriorConfig]):
     @hookimpl
     def run_start(self, run: Run) -> None:
         """Fit the shape model to the training films; it follows from the data alone, so it is no state."""
+        self.warmup_epochs = self.config.warmup_epochs.epochs(run.epochs)
         shapes = complete_shapes(run.samples)
         found = fit(shapes, self.config.variance, self.config.limit)
         self.model = ShapeModel(*(part.to(run.device) for part in (found.mean, found.basis, found.limit)))
@@ -128,7 +144,7 @@ class ShapePrior(Plugin[ShapePriorConfig]):
     @hookimpl
     def loss_terms(self, batch: Batch, points: torch.Tensor) -> dict[str, torch.Tensor]:
         """Give {"shape_prior": scalar} from points [B, K, 2] in network px."""
-        if batch.epoch < self.config.warmup_epochs:
+        if batch.epochs_done < self.warmup_epochs:
             return {}
         to_mm = batch.mm_per_px * self.model.unit(batch.points, batch.valid)
         off_mm = self.model.implausible(points, batch.valid) * to_mm[:, None, None]

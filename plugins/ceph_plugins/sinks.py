@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from pydantic import Field
 
-from ceph.plugin import ConfigError, Plugin, PluginConfig, Run, hookimpl
+from ceph.plugin import ConfigError, Plugin, PluginConfig, Run, hookimpl, write_text
 
 Numbers = Mapping[str, float]
 
@@ -50,9 +50,7 @@ def dotted(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
 def kept(file: Path, make: Callable[[], str]) -> str:
     """What a file of the run folder says, made and written the first time, in one move."""
     if not file.exists():
-        fresh = file.with_name(f".{file.name}.new")
-        fresh.write_text(make() + "\n", encoding="utf-8")
-        fresh.replace(file)
+        write_text(file, make() + "\n")
     return file.read_text("utf-8").strip()
 
 
@@ -74,6 +72,7 @@ class Sink(Plugin[SinkT]):
     def __init__(self, config: SinkT | None = None) -> None:
         super().__init__(config)
         self.losses: dict[int, torch.Tensor] = {}  # step -> [], on the device, of the running epoch
+        self.step = 0  # the last that it was told of
         self.out: Any = None  # what `open` gave
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,6 +109,7 @@ class Sink(Plugin[SinkT]):
     @hookimpl
     def step_end(self, step: int, loss: torch.Tensor) -> None:
         """Keep the loss [] of some steps, unread."""
+        self.step = step
         if step % self.config.every == 0:
             self.losses[step] = loss
 
@@ -126,7 +126,8 @@ class Sink(Plugin[SinkT]):
             self.losses.clear()
         figures = {"train/loss": float(loss.nanmean()), "train/mre_mm": float(errors_mm.nanmean())}
         figures |= {f"validation/{name}": number for name, number in scalars(metrics)}
-        self.write(figures, (epoch + 1) * self.run.steps_per_epoch, epoch + 1)
+        # Epochs differ in their steps; a run resumed right after the last of one reckons with the usual number.
+        self.write(figures, self.step or (epoch + 1) * self.run.steps_per_epoch, epoch + 1)
 
     @hookimpl
     def run_end(self) -> None:

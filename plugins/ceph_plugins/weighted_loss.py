@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -10,7 +9,20 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Discriminator, Field, Tag
 
-from ceph.plugin import Batch, ConfigError, Plugin, PluginConfig, Problem, Run, Sample, hookimpl, log, nearest
+from ceph.plugin import (
+    Batch,
+    ConfigError,
+    Duration,
+    Plugin,
+    PluginConfig,
+    Problem,
+    Run,
+    hookimpl,
+    log,
+    moving_average,
+    nearest,
+    reader_disagreement_mm,
+)
 
 # The hand-tuned table that this project grew from; its author found these landmarks of Aariz the hardest.
 TABLE: Mapping[str, float] = {
@@ -61,34 +73,11 @@ def by_error(error_mm: torch.Tensor, power: float, max_ratio: float) -> torch.Te
     return weights / weights.mean()
 
 
-def averaged(past: torch.Tensor, new: torch.Tensor, momentum: float) -> torch.Tensor:
-    """The moving average [K]: without a new number (NaN) the past stays, without a past it starts anew."""
-    mixed = torch.where(past.isnan(), new, momentum * past + (1 - momentum) * new)
-    return torch.where(new.isnan(), past, mixed)
-
-
 def validation_errors_mm(metrics: Mapping[str, Any], symbols: Sequence[str]) -> torch.Tensor:
     """The mean error [K] in mm of each landmark in a validation's figures; NaN for one that they lack."""
     figures = metrics.get("per_landmark") or {}
     found = [figures.get(symbol, {}).get("mre_mm") for symbol in symbols]
     return torch.tensor([math.nan if error is None else error for error in found], dtype=torch.float64)
-
-
-def reader_disagreement_mm(samples: Sequence[Sample], landmarks: int) -> torch.Tensor:
-    """The mean distance [K] in mm between two readers' points, over films and pairs of readers.
-
-    NaN for a landmark that no film has from two readers.
-    """
-    total = torch.zeros(landmarks, dtype=torch.float64)
-    pairs = torch.zeros(landmarks, dtype=torch.float64)
-    for sample in samples:
-        points, valid = torch.from_numpy(sample.points), torch.from_numpy(sample.valid)
-        for one, other in itertools.combinations(range(len(points)), 2):
-            both = valid[one] & valid[other]
-            distance_mm = torch.linalg.vector_norm(points[one] - points[other], dim=-1) * sample.mm_per_px
-            total += torch.where(both, distance_mm, 0.0)
-            pairs += both
-    return total / pairs  # 0 / 0 is the NaN of a landmark without pairs
 
 
 def relative_noise(disagreement_mm: torch.Tensor) -> torch.Tensor:
@@ -121,8 +110,8 @@ class WeightedLossConfig(PluginConfig):
         "default: a table of hard landmarks",
     )
     other: Weight = Field(default=1.0, description="weight of the landmarks that are not named (not for auto)")
-    ramp_epochs: float = Field(
-        default=0.0, ge=0, description="epochs over which the weights rise from 1 to their value"
+    ramp_epochs: Duration = Field(
+        default=Duration(0), description="epochs, or % of the run, over which the weights rise from 1 to their value"
     )
     noise_aware: bool = Field(
         default=False, description="divide by how much two readers disagree on a landmark in the training films"
@@ -137,7 +126,7 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
 
     landmarks: tuple[str, ...]
     weights: torch.Tensor  # [K], on the device
-    steps_per_epoch: int
+    ramp_epochs: float
 
     def __init__(self, config: WeightedLossConfig | None = None) -> None:
         super().__init__(config)
@@ -166,7 +155,7 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
     @hookimpl
     def run_start(self, run: Run) -> None:
         """Lay out the weights [K] in the order of the run's landmarks, and log them."""
-        self.landmarks, self.steps_per_epoch = run.landmarks, run.steps_per_epoch
+        self.landmarks, self.ramp_epochs = run.landmarks, self.config.ramp_epochs.epochs(run.epochs)
         if self.config.noise_aware:
             self._measure_noise(run)
         self.weights = self._weights(run.landmarks).to(run.device)
@@ -189,7 +178,7 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
     @hookimpl
     def landmark_weights(self, batch: Batch) -> torch.Tensor:
         """Give [K], the same for every film; rises with the steps while `ramp_epochs` last."""
-        return ramped(self.weights, batch.step / self.steps_per_epoch, self.config.ramp_epochs)
+        return ramped(self.weights, batch.epochs_done, self.ramp_epochs)
 
     @hookimpl
     def epoch_end(self, metrics: Mapping[str, Any]) -> None:
@@ -197,7 +186,7 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
         if self.auto:
             new = validation_errors_mm(metrics, self.landmarks)
             past = self.error_mm if self.error_mm is not None else torch.full_like(new, math.nan)
-            self.error_mm = averaged(past, new, self.config.momentum)
+            self.error_mm = moving_average(past, new, self.config.momentum)
 
     @hookimpl
     def run_end(self) -> None:
@@ -227,7 +216,7 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
         return by_symbol(symbols, TABLE if c.weights is None else c.weights, c.other) / noise.float()
 
     def _measure_noise(self, run: Run) -> None:
-        disagreement_mm = reader_disagreement_mm(run.samples, len(run.landmarks))
+        disagreement_mm = torch.from_numpy(reader_disagreement_mm(run.samples, len(run.landmarks)))
         self.noise = relative_noise(disagreement_mm)
         pairs = zip(run.landmarks, disagreement_mm.tolist(), strict=True)
         words = ", ".join(f"{symbol} {mm:.2f}" for symbol, mm in pairs if not math.isnan(mm))

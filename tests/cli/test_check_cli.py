@@ -55,7 +55,9 @@ def test_a_film_in_two_splits_ends_with_1_also_where_it_was_saved_anew(films, ca
     copies = [f for f in found["findings"] if f["kind"] == "copy"]
     assert [(f["films"], f["level"]) for f in copies] == [([source.stem, target.stem], "error")]
     outside = [f for f in found["findings"] if f["kind"] == "outside"]
-    assert found["errors"] == len(outside) + 1
+    impossible = [f for f in found["findings"] if f["kind"] == "impossible"]
+    assert "most points lie outside the film in 1 of" in impossible[0]["text"]
+    assert found["errors"] == len(outside) + len(impossible) + 1
 
 
 def test_the_file_holds_what_was_printed_and_more(tiny_set, tmp_path, capsys):
@@ -119,7 +121,7 @@ def test_landmarks_and_spacing_are_those_of_the_config(tiny_set, tmp_path, capsy
 
 
 def test_a_run_tells_of_a_film_that_is_in_both_its_splits_and_looks_at_no_test_film(films, tiny, caplog, monkeypatch):
-    from ceph import run
+    from ceph.run import train as run
 
     source, again = film_files(films)[0], film_files(films, "valid")[0]
     again.write_bytes(source.read_bytes())
@@ -130,3 +132,18 @@ def test_a_run_tells_of_a_film_that_is_in_both_its_splits_and_looks_at_no_test_f
         run.prepare(run.as_resolved(tiny(data={"path": str(films)})))
     assert f"{source.stem} (train), {again.stem} (validation) are one film, byte for byte" in caplog.text
     assert {path.parents[1].name for path in seen} == {"train", "valid"}
+
+
+def test_a_run_and_an_evaluation_warn_of_a_spacing_with_which_heads_are_too_small(tiny, tmp_path, caplog):
+    import ceph
+
+    wrong = "mm in the median film, in heads 45 to 100: the mm per pixel are wrong (ceph data check tells more)"
+    ceph.train(tiny(data={"mm_per_px": 0.25}, train={"epochs": 1}), out=tmp_path / "run")
+    assert wrong in (tmp_path / "run" / "log.txt").read_text("utf-8")
+    assert caplog.text.count(wrong) == 2  # as it begins, and beside the figures at its end
+    caplog.clear()
+    ceph.load(tmp_path / "run").evaluate()
+    assert caplog.text.count(wrong) == 1
+    caplog.clear()
+    ceph.load(tmp_path / "run", settings=["data.mm_per_px=null"]).evaluate()
+    assert wrong not in caplog.text

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ceph import doctor
 from ceph.cli.app import main
+from ceph.tools import doctor
 
 
 @pytest.fixture

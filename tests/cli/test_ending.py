@@ -9,9 +9,8 @@ import sys
 
 import pytest
 
-from ceph.cli.ending import Ending
 from ceph.errors import Interrupted
-from ceph.training.runtime import stop_on_signals
+from ceph.training.stop import ended_by_signals, stop_between_steps
 
 
 class Struck:
@@ -30,9 +29,9 @@ def strike():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dropped_interrupt_ends_the_next_block():
     def work():
-        with Ending():
+        with ended_by_signals():
             strike()
-            with Ending():
+            with ended_by_signals():
                 went_on.append(True)
 
     went_on = []
@@ -46,11 +45,11 @@ def test_a_dropped_interrupt_ends_the_next_block():
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dropped_interrupt_stops_a_run_at_its_first_step():
-    with Ending():
+    with ended_by_signals():
         strike()
-        with stop_on_signals() as stop:
+        with stop_between_steps() as stop:
             assert stop.signal == signal.SIGTERM
-    with stop_on_signals() as stop:
+    with stop_between_steps() as stop:
         assert not stop
 
 

@@ -54,7 +54,7 @@ def test_it_says_who_answers_what_with_version_and_place_and_reads_no_film(here,
     loop = text.splitlines()
     at = loop.index("          w = landmark_weights(batch, loss)")
     assert loop[at + 1] == "            <- hard-mining * weighted-loss"
-    assert loop[at + 2] == "          total = sum(w * valid * loss) / sum(w * valid)"
+    assert loop[at + 3] == "          total = sum(w * valid * loss) / sum(w * valid)"
     exclusive = section(text, "exclusive")
     assert "batch_shape  only sizes may;" in exclusive
     assert "build_model" in exclusive.partition("free")[2]

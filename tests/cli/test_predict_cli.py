@@ -126,6 +126,26 @@ def test_a_dicom_film_has_the_spacing_of_its_header_and_a_broken_one_stops_no_ot
     assert [film["mm_per_px"] for film in json.loads(out.read_text())["films"]] == [0.125]
 
 
+@pytest.mark.parametrize(
+    ("elements", "why"),
+    [
+        (
+            {"PixelSpacing": [0.1, 0.1], "ImagerPixelSpacing": [0.1, 0.1]},
+            "a.dcm: its DICOM header states 0.1 on the detector (PixelSpacing is ImagerPixelSpacing, uncorrected), but",
+        ),
+        ({"PixelSpacing": [25.4, 25.4]}, "a.dcm: PixelSpacing 25.4 is no spacing of a film); --mm-per-px X gives it"),
+    ],
+)
+def test_a_spacing_of_a_header_that_cannot_be_used_is_told(run, tmp_path, capsys, elements, why):
+    dicom = pytest.importorskip("tests.data.test_formats_dicom", reason="needs the extra `dicom`")
+    film = np.random.default_rng(0).integers(0, 4000, (80, 64)).astype(np.uint16)
+    dicom.write_dicom(tmp_path / "a.dcm", film, **elements)
+    assert main(["predict", str(run), str(tmp_path / "a.dcm")]) == 0
+    err = capsys.readouterr().err
+    assert "no millimetres for 1 of them: their spacing is unknown (" in err
+    assert why in err
+
+
 def test_a_set_whose_annotations_are_broken_is_predicted_without_spacing(run, tmp_path, caplog):
     folder = write_aariz(tmp_path / "aariz", mm_per_px=0.2)
     next(folder.rglob("*Senior*/*.json")).write_text("{")
@@ -166,7 +186,7 @@ MISTAKES = {
     "unknown ending": (["a.png", "--out", "points.txt"], "points.txt does not say what to write", 1),
     "unknown kind": (["a.png", "--format", "jason"], "did you mean 'json'?", 1),
     "no such folder": (["a.png", "--out", "nope/points.csv"], "--out: there is no folder nope", 1),
-    "spacing of nothing": (["a.png", "--mm-per-px", "0"], "--mm-per-px: must be above 0, not 0", 1),
+    "spacing of nothing": (["a.png", "--mm-per-px", "0"], "--mm-per-px: 0 is no spacing of a film", 1),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_a_folder_that_is_no_data_set_is_one_clear_message(tmp_path, capsys):
 def test_resume_takes_nothing_but_without(tmp_path, capsys):
     assert main(["run", "--resume", str(tmp_path), "--set", "train.lr=1", "--seed", "3"]) == 2
     err = capsys.readouterr().err
-    assert "--resume takes only --without, not --set, --seed" in err
+    assert "--resume takes only --without and, for a finished run, --set train.epochs=N, not --set, --seed" in err
     assert "--init-from" in err
 
 
@@ -129,7 +130,7 @@ def test_an_unknown_split_names_the_ones_there_are(tiny_set, tmp_path, capsys):
     assert "did you mean 'test'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, tmp_path, number, capsys):
     longer = ("--set", "train.epochs=6", "--plugin", "hard-mining")
     assert main(tiny_call(tiny_set, *longer, "--out", str(tmp_path / "whole"))) == 0
@@ -146,6 +147,30 @@ def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, 
     assert "Traceback" not in err
     assert main(["run", "--resume", str(run)]) == 0
     assert same_weights(last_weights(tmp_path / "whole"), last_weights(run))
+
+
+def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_set, tmp_path):
+    run = tmp_path / "run"
+    words = tiny_call(tiny_set, "--set", "train.epochs=500", "--set", "data.workers=1", "--out", str(run))
+    take = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from ceph.__main__ import main; exit(main())"
+    ours, theirs = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    with subprocess.Popen([sys.executable, "-c", take, *words], start_new_session=True, **streams) as process:
+        os.close(theirs)
+        while not (run / "metrics.jsonl").exists():
+            os.read(ours, 4096)
+        os.close(ours)
+        assert process.wait(60) == 128 + signal.SIGHUP
+    assert "stopped by a signal at epoch" in (run / "log.txt").read_text()
+
+
+def test_a_run_under_nohup_does_not_mind(tiny_set, tmp_path):
+    words = ["nohup", sys.executable, "-m", "ceph", *tiny_call(tiny_set, "--out", str(tmp_path / "run"))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
 
 
 def test_a_warning_of_a_run_reaches_the_person_and_the_log(tiny_set, tmp_path):

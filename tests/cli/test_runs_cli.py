@@ -11,7 +11,7 @@ from ceph.cli.app import main
 
 def test_runs_are_lines_with_their_results_the_latest_first(tmp_path, capsys):
     write_run(tmp_path / "20260101-net-s0", started="2026-01-01T10:20:30+00:00", splits=("validation", "test1"))
-    write_run(tmp_path / "new", started="2026-02-01T10:20:30+00:00", splits=(), epochs=1, log=())
+    write_run(tmp_path / "new", started="2026-02-01T10:20:30+00:00", splits=(), epochs=1, state="interrupted")
     assert main(["runs", str(tmp_path)]) == 0
     header, first, second, note = capsys.readouterr().out.splitlines()
     assert header.split() == ["STARTED", "STATE", "EPOCHS", "VALIDATION", "test1", "RUN"]

@@ -8,7 +8,7 @@ import pytest
 
 import ceph
 from ceph.cli.app import main
-from ceph.suggest import suggest
+from ceph.tools.suggest import suggest
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from ceph.cli.app import main
+from ceph.runfolder import State, write_state
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def run(tmp_path, tiny_set):
     (tmp_path / "run").mkdir()
     text = from_values({"data": {"path": str(tiny_set)}, "plugins": {}}).dump({})
     (tmp_path / "run" / "config.yaml").write_text(text)
+    write_state(tmp_path / "run", State("running"))
     return tmp_path / "run"
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.training.runs import ALL, last_weights, same_weights
 
 import ceph
-from ceph.config.load import from_values
+from ceph.config.load import from_values, resolve
 
 SUBSETS = [names for size in range(5) for names in itertools.combinations(sorted(ALL), size)]
 
@@ -28,3 +28,13 @@ def test_two_strategies_named_in_either_order_give_the_same_weights(tiny, tmp_pa
         config = from_values(tiny(train={"epochs": 2}), plugins=names, settings=settings)
         weights.append(last_weights(ceph.train(config, out=tmp_path / "-".join(names)).folder))
     assert same_weights(*weights)
+
+
+def test_ideas_about_targets_weights_views_and_decoding_go_together_in_quick(tiny_set, tmp_path):
+    small = ["train.epochs=1", "data.size=[64, 64]", "model.backbone=test_resnet", "model.weights=none"]
+    names = ("anisotropic-targets", "tta", "ema")
+    config = resolve(preset="quick", plugins=names, settings=[*small, "evaluate.scales=[1, 1.25]"], data=tiny_set)
+    run = ceph.train(config, out=tmp_path / "run")
+    assert run.metrics["mre_mm"] > 0
+    assert set(ceph.load(run.folder).hooks.names) == {*names, "shape-constraint"}
+    assert (run.folder / "stages-validation.csv").exists()

@@ -34,7 +34,7 @@ def logged_rates(folder):
 def test_fine_tune_hard_is_what_a_hand_patched_script_asked_for_in_vain():
     resolved = resolve(preset="fine-tune-hard")
     train = resolved.config.train
-    assert (train.epochs, train.warmup_epochs, train.precision) == (20, 2.0, "auto")
+    assert (train.epochs, train.warmup_epochs.epochs(20), train.precision) == (20, 2.0, "auto")
     assert train.lr == pytest.approx(resolve(preset="base").config.train.lr / 10)
     assert (resolved.config.loss.name, resolved.config.target_kind) == ("adaptive-wing", "heatmap")
     assert list(resolved.plugins) == ["weighted-loss"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ceph.data.formats.base import DataSet
-from ceph.data.synthetic import LANDMARKS as ALL
-from ceph.data.synthetic import draw_shape
+from ceph.data.synthetic.sets import LANDMARKS as ALL
+from ceph.data.synthetic.sets import draw_shape
 from ceph.data.types import Sample
 
 MM = 0.25

@@ -77,6 +77,14 @@ def write_aariz(
     return folder
 
 
+def write_stage(folder: Path, film: str, stage: object) -> Path:
+    """Say the CVM stage of a film of `write_aariz`."""
+    file = folder / film[:-3] / aariz.CVM / f"{film}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"ceph_id": film, "cvm_stage": {"id": "x", "title": "CVM", "value": stage}}))
+    return file
+
+
 def write_isbi(
     folder: Path,
     films_per_part: Mapping[str, int] | int = 2,

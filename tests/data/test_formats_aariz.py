@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.data.small_sets import aariz_json, noise_film, shared_data, some_points, write_aariz
+from tests.data.small_sets import aariz_json, noise_film, shared_data, some_points, write_aariz, write_stage
 
-from ceph.data.formats.aariz import LANDMARKS, MARKS, TABLE, parse_points, parse_table
+from ceph.data.formats.aariz import CVM, LANDMARKS, MARKS, TABLE, parse_points, parse_table, read_labels
 from ceph.data.formats.find import read
 from ceph.data.strict_json import read_json
 from ceph.data.types import Sample
@@ -90,7 +90,7 @@ def test_a_reader_who_is_missing_in_one_split_is_not_valid_there(tmp_path):
     assert np.isnan(validation.points[1]).all()
 
 
-def test_a_landmark_that_is_not_listed_or_stands_at_minus_one_is_masked(small, caplog):
+def test_a_landmark_that_is_not_listed_or_stands_at_minus_one_is_masked(small):
     mark(small, A=None, B={"x": -1, "y": -1})
     sample = read(small).samples[0]
     a, b = LANDMARKS.index("A"), LANDMARKS.index("B")
@@ -98,7 +98,7 @@ def test_a_landmark_that_is_not_listed_or_stands_at_minus_one_is_masked(small, c
     assert not sample.valid[0, [a, b]].any()
     assert np.isnan(sample.points[0, [a, b]]).all()
     assert sample.valid[1].all()
-    assert not caplog.records
+    assert not sample.outside.any()
 
 
 def test_a_point_outside_the_film_is_masked_and_one_warning_names_film_and_symbol(small, caplog):
@@ -109,11 +109,24 @@ def test_a_point_outside_the_film_is_masked_and_one_warning_names_film_and_symbo
     assert not first.valid[0, LANDMARKS.index("A")]
     assert first.valid[0, LANDMARKS.index("S")]
     assert not second.valid[0, LANDMARKS.index("Go")]
-    (record,) = caplog.records
+    (record,) = [one for one in caplog.records if hasattr(one, "outside") and one.outside]
     assert record.getMessage() == (
         "2 points lie outside their film and are left out: A of film train000 (senior: x 64, y 10; film 64 x 80); "
         "Go of film train001 (senior: x 3, y -900; film 64 x 80)"
     )
+
+
+def test_a_film_s_cvm_stage_is_a_label_where_there_is_one(small):
+    write_stage(small, "train000", 3)
+    assert [sample.labels for sample in read(small).samples][:2] == [{"cvm_stage": 3}, {}]
+
+
+@pytest.mark.parametrize("stage", [0, 7, 2.5, "2", None, [1]])
+def test_a_stage_that_is_none_is_named_by_file_and_field(small, stage):
+    file = write_stage(small, "valid001", stage)
+    with pytest.raises(DataError, match=r"cvm_stage\.value") as caught:
+        read(small)
+    assert str(file) in str(caught.value)
 
 
 def test_the_given_spacing_overrides_the_table(small):
@@ -155,7 +168,10 @@ def test_a_fault_in_the_table_is_named_by_its_line(small, rows, says):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda d: d["landmarks"][2].update(symbol="PnS"), "landmarks[2].symbol: unknown landmark 'PnS': did you mean"),
+        (
+            lambda d: d["landmarks"][2].update(symbol="PNSS"),
+            "landmarks[2].symbol: unknown landmark 'PNSS'",
+        ),
         (lambda d: d["landmarks"][3].update(symbol="A"), "landmarks[3].symbol: the landmark A stands twice"),
         (lambda d: d["landmarks"][1]["value"].update(x="12"), "landmarks[1].value.x: must be a number, not '12'"),
         (lambda d: d["landmarks"][1]["value"].pop("y"), "landmarks[1].value: 'y' is missing"),
@@ -267,12 +283,17 @@ def test_a_hundred_films_are_read_in_a_moment(tmp_path):
 
 
 @pytest.mark.shared
-def test_genuine_files_are_read():
+def test_genuine_files_are_read(tmp_path):
     shared = shared_data()
     example = read_json(shared / "formats" / "aariz_landmarks_example.json")
     points = parse_points(example, example["ceph_id"].text())
     assert points[0].tolist() == [1209, 85]
     assert points[-1].tolist() == [1806, 949]
+    stage = shared / "formats" / "aariz_cvm_example.json"
+    film = read_json(stage)["ceph_id"].text()
+    (tmp_path / CVM).mkdir(parents=True)
+    (tmp_path / CVM / f"{film}.json").write_bytes(stage.read_bytes())
+    assert read_labels(tmp_path, tmp_path, film) == {"cvm_stage": 1}
     file = shared / "aariz" / TABLE
     table = parse_table(file.read_text(encoding="utf-8"), file)
     assert len(table) == 1000

@@ -154,6 +154,52 @@ def test_lossless_jpeg_is_exact_and_needs_its_codec(tmp_path, monkeypatch):
         ),
         ({"ImagerPixelSpacing": [0.11, 0.11]}, None, ""),
         ({}, None, ""),
+        # Not corrected for magnification, PS3.3 10.7.1.1: the detector's own spacing under another name.
+        ({"PixelSpacing": [0.11, 0.11], "ImagerPixelSpacing": [0.11, 0.11]}, None, ""),
+        ({"PixelSpacing": [0.11, 0.11], "NominalScannedPixelSpacing": [0.11, 0.11]}, None, ""),
+        (
+            {
+                "PixelSpacing": [0.11, 0.11],
+                "ImagerPixelSpacing": [0.11, 0.11],
+                "EstimatedRadiographicMagnificationFactor": 1.1,
+            },
+            0.1,
+            "DICOM ImagerPixelSpacing / magnification 1.1",
+        ),
+        (
+            {
+                "PixelSpacing": [0.11, 0.11],
+                "ImagerPixelSpacing": [0.11, 0.11],
+                "PixelSpacingCalibrationType": "FIDUCIAL",
+            },
+            0.11,
+            "DICOM PixelSpacing (FIDUCIAL)",
+        ),
+        (
+            {
+                "ImagerPixelSpacing": [0.11, 0.11],
+                "DistanceSourceToDetector": 1650,
+                "DistanceSourceToPatient": 1500,
+            },
+            0.1,
+            "DICOM ImagerPixelSpacing / magnification 1.1 (source-detector 1650 / source-patient 1500 mm)",
+        ),
+        (
+            {
+                "PixelSpacing": [0.11, 0.11],
+                "NominalScannedPixelSpacing": [0.11, 0.11],
+                "DistanceSourceToDetector": 1650,
+                "DistanceSourceToPatient": 1500,
+            },
+            0.1,
+            "DICOM NominalScannedPixelSpacing / magnification 1.1 (source-detector 1650 / source-patient 1500 mm)",
+        ),
+        # Zero is written where the distance is not known.
+        (
+            {"ImagerPixelSpacing": [0.11, 0.11], "DistanceSourceToDetector": 1650, "DistanceSourceToPatient": 0},
+            None,
+            "",
+        ),
     ],
 )
 def test_the_spacing_is_that_of_the_head(tmp_path, elements, spacing, source):
@@ -161,6 +207,46 @@ def test_the_spacing_is_that_of_the_head(tmp_path, elements, spacing, source):
     assert found == pytest.approx(spacing)
     assert told == source
     assert bool(why) == (spacing is None)
+
+
+@pytest.mark.parametrize(
+    ("elements", "says"),
+    [
+        ({"PixelSpacing": [25.4, 25.4]}, "PixelSpacing 25.4 is no spacing of a film"),
+        ({"PixelSpacing": [1, 1]}, "PixelSpacing 1 is no spacing of a film"),
+        ({"PixelSpacing": [0.0001, 0.0001]}, "from 0.02 to below 1 mm (0.0001 metres are 0.1 mm); give data.mm_per_px"),
+        (
+            {"ImagerPixelSpacing": [0.11, 0.11], "EstimatedRadiographicMagnificationFactor": 110},
+            "EstimatedRadiographicMagnificationFactor 110 is no magnification of a head",
+        ),
+        (
+            {"ImagerPixelSpacing": [0.11, 0.11], "EstimatedRadiographicMagnificationFactor": 110},
+            "it lies between 1 and 1.5; 110 % are a factor of 1.1; give data.mm_per_px in its place",
+        ),
+        (
+            {"ImagerPixelSpacing": [0.1, 0.1], "DistanceSourceToDetector": 1650, "DistanceSourceToPatient": 150},
+            "DistanceSourceToDetector 1650 mm over DistanceSourceToPatient 150 mm is no magnification of a head",
+        ),
+        (
+            {"ImagerPixelSpacing": [2, 2], "EstimatedRadiographicMagnificationFactor": 1.25},
+            "ImagerPixelSpacing 2 / magnification 1.25 is no spacing of a film",
+        ),
+    ],
+)
+def test_a_spacing_or_a_magnification_that_nothing_has_is_refused_with_what_to_do(tmp_path, elements, says):
+    path = write_dicom(tmp_path / "f.dcm", **elements)
+    with pytest.raises(DataError) as error:
+        dicom_spacing(path)
+    assert says in str(error.value)
+    assert str(error.value).startswith(str(path))
+
+
+def test_a_spacing_that_was_not_corrected_is_told_to_be_the_detectors(tmp_path):
+    elements = {"PixelSpacing": [0.2, 0.2], "ImagerPixelSpacing": [0.2, 0.2]}
+    says = r"f1 \(its DICOM header states 0\.2 on the detector \(PixelSpacing is ImagerPixelSpacing, uncorrected\)"
+    with pytest.raises(ConfigError, match=says):
+        read(write_set(tmp_path, **elements))
+    assert {sample.mm_per_px for sample in read(tmp_path, mm_per_px=0.18).samples} == {0.18}
 
 
 def test_pixels_that_are_no_squares_are_refused(tmp_path):
@@ -242,3 +328,58 @@ def test_a_damaged_file_is_read_or_named(tmp_path, changes, cut):
     except DataError as error:
         found = str(error)
     assert str(path) in found if isinstance(found, str) else found.ndim == 2
+
+
+def levels(film):
+    return len(np.unique(film))
+
+
+def test_padding_is_no_grey_level_of_the_film(tmp_path):
+    film = TWELVE + np.uint16(1000)
+    film[:, :10] = 65535
+    path = write_dicom(tmp_path / "f.dcm", film, bits=16, PixelPaddingValue=65535)
+    inside = film[:, 10:].astype(float)
+    seen = np.round((inside - inside.min()) * 255 / (inside.max() - inside.min()))
+    np.testing.assert_array_equal(read_film(path)[:, 10:], seen)
+    film[:, :5] = 65000
+    path = write_dicom(
+        tmp_path / "g.dcm", film, bits=16, PixelPaddingValue=64000, PixelPaddingRangeLimit=65535, WindowWidth=None
+    )
+    np.testing.assert_array_equal(read_film(path)[:, 10:], seen)
+
+
+def test_signed_padding_is_left_out_too(tmp_path):
+    film = TWELVE.astype(np.int16)
+    film[:, :10] = -2000
+    path = write_dicom(tmp_path / "f.dcm", film, bits=16, PixelRepresentation=1, PixelPaddingValue=-2000)
+    assert np.abs(read_film(path)[:, 10:] - OWN_RANGE[:, 10:].astype(int)).max() <= 20  # 300 of 3770 were painted over
+    assert levels(read_film(path)[:, 10:]) > 200
+
+
+@pytest.mark.parametrize(
+    ("centre", "width"),
+    [
+        (32768, 65536),  # of 16 bits: 15 of 256 levels
+        (127.5, 256),  # of 8 bits: white beyond the first 256 of 3770
+        (60000, 100),  # all black
+        (2000, 1),  # black and white
+    ],
+)
+def test_a_window_of_another_depth_is_not_looked_through(tmp_path, centre, width):
+    path = write_dicom(tmp_path / "f.dcm", WindowCenter=centre, WindowWidth=width)
+    np.testing.assert_array_equal(read_film(path), OWN_RANGE)
+    inverse = write_dicom(
+        tmp_path / "i.dcm", WindowCenter=centre, WindowWidth=width, PhotometricInterpretation="MONOCHROME1"
+    )
+    np.testing.assert_array_equal(read_film(inverse), 255 - OWN_RANGE)
+
+
+def test_a_table_of_another_depth_is_not_looked_through(tmp_path):
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [4, 0, 8], [0, 10, 200, 255]
+    path = write_dicom(tmp_path / "f.dcm")
+    data = pydicom.dcmread(path)
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    data.VOILUTSequence = [table]
+    data.save_as(path)
+    np.testing.assert_array_equal(read_film(path), OWN_RANGE)

@@ -42,11 +42,11 @@ def test_a_folder_of_two_formats_asks_for_one(small):
     [
         ({"format": "ariz"}, "data.format: unknown format 'ariz'\n  hint: did you mean 'aariz'?"),
         ({"format": ""}, "data.format: unknown format ''"),
-        ({"landmarks": ["S", "PnS"]}, "data.landmarks: this set has no landmark 'PnS'\n  hint: did you mean"),
+        ({"landmarks": ["S", "PNSS"]}, "data.landmarks: this set has no landmark 'PNSS'\n  hint: did you mean"),
         ({"landmarks": ["S", "N", "S"]}, "data.landmarks: 'S' stands twice"),
         ({"landmarks": []}, "data.landmarks: no landmark is left"),
-        ({"mm_per_px": 0.0}, "data.mm_per_px: 0.0 is not a length"),
-        ({"mm_per_px": float("nan")}, "data.mm_per_px: nan is not a length"),
+        ({"mm_per_px": 0.0}, "data.mm_per_px: 0 is no spacing of a film"),
+        ({"mm_per_px": float("nan")}, "data.mm_per_px: nan is no spacing of a film"),
     ],
 )
 def test_a_wrong_setting_is_named_by_its_key(small, settings, says):

@@ -106,7 +106,7 @@ def test_missing_points_are_masked_and_points_outside_are_masked_with_a_warning(
     sample = read(small, mm_per_px=MM).samples[0]
     assert [LANDMARKS[k] for k in np.flatnonzero(~sample.valid[0])] == ["S", "A"]
     assert np.isnan(sample.points[0][[0, 4]]).all()
-    (record,) = caplog.records
+    (record, *_) = caplog.records  # another one is of the size of so small a head
     assert "A of film 001 (senior: x 3, y 80; film 64 x 80)" in record.getMessage()
 
 

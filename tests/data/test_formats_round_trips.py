@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.data.small_sets import noise_film, shared_data, some_points, write_aariz, write_csv, write_isbi
+from tests.data.small_sets import noise_film, shared_data, some_points, write_aariz, write_csv, write_isbi, write_stage
 
 from ceph.data.convert import convert, fit
 from ceph.data.formats.base import Reader, Writer
@@ -144,12 +144,12 @@ def test_a_film_and_a_landmark_that_nobody_marked_are_told(source):
     assert lost == ["landmarks that no film has marked: N"]
 
 
-def test_what_the_reader_passes_over_is_told(tmp_path):
-    write_aariz(tmp_path / "set", {"train": 1})
-    stages = tmp_path / "set/train/Annotations/CVM Stages"
-    stages.mkdir()
-    (stages / "train000.json").write_text("{}")
-    assert convert(tmp_path / "set", tmp_path / "there", "coco").lost == ("CVM stages of 1 films, which are not read",)
+def test_labels_come_back_where_a_format_has_them_and_are_told_where_it_has_not(tmp_path):
+    write_aariz(tmp_path / "set", {"train": 2})
+    write_stage(tmp_path / "set", "train000", 4)
+    assert convert(tmp_path / "set", tmp_path / "coco", "coco").lost == ("cvm_stage of 1 films",)
+    assert convert(tmp_path / "set", tmp_path / "there", "aariz").lost == ()
+    assert [sample.labels for sample in read(tmp_path / "there").samples] == [{"cvm_stage": 4}, {}]
 
 
 def test_films_are_linked_on_request(source, tmp_path):

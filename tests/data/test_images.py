@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.small_sets import noise_film, shared_data
 
-from ceph.data.images import MAX_PIXELS, film_size, read_film
+from ceph.data.files import MAX_PIXELS
+from ceph.data.images import film_size, read_film
 from ceph.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".PNG", ".JPG")

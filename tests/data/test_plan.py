@@ -77,3 +77,36 @@ def test_a_plan_counts_its_films_and_pixels():
     )
     assert [len(batch) for batch in plan.batches] == [4]
     assert (plan.films, plan.pixels) == (4, 4 * 64 * 48)
+
+
+@given(
+    films=st.integers(1, 30),
+    others=st.integers(1, 30),
+    batch=st.integers(1, 12),
+    share=st.floats(0, 0.95),
+    epoch=st.integers(0, 9),
+)
+def test_each_batch_holds_its_share_of_unmarked_films_and_an_epoch_is_one_pass_over_the_marked(
+    films, others, batch, share, epoch
+):
+    base = {"seed": 1, "epoch": epoch, "size": (64, 48)}
+    plan = plan_epoch(films, batch, unmarked=others, unmarked_share=share, **base)
+    beside = min(batch - 1, round(share * batch))
+    marked = [entry.film for one in plan.batches for entry in one if entry.film < films]
+    unmarked = [entry.film - films for one in plan.batches for entry in one if entry.film >= films]
+    assert marked == [e.film for one in plan_epoch(films, batch - beside, **base).batches for e in one]
+    assert len(unmarked) == beside * len(plan.batches)
+    for start in range(0, len(unmarked), others):  # a permutation, and another one
+        part = unmarked[start : start + others]
+        assert len(set(part)) == len(part)
+        assert set(part) <= set(range(others))
+    seeds = [entry.seed for one in plan.batches for entry in one]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_unmarked_films_come_in_another_order_each_epoch():
+    orders = {
+        tuple(e.film for one in plan_epoch(8, 4, epoch=n, unmarked=8, unmarked_share=0.5, **BASE).batches for e in one)
+        for n in range(3)
+    }
+    assert len(orders) == 3

@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 import pytest
 
-from ceph.data import synthetic
-from ceph.data.synthetic import FOLDERS, LANDMARKS, MACHINES, draw, draw_shape, shape_table, split_of, write
-from ceph.data.synthetic_canvas import Canvas
-from ceph.data.synthetic_clinic import Tissue
-from ceph.data.synthetic_film import draw_head, sella
-from ceph.data.synthetic_head import Head, smooth
-from ceph.data.synthetic_sides import draw_sides
+from ceph.data.synthetic import sets as synthetic
+from ceph.data.synthetic.canvas import Canvas
+from ceph.data.synthetic.clinic import Tissue
+from ceph.data.synthetic.film import draw_head, sella
+from ceph.data.synthetic.head import Head, smooth
+from ceph.data.synthetic.sets import FOLDERS, LANDMARKS, MACHINES, draw, draw_shape, shape_table, split_of, write
+from ceph.data.synthetic.sides import draw_sides
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("CEPH_SHARED", ROOT.parent / "shared"))
-TABLE = ROOT / "core" / "ceph" / "data" / "synthetic_shape.json"
+TABLE = ROOT / "core" / "ceph" / "data" / "synthetic" / "shape.json"
 AARIZ = "A ANS B Me N Or Pog PNS Pn R S Ar Co Gn Go Po LPM LIT LMT UPM UIA UIT UMT LIA Li Ls N` Pog` Sn"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from ceph.data.truth import combine
+from ceph.data.truth import combine, reader_disagreement_mm
+from ceph.data.types import Sample
 from ceph.errors import ConfigError
 
 READERS = ("senior", "junior")
@@ -48,3 +51,18 @@ def test_the_inputs_are_left_alone():
 def test_an_unknown_reader_is_named_with_the_nearest():
     with pytest.raises(ConfigError, match=r"data.truth: no reader 'Senior'.*\n.*did you mean 'senior'"):
         combine(POINTS, VALID, "Senior", READERS)
+
+
+def film(*readers):
+    """A film at 0.5 mm a pixel; `readers` are the x of each landmark, NaN where one is not marked."""
+    points = np.stack([np.array(readers, dtype=float), np.zeros((len(readers), len(readers[0])))], axis=-1)
+    return Sample("a", "train", "a", "", (90, 80), 0.5, points, ~np.isnan(points[..., 0]), Path("a.png"))
+
+
+def test_the_disagreement_of_readers_is_in_mm_over_films_and_pairs():
+    alike = film([0, 0, 0], [2, 4, NAN])
+    np.testing.assert_allclose(reader_disagreement_mm([alike, alike], 3), [1.0, 2.0, NAN])
+    three = film([0, 0, 0], [2, 4, NAN], [8, 0, 0])
+    np.testing.assert_allclose(reader_disagreement_mm([three], 3), [(1 + 4 + 3) / 3, 4 / 3, 0.0])
+    np.testing.assert_allclose(reader_disagreement_mm([alike, film([0, 0, 0], [6, 4, 0])], 3), [2.0, 2.0, 0.0])
+    assert np.isnan(reader_disagreement_mm([], 3)).all()

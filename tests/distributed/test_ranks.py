@@ -16,6 +16,7 @@ import pytest
 import torch
 from tests.distributed.launch import DOUBLE, launch, ranks_of, records, start, until, written
 from tests.plugins.test_sinks import curves, offline
+from tests.training import parts
 from tests.training.runs import ALL, last_weights, same_weights
 
 import ceph
@@ -37,8 +38,9 @@ SHELF = {
     "anisotropic-targets": {"spread": 20},
     "coordinate-loss": {},
     "hard-only": {},
+    "mean-teacher": {"ramp": 1},
 }
-TOGETHER = {name: SHELF[name] for name in SHELF if name != "hard-only"}  # it may not be on beside hard-mining
+TOGETHER = SHELF
 SINKS = ("tensorboard", "trackio", "wandb", "mlflow")
 
 
@@ -77,7 +79,6 @@ def test_one_process_exchanges_nothing():
     value = torch.tensor(3.0)
     assert ALONE.averaged(value) is value
     assert ALONE.gathered((value,), 1) == (value,)
-    assert ALONE.share_of(value) == 1.0
     assert (ALONE.greatest(2), ALONE.agreed("a"), ALONE.collected(1)) == (2, "a", [1])
 
 
@@ -120,6 +121,19 @@ def test_only_rounding_parts_the_loss_curve_from_that_of_one_process(tiny, tmp_p
     # A film that stands in for an empty slice counts in the norms' statistics.
     tolerance = 0.05 if sections.get("train", {}).get("batch_size") == 1 else 1e-12
     assert curve(tmp_path / "two", "loss") == pytest.approx(curve(tmp_path / "one", "loss"), rel=tolerance)
+
+
+def test_modules_train_beside_the_network_on_two_processes_as_on_one(tiny, tmp_path):
+    plugins = parts.switched_on(tmp_path)
+    config = written(tiny(plugins=plugins, train={"batch_size": 3, "accumulate": 2}), tmp_path / "c.json")
+    for ranks, name in ((1, "one"), (2, "two")):
+        code, _, err = launch(ranks, "run", config, "--out", tmp_path / name, program=DOUBLE)
+        assert code == 0, err
+    assert curve(tmp_path / "two", "loss") == pytest.approx(curve(tmp_path / "one", "loss"), rel=1e-12)
+    one, two = (last(tmp_path / name)["model"] for name in ("one", "two"))
+    for name in parts.NAMES:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-9, atol=1e-12)
+    assert records(tmp_path / "two")[-1]["validation"]["plugins"]["heads"] == 1
 
 
 @pytest.mark.slow

@@ -10,11 +10,10 @@ import pytest
 from ceph.config.load import from_values
 from ceph.errors import ConfigError, DataError
 from ceph.evaluation import comparison, metrics
-from ceph.evaluation.comparison import compare, differences, pair_seeds, to_dict
-from ceph.evaluation.predict import Prediction
-from ceph.evaluation.runs import find_groups, read_settings
+from ceph.evaluation.comparison import compare, differences, to_dict
+from ceph.evaluation.runs import find_groups
 from ceph.evaluation.scores import Group, choose_split, read_scores
-from ceph.training.folder import write_predictions
+from ceph.runfolder import Predictions, State, read_settings, values_of, write_predictions, write_state
 
 LANDMARKS = ("Go", "Ar", "UMT")
 IDS = tuple(f"film-{i}" for i in range(10))
@@ -30,8 +29,9 @@ def write_run(
     (folder / "config.yaml").write_text(config.dump())
     truth = np.full((*errors.shape, 2), true_x)
     found = truth + np.stack([np.nan_to_num(errors) * 10, np.zeros_like(errors)], axis=-1)
-    prediction = Prediction(found, np.ones_like(errors), truth, ~np.isnan(errors), errors)
-    write_predictions(folder / f"predictions-{split}.csv", prediction, ids, landmarks)
+    scored = Predictions(tuple(ids), tuple(landmarks), found, np.ones_like(errors), truth, errors)
+    write_predictions(folder, split, scored)
+    write_state(folder, State("finished"))
     if prints is not None:
         films, groups = ({split: {i: p[n] for i, p in prints.items()}} for n in (0, 1))
         (folder / "data_fingerprint.json").write_text(json.dumps({"films": films, "groups": groups}))
@@ -76,7 +76,7 @@ def test_the_figures_are_those_of_the_runs_themselves(tmp_path):
         assert difference.other == pytest.approx(np.mean(values[2:]))
         assert difference.estimate.value == pytest.approx(difference.other - difference.baseline)
     assert {d.name: d.n for d in found.landmarks} == {"Go": 9, "Ar": 10, "UMT": 10}
-    assert (found.films, found.units, found.pairs) == (10, 10, ((0, 0), (1, 1)))
+    assert (found.films, found.units, found.seeds) == (10, 10, ((0, 1), (0, 1)))
     assert comparison.THRESHOLDS_MM == metrics.THRESHOLDS_MM
 
 
@@ -98,7 +98,8 @@ def test_a_gain_is_shown_and_the_same_run_again_shows_nothing(tmp_path):
     assert one.mre.estimate.high < 0
     assert not any(d.shown for d in (two.mre, *two.sdr, *two.landmarks))
     assert all(d.p >= d.estimate.p for d in (*one.landmarks, *one.sdr))
-    assert "one seed: the interval does not cover what another seed would do" in one.notes
+    assert one.one_seed
+    assert any("one seed of a" in note for note in one.notes)
     json.dumps(to_dict(one), allow_nan=False)
 
 
@@ -226,7 +227,7 @@ def test_settings_are_read_as_a_run_writes_them(tmp_path):
         {"data": {"path": './a # "b": c'}, "train": {"seed": 3}, "plugins": {"weighted-loss": {}, "hard-mining": {}}}
     )
     (tmp_path / "config.yaml").write_text(resolved.dump())
-    settings = read_settings(tmp_path / "config.yaml")
+    settings = values_of(read_settings(tmp_path))
     assert settings.keys() == {
         key for key in resolved.provenance if key not in {f"plugins.{n}" for n in resolved.plugins}
     }
@@ -246,19 +247,38 @@ def test_a_config_that_no_run_wrote_is_refused(tmp_path, text):
         scores(run)
 
 
-def test_seeds_are_paired_by_number_and_the_rest_in_order():
-    assert pair_seeds((0, 1, 2), (2, 1, 0)) == [(0, 2), (1, 1), (2, 0)]
-    assert pair_seeds((0, 1, 2), (1, 7)) == [(1, 0), (0, 1)]
-    assert pair_seeds((0, 1), (5, 6)) == [(0, 0), (1, 1)]
-
-
-def test_a_seed_without_a_partner_is_left_out_and_it_is_said():
-    errors = np.random.default_rng(0).lognormal(size=(3, 10, 3))
-    a, b = Group("a", (), (0, 1, 2), errors), Group("b", (), (1, 7), errors[:2] * 0.9)
+def test_every_seed_counts_whatever_its_number():
+    errors = np.random.default_rng(0).lognormal(size=(5, 10, 3))
+    a, b = Group("a", (), (0, 1, 2), errors[:3]), Group("b", (), (1, 7), errors[3:])
     found = differences(a, b, np.arange(10), LANDMARKS)
-    assert found.pairs == ((1, 1), (0, 7))
-    assert found.notes == ("a: left out seed 2, which has no partner",)
-    assert found.mre.baseline == pytest.approx(errors[:2].mean())
+    assert found.seeds == ((0, 1, 2), (1, 7))
+    assert (found.notes, found.one_seed) == ((), False)
+    assert (found.mre.baseline, found.mre.other) == pytest.approx((errors[:3].mean(), errors[3:].mean()))
+
+
+def test_runs_of_one_training_are_subtracted_seed_by_seed_and_it_is_said():
+    rng = np.random.default_rng(0)
+    trained = rng.lognormal(size=(3, 40, 3)) + rng.uniform(0, 2, (3, 1, 1))
+    decoded = trained[[2, 0, 1]] * 0.97
+    found = differences(
+        Group("a", (), (0, 1, 2), trained), Group("b", (), (2, 0, 1), decoded), np.arange(40), LANDMARKS
+    )
+    assert found.mre.shown
+    assert any("pairs" in note for note in found.notes)
+    apart = differences(
+        Group("a", (), (0, 1, 2), trained), Group("b", (), (3, 4, 5), decoded), np.arange(40), LANDMARKS
+    )
+    assert not apart.mre.shown
+
+
+def test_counts_that_four_films_carry_are_not_called_shown():
+    base = np.full((2, 128, 3), 1.9)
+    other = base.copy()
+    base[:, :4] = 2.1  # of both seeds, the first four films
+    found = differences(Group("a", (), (0, 1), base), Group("b", (), (0, 1), other), np.arange(128), LANDMARKS)
+    rate = found.sdr[0]
+    assert (rate.estimate.p, rate.shown) == (2 / 16, False)
+    assert rate.estimate.low < 0 < rate.estimate.value
 
 
 HEADER = "image_id,symbol,x_px,y_px,score,true_x_px,true_y_px,error_mm"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ceph.hooks.answers import STATIONS
+
 HEAD = '''\
 import sys
 
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 
 from ceph.data.formats.aariz import Aariz
-from ceph.plugin import ConfigError, Plugin, Warp, hookimpl
+from ceph.plugin import ConfigError, Member, Plugin, View, Warp, hookimpl
 
 
 def fail(*_):
@@ -96,15 +98,42 @@ class Net(torch.nn.Module):
         return self.change(self.inner(images))
 
 
-class Codec:
-    def __init__(self, inner, encode=lambda maps: maps, decode=lambda found: found):
-        self.inner, self.change_encoded, self.change_decoded = inner, encode, decode
+class Targets:
+    def __init__(self, inner, change=lambda maps: maps):
+        self.inner, self.change = inner, change
 
-    def encode(self, points, image_size, map_size):
-        return self.change_encoded(self.inner.encode(points, image_size, map_size))
+    def encode(self, batch, map_size):
+        return self.change(self.inner.encode(batch, map_size))
 
-    def decode(self, pred, image_size):
-        return self.change_decoded(self.inner.decode(pred, image_size))
+
+class Station:
+    """Any station of decoding: what was found before it goes through `change`."""
+
+    def __init__(self, change=lambda found: found, inner=None):
+        self.inner, self.change = inner, change
+
+    def decode(self, maps, image_size):
+        return self.change(self.inner.decode(maps, image_size))
+
+    def constrain(self, points, scores, maps, decode, image_size, look):
+        return self.change((points, scores))
+
+    def refine(self, points, scores, look, model):
+        return self.change((points, scores))
+
+    def shift(self, points, scores, to_film):
+        return self.change((points, scores))
+
+
+class Head(torch.nn.Module):
+    """A module that sees features, whose output goes through `change`."""
+
+    def __init__(self, change=lambda found: found):
+        super().__init__()
+        self.scale, self.change = torch.nn.Parameter(torch.ones(())), change
+
+    def forward(self, features):
+        return self.change(self.scale * features[-1].flatten(1).mean(1))
 
 
 class Pixels(A.ImageOnlyTransform):
@@ -144,40 +173,57 @@ ARGUMENTS = {
     "check_run": "run",
     "dataset_formats": "",
     "build_model": "run, default",
-    "build_codec": "run, default",
+    "modules": "run",
+    "build_targets": "run, default",
+    "build_decoder": "run, default",
+    "build_constraint": "run",
+    "build_refiner": "run",
+    "build_offsets": "run",
     "build_criterion": "run, default",
     "build_optimizer": "model, run, default",
     "warps": "",
     "augmentations": "stage",
+    "second_draws": "",
     "truth": "sample, rng",
+    "extras": "sample, truth, look, rng",
     "epoch_start": "epoch, model",
     "sample_weights": "epoch, samples",
     "batch_shape": "epoch, index, size, seed",
+    "landmark_mask": "batch",
     "pixel_weights": "batch, pred, target",
     "landmark_weights": "batch, loss",
-    "loss_terms": "batch, pred, points",
+    "landmark_losses": "batch, pred, points, model, outputs",
+    "loss_terms": "batch, pred, points, model, outputs",
     "step_end": "step, model, loss",
-    "eval_model": "model",
-    "predict": "model, images, activate",
-    "metrics": "errors_mm, points_px, valid, samples, landmarks",
-    "epoch_end": "epoch, samples, loss, errors_mm, metrics",
-    "run_start": "run",
+    "eval_model": "epoch, model",
+    "views": "",
+    "members": "model",
+    "metrics": "split, errors_mm, points_px, valid, samples, landmarks, outputs",
+    "epoch_end": "epoch, model, samples, loss, errors_mm, metrics",
+    "run_start": "run, model",
     "run_end": "run, result",
 }
 GOOD = {
     "dataset_formats": "return {'mine': Reader()}",
     "build_model": "return Net(default(), lambda maps: maps)",
-    **dict.fromkeys(("build_codec", "build_criterion", "build_optimizer"), "return default()"),
+    "modules": "return {'mine': Head()}",
+    **dict.fromkeys(("build_targets", "build_decoder", "build_criterion", "build_optimizer"), "return default()"),
+    **dict.fromkeys(("build_constraint", "build_refiner", "build_offsets"), "return Station()"),
     "warps": "return [Moved(lambda: np.eye(3), lambda size: np.zeros((*size, 2)))]",
     "augmentations": "return [A.NoOp()]",
+    "second_draws": "return ['mine']",
     "truth": "return sample.points[0], sample.valid[0]",
+    "extras": "return {'mine': np.zeros(3, np.float32)}",
     "sample_weights": "return torch.ones(len(samples))",
     "batch_shape": "return size",
+    "landmark_mask": "return torch.ones_like(batch.valid)",
     "pixel_weights": "return torch.ones_like(pred)",
     "landmark_weights": "return torch.ones_like(loss)",
+    "landmark_losses": "return {'mine': 0.0 * pred.mean((2, 3))}",
     "loss_terms": "return {'mine': 0.0 * pred.mean()}",
     "eval_model": "return model",
-    "predict": "return activate(model(images))",
+    "views": "return [View()]",
+    "members": "return [Member(model)]",
     "metrics": "return {'mine': float(len(samples))}",
 }
 TELL = ("check_run", "epoch_start", "step_end", "epoch_end", "run_start", "run_end")
@@ -205,6 +251,19 @@ def _weights(hook: str, like: str, flat: str) -> list[Fault]:
     ]
 
 
+def _station(hook: str) -> list[Fault]:
+    inner = ", default()" if hook == "build_decoder" else ""
+    bodies = {
+        "raise in use": ("fail", "KeyError: 'oops'"),
+        "wrong type in use": ("lambda found: 1", "(points, scores)"),
+        "wrong shape": ("lambda f: (f[0][:, :1], f[1])", "gave Tensor ["),
+        "wrong device": ("lambda f: (f[0].to('meta'), f[1])", "on meta"),
+        "NaN": ("lambda f: (f[0] * float('nan'), f[1])", "not finite"),
+        "inf": ("lambda f: (f[0], f[1] + float('inf'))", "not finite"),
+    }
+    return [Fault(hook, kind, f"return Station({body}{inner})", words) for kind, (body, words) in bodies.items()]
+
+
 WRONG = [
     *(Fault(hook, "wrong type", "return 1", "this hook takes no answer") for hook in TELL),
     # --- setup
@@ -220,33 +279,31 @@ WRONG = [
         "build_model",
         "wrong shape of a patch",
         "net = Net(default(), list); old = net.inner; net.forward = lambda images: old(images)[:, :2]; return net",
-        "its module gave Tensor",
+        "gave Tensor [",
     ),
-    Fault("build_model", "wrong type in use", "return Net(default(), list)", "its module gave list"),
-    Fault("build_model", "wrong shape", "return Net(default(), lambda maps: maps[:, :2])", "its module gave Tensor"),
+    Fault("build_model", "wrong type in use", "return Net(default(), list)", "gave list"),
+    Fault("build_model", "wrong shape", "return Net(default(), lambda maps: maps[:, :2])", "gave Tensor ["),
     Fault("build_model", "wrong dtype", "return Net(default(), lambda maps: maps.long())", "of torch.int64"),
-    Fault(
-        "build_model", "wrong height", "return Net(default(), lambda maps: maps[:, :, 1:])", "its module gave Tensor"
-    ),
-    Fault("build_model", "wrong width", "return Net(default(), lambda maps: maps[..., ::2])", "its module gave Tensor"),
-    Fault("build_model", "wrong device", "return Net(default(), lambda maps: maps.to('meta'))", "gave maps on meta"),
-    Fault("build_codec", "wrong type", "return object()", "lacks encode and decode"),
-    Fault("build_codec", "raise in use", "return Codec(default(), encode=lambda maps: fail())", "KeyError: 'oops'"),
-    Fault("build_codec", "wrong shape", "return Codec(default(), encode=lambda maps: maps[:, :1])", "its encode gave"),
-    Fault("build_codec", "wrong dtype", "return Codec(default(), encode=lambda maps: maps.long())", "torch.int64"),
-    Fault("build_codec", "wrong device", "return Codec(default(), encode=lambda maps: maps.to('meta'))", "on meta"),
-    Fault("build_codec", "NaN", "return Codec(default(), decode=lambda f: (f[0] * float('nan'), f[1]))", "not finite"),
-    Fault("build_codec", "inf", "return Codec(default(), decode=lambda f: (f[0], f[1] + float('inf')))", "not finite"),
-    Fault("build_codec", "wrong type in use", "return Codec(default(), decode=lambda found: 1)", "(points, scores)"),
-    Fault(
-        "build_codec",
-        "wrong points",
-        "return Codec(default(), decode=lambda f: (f[0][:, :1], f[1]))",
-        "its decode gave",
-    ),
+    Fault("build_model", "wrong height", "return Net(default(), lambda maps: maps[:, :, 1:])", "gave Tensor ["),
+    Fault("build_model", "wrong width", "return Net(default(), lambda maps: maps[..., ::2])", "gave Tensor ["),
+    Fault("build_model", "wrong device", "return Net(default(), lambda maps: maps.to('meta'))", "on meta"),
+    Fault("modules", "wrong type", "return Head()", "a dict with names as keys"),
+    Fault("modules", "wrong type of value", "return {'mine': 3}", "torch.nn.Module is promised under 'mine'"),
+    Fault("modules", "a name taken", "return {'backbone': Head()}", "under 'backbone'"),
+    Fault("modules", "raise in use", "return {'mine': Head(fail)}", "KeyError: 'oops'"),
+    Fault("build_targets", "wrong type", "return object()", "lacks encode"),
+    Fault("build_targets", "raise in use", "return Targets(default(), lambda maps: fail())", "KeyError: 'oops'"),
+    Fault("build_targets", "wrong shape", "return Targets(default(), lambda maps: maps[:, :1])", "gave Tensor ["),
+    Fault("build_targets", "wrong dtype", "return Targets(default(), lambda maps: maps.long())", "torch.int64"),
+    Fault("build_targets", "wrong device", "return Targets(default(), lambda maps: maps.to('meta'))", "on meta"),
+    Fault("build_decoder", "wrong type", "return object()", "lacks decode"),
+    Fault("build_constraint", "wrong type", "return object()", "lacks constrain"),
+    Fault("build_refiner", "wrong type", "return object()", "lacks refine"),
+    Fault("build_offsets", "wrong type", "return object()", "lacks shift"),
+    *(fault for hook in STATIONS for fault in _station(hook)),
     Fault("build_criterion", "wrong type", "return 3", "a function is promised"),
     Fault("build_criterion", "raise in use", "return lambda pred, target, weights: fail()", "KeyError: 'oops'"),
-    Fault("build_criterion", "wrong shape", "return lambda p, t, w: default()(p, t, w).mean()", "its function gave"),
+    Fault("build_criterion", "wrong shape", "return lambda p, t, w: default()(p, t, w).mean()", "gave Tensor []"),
     Fault("build_criterion", "wrong dtype", "return lambda p, t, w: default()(p, t, w).double()", "torch.float64"),
     Fault("build_criterion", "wrong device", "return lambda p, t, w: default()(p, t, w).to('meta')", "on meta"),
     Fault("build_optimizer", "wrong type", "return default()[0]", "(optimizer, schedule)"),
@@ -261,7 +318,7 @@ WRONG = [
     Fault("warps", "raise in use", "return [Moved(fail)]", "KeyError: 'oops'"),
     Fault("warps", "exit in use", "return [Moved(lambda: sys.exit(3))]", "SystemExit: 3"),
     Fault("warps", "our error in use", "return [Moved(refuse)]", "ConfigError: oops"),
-    Fault("warps", "wrong shape", "return [Moved(lambda: np.eye(2))]", "its matrix gave ndarray [2, 2]"),
+    Fault("warps", "wrong shape", "return [Moved(lambda: np.eye(2))]", "its matrix gave float64 [2, 2]"),
     Fault("warps", "ragged", "return [Moved(lambda: [[1, 0, 0], [0, 1]])]", "ValueError: "),
     Fault("warps", "wrong dtype", "return [Moved(lambda: np.full((3, 3), 'x'))]", "its matrix gave"),
     Fault("warps", "NaN", "return [Moved(lambda: np.full((3, 3), np.nan))]", "a finite, invertible [3, 3]"),
@@ -282,6 +339,11 @@ WRONG = [
     Fault("truth", "points of objects", "return sample.points[0].astype(object), sample.valid[0]", "of object"),
     Fault("truth", "NaN", "return sample.points[0] * np.nan, sample.valid[0] | True", "not finite but valid"),
     Fault("truth", "inf", "return sample.points[0] + np.inf, sample.valid[0] | True", "not finite but valid"),
+    Fault("second_draws", "wrong type", "return 'mine'", "a list is promised"),
+    Fault("second_draws", "wrong type of part", "return [3]", "which is no name"),
+    Fault("extras", "wrong type", "return np.zeros(3)", "a dict with names as keys"),
+    Fault("extras", "wrong type of value", "return {'mine': 'x'}", "under 'mine'"),
+    Fault("extras", "other shapes", "self.n = getattr(self, 'n', 0) + 1; return {'mine': np.zeros(self.n)}", "'mine'"),
     Fault("sample_weights", "wrong type", "return [1.0] * len(samples)", "gave list"),
     Fault("sample_weights", "wrong shape", "return torch.ones(1)", "of shape [1]"),
     Fault("sample_weights", "wrong dtype", "return np.array(['x'] * len(samples))", "gave <U1 of shape"),
@@ -294,40 +356,46 @@ WRONG = [
     Fault("batch_shape", "wrong dtype", "return (64.0, 64.0)", "two positive ints"),
     Fault("batch_shape", "negative", "return (-64, 64)", "two positive ints"),
     # --- step
+    Fault("landmark_mask", "wrong type", "return True", "bool tensor that broadcasts"),
+    Fault("landmark_mask", "wrong shape", "return batch.valid[:, :-1]", "gave a mask of shape"),
+    Fault("landmark_mask", "wrong dtype", "return batch.valid.float()", "torch.float32"),
+    Fault("landmark_mask", "wrong device", "return batch.valid.to('meta')", "on meta"),
     *_weights("pixel_weights", "pred", "pred[:1, :1, :1, :1].expand(2, 1, 1, 1, 1)"),
     *_weights("landmark_weights", "loss", "loss[:, :-1] * 0 + 1"),
+    Fault("landmark_losses", "wrong type", "return pred.mean((2, 3))", "a dict with names as keys"),
+    Fault("landmark_losses", "wrong type of value", "return {'mine': 1.0}", "under 'mine'"),
+    Fault("landmark_losses", "wrong shape", "return {'mine': pred.mean()}", "is promised under 'mine'"),
+    Fault("landmark_losses", "wrong dtype", "return {'mine': pred.mean((2, 3)).double()}", "torch.float64"),
+    Fault("landmark_losses", "NaN", "return {'mine': pred.mean((2, 3)) * float('nan')}", "gave NaN under 'mine'"),
     Fault("loss_terms", "wrong type", "return pred.mean()", "a dict with names as keys"),
     Fault("loss_terms", "wrong keys", "return {1: pred.mean()}", "a dict with names as keys"),
-    Fault(
-        "loss_terms", "wrong type of value", "return {'mine': 1.0}", "scalar floating tensor is promised under 'mine'"
-    ),
-    Fault("loss_terms", "wrong shape", "return {'mine': pred}", "scalar floating tensor is promised under 'mine'"),
+    Fault("loss_terms", "wrong type of value", "return {'mine': 1.0}", "scalar floating tensor"),
+    Fault("loss_terms", "wrong shape", "return {'mine': pred}", "is promised under 'mine'"),
     Fault("loss_terms", "wrong dtype", "return {'mine': pred.argmax()}", "scalar floating tensor"),
-    Fault("loss_terms", "NaN", "return {'mine': pred.mean() * float('nan')}", "gave NaN in the term 'mine'"),
-    Fault("loss_terms", "inf", "return {'mine': pred.mean() * 0 + float('inf')}", "infinite number in the term 'mine'"),
+    Fault("loss_terms", "NaN", "return {'mine': pred.mean() * float('nan')}", "gave NaN under 'mine'"),
+    Fault("loss_terms", "inf", "return {'mine': pred.mean() * 0 + float('inf')}", "infinite number under 'mine'"),
     # --- evaluation
     Fault("eval_model", "wrong type", "return model.state_dict()", "torch.nn.Module"),
     Fault("eval_model", "raise in use", "return Net(model, lambda maps: fail())", "KeyError: 'oops'"),
-    Fault("eval_model", "wrong shape", "return Net(model, lambda maps: maps.mean())", "its module gave Tensor []"),
+    Fault("eval_model", "wrong shape", "return Net(model, lambda maps: maps.mean())", "gave Tensor []"),
     Fault(
         "eval_model",
         "wrong landmarks",
         "return Net(model, lambda maps: maps[:, :-1])",
-        "its module gave Tensor [",
+        "gave Tensor [",
     ),
-    Fault("eval_model", "wrong height", "return Net(model, lambda maps: maps[:, :, 1:])", "its module gave Tensor ["),
-    Fault("eval_model", "NaN", "return Net(model, lambda maps: maps * float('nan'))", "gave maps that are not finite"),
-    Fault("eval_model", "inf", "return Net(model, lambda maps: maps + float('inf'))", "gave maps that are not finite"),
-    Fault("predict", "wrong landmarks", "return activate(model(images))[:, :-1]", "gave Tensor ["),
-    Fault("predict", "wrong height", "return activate(model(images))[:, :, 1:]", "gave Tensor ["),
-    Fault("predict", "wrong width", "return activate(model(images))[..., 1:]", "gave Tensor ["),
-    Fault("predict", "another stride", "return activate(model(images))[..., ::2, ::2]", "gave Tensor ["),
-    Fault("predict", "wrong device", "return activate(model(images)).to('meta')", "gave maps on meta"),
-    Fault("predict", "wrong type", "return None", "maps ["),
-    Fault("predict", "wrong shape", "return model(images).sum((-2, -1))", "maps ["),
-    Fault("predict", "wrong dtype", "return model(images) > 0", "maps ["),
-    Fault("predict", "NaN", "return model(images) * float('nan')", "maps that are not finite"),
-    Fault("predict", "inf", "return model(images) + float('inf')", "maps that are not finite"),
+    Fault("eval_model", "wrong height", "return Net(model, lambda maps: maps[:, :, 1:])", "gave Tensor ["),
+    Fault("eval_model", "NaN in a run", "return Net(model, lambda maps: maps * float('nan'))", "not finite"),
+    Fault("eval_model", "inf in a run", "return Net(model, lambda maps: maps + float('inf'))", "not finite"),
+    Fault("views", "wrong type", "return View()", "a list is promised"),
+    Fault("views", "wrong type of part", "return [np.eye(3)]", "is no View"),
+    Fault("views", "raise in use", "return [View(photometric=fail)]", "KeyError: 'oops'"),
+    Fault("views", "wrong shape", "return [View(photometric=lambda images: images[..., 1:])]", "gave Tensor ["),
+    Fault("views", "singular", "return [View(np.zeros((3, 3)))]", "invertible"),
+    Fault("members", "wrong type", "return Member(model)", "a list is promised"),
+    Fault("members", "wrong type of part", "return [model]", "is no Member"),
+    Fault("members", "raise in use", "return [Member(Net(model, fail))]", "KeyError: 'oops'"),
+    Fault("members", "wrong shape", "return [Member(Net(model, lambda maps: maps[:, 1:]))]", "gave Tensor ["),
     Fault("metrics", "wrong type", "return 1.0", "a dict with names as keys"),
     Fault("metrics", "wrong keys", "return {1: 1.0}", "a dict with names as keys"),
     Fault("metrics", "wrong type of value", "return {'mine': 'good'}", "a number is promised under 'mine'"),
@@ -346,15 +414,17 @@ FAULTS = [
 # How often a hook is asked well in a tiny run of three steps an epoch before it fails: so that training has begun.
 CALLS = {
     "truth": 13,
+    "extras": 13,
     "epoch_start": 1,
     "sample_weights": 1,
     "batch_shape": 3,
     "pixel_weights": 2,
     "landmark_weights": 2,
+    "landmark_mask": 2,
+    "landmark_losses": 2,
     "loss_terms": 2,
     "step_end": 2,
     "eval_model": 2,
-    "predict": 1,
     "metrics": 1,
     "epoch_end": 1,
 }
@@ -366,13 +436,15 @@ LATE = {
         "build_model",
         "net = Net(default(), lambda maps: maps); net.register_forward_pre_hook(Late(4, lambda *_: None)); return net",
     ),
-    "encode": ("build_codec", "return Codec(default(), encode=Late(4, lambda maps: maps))"),
-    "decode": ("build_codec", "return Codec(default(), decode=Late(1, lambda found: found))"),
+    "targets": ("build_targets", "return Targets(default(), Late(4, lambda maps: maps))"),
+    "decoder": ("build_decoder", "return Station(Late(1, lambda found: found), default())"),
+    "refiner": ("build_refiner", "return Station(Late(1, lambda found: found))"),
+    "module": ("modules", "return {'mine': Head(Late(4, lambda found: found))}"),
     "criterion": ("build_criterion", "return Late(4, default())"),
     "schedule": ("build_optimizer", "return default()[0], Late(4, lambda done: 1.0)"),
     "optimizer": ("build_optimizer", "return Optimizer(model.parameters(), lr=1e-3), lambda done: 1.0"),
-    "warp": ("warps", "return [Moved(Late(20, lambda: None))]"),
-    "transform": ("augmentations", "return [Pixels(Late(20, lambda film: film))]"),
+    "warp": ("warps", "return [Moved(Late(10, lambda: None))]"),
+    "transform": ("augmentations", "return [Pixels(Late(10, lambda film: film))]"),
     "backward": (
         "loss_terms",
         "self.late = getattr(self, 'late', Late(2, lambda: None)); return {'mine': Backward.apply(pred, self.late)}",

@@ -8,10 +8,10 @@ import logging
 import pytest
 from tests.config.fakes import OHKM, install
 
-from ceph.assembly import make_hooks
 from ceph.config.load import from_values
 from ceph.errors import CephError, ConfigError, PluginError
 from ceph.hooks import base
+from ceph.run.assembly import make_hooks
 
 SOUND = OHKM.replace("ceph.hooks.base", "ceph.plugin")
 API = "    api = {}\n\n    @hookimpl\n    def landmark_weights"

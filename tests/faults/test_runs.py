@@ -13,8 +13,8 @@ import ceph
 from ceph.cli.app import main
 from ceph.errors import PluginError, TrainingError
 from ceph.hooks import discovery
+from ceph.runfolder import read_figures
 from ceph.training import checkpoint
-from ceph.training.folder import read_metrics
 
 QUICK = [
     ("landmark_weights", "raise"),
@@ -54,7 +54,7 @@ def test_a_run_that_a_plugin_ends_names_it_and_goes_on_once_it_is_mended(fault, 
     began = (run / "checkpoints" / checkpoint.LAST).exists()
     assert began or fault.hook not in CALLS
     if not began:
-        assert not read_metrics(run)
+        assert not read_figures(run)
         return
     state = checkpoint.load(run / "checkpoints", checkpoint.LAST)
     assert all(torch.isfinite(part).all() for part in state["model"].values())
@@ -65,7 +65,7 @@ def test_a_run_that_a_plugin_ends_names_it_and_goes_on_once_it_is_mended(fault, 
     mended = source(fault.hook, GOOD[fault.hook], memory=fault.hook in TELL)
     (run / "plugins" / "mine" / "mine.py").write_text(mended)
     assert main(["run", "--resume", str(run)]) == 0, capsys.readouterr().err
-    assert read_metrics(run)["validation"]["mre_mm"] > 0
+    assert read_figures(run)["validation"]["mre_mm"] > 0
     assert last_state(run)["progress"]["epoch"] == 2
     assert epochs_of(run) == [0, 1]
 
@@ -154,7 +154,7 @@ def test_a_run_whose_observer_fails_ends_well_with_a_warning_and_the_same_weight
 
 NUMBERS = {  # what is built can give numbers that are not finite without a fault of its own: it is named as a suspect
     "build_model": "return Net(default(), lambda maps: maps * {bad})",
-    "build_codec": "return Codec(default(), encode=lambda maps: maps * {bad})",
+    "build_targets": "return Targets(default(), lambda maps: maps * {bad})",
     "build_criterion": "return lambda p, t, w: default()(p, t, w) * {bad}",
 }
 
@@ -173,25 +173,25 @@ def test_a_loss_that_is_not_finite_names_the_plugins_that_what_it_comes_from_was
     assert all(torch.isfinite(part).all() for part in state["model"].values())
 
 
-def test_a_codec_s_state_that_cannot_be_kept_names_the_plugin(tiny, tmp_path):
-    body = "codec = Codec(default()); codec.state_dict = lambda: {'shape': object()}; return codec"
-    plugins, version = written(tmp_path, source("build_codec", body))
+def test_a_station_s_state_that_cannot_be_kept_names_the_plugin(tiny, tmp_path):
+    body = "station = Station(inner=default()); station.state_dict = lambda: {'shape': object()}; return station"
+    plugins, version = written(tmp_path, source("build_decoder", body))
     with pytest.raises(PluginError) as found:
         ceph.train(tiny(plugins=plugins), out=tmp_path / "run")
-    for word in (f"plugin 'mine' {version}, hook build_codec: ", "its state_dict()['shape'] is builtins.object"):
+    for word in (f"plugin 'mine' {version}, hook build_decoder: ", "its state_dict()['shape'] is builtins.object"):
         assert word in str(found.value)
-    assert checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.LAST)["progress"]["step"] > 0
 
 
-def test_a_codec_s_state_that_it_does_not_take_back_names_the_plugin(tiny, tmp_path):
+def test_a_station_s_state_that_it_does_not_take_back_names_the_plugin(tiny, tmp_path):
     body = (
-        "codec = Codec(default()); codec.state_dict = lambda: {'shape': torch.ones(3)}; "
-        "codec.load_state_dict = lambda state: fail() if len(state['shape']) == 3 else None; return codec"
+        "station = Station(inner=default()); station.state_dict = lambda: {'shape': torch.ones(3)}; "
+        "station.load_state_dict = lambda state: fail() if len(state['shape']) == 3 else None; return station"
     )
-    plugins, version = written(tmp_path, source("build_codec", body))
-    with pytest.raises(PluginError, match=f"plugin 'mine' {version}, hook build_codec: KeyError: 'oops'"):
+    plugins, version = written(tmp_path, source("build_decoder", body))
+    with pytest.raises(PluginError, match=f"plugin 'mine' {version}, hook build_decoder: KeyError: 'oops'"):
         ceph.train(tiny(plugins=plugins, train={"epochs": 1}), out=tmp_path / "run")  # its end loads what is best
-    assert checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.BEST)["codec"]["shape"].tolist() == [1, 1, 1]
+    stations = checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.BEST)["stations"]
+    assert stations["decoder"]["mine"]["shape"].tolist() == [1, 1, 1]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 import ceph
 from ceph.data.formats.find import read
 from ceph.errors import DataError, PluginError
-from ceph.run import check
+from ceph.run.train import check
 
 PLUGIN = """\
 from ceph.data.formats.aariz import Aariz

@@ -11,9 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ceph.data.types import Batch
 from ceph.data.warps import DefaultWarp
-from ceph.errors import CheckpointError, ConfigError, Interrupted, PluginError
+from ceph.errors import CephError, CheckpointError, ConfigError, Interrupted, PluginError
 from ceph.hooks.base import Plugin, hookimpl
 from ceph.hooks.verbs import Hooks
 
@@ -89,6 +88,14 @@ MISUSES = {
     "a catch-all": (
         lambda: plugin(landmark_weights=lambda self, **all: 1),
         ("hook landmark_weights", "'**all' takes no argument by name", "batch, loss"),
+    ),
+    "a hook of API 1 for decoding": (
+        lambda: plugin(build_codec=lambda self, default: default()),
+        ("there is no such hook any more", "build_targets", "build_decoder"),
+    ),
+    "a hook of API 1 for maps": (
+        lambda: plugin(predict=lambda self, model, images: model(images)),
+        ("there is no such hook any more", "views", "members"),
     ),
     "no hook at all": (lambda: plugin(helper=lambda self: 1, bare=("helper",)), ("implements no hook", "@hookimpl")),
     "a generator": (lambda: plugin(eval_model=_generator), ("hook eval_model", "generator", "plain `def`")),
@@ -186,43 +193,6 @@ def test_one_gives_the_plugins_answer_built_on_the_default():
     assert schedule(0.0) == 0.5
 
 
-ARRAYS = (np.zeros((3, 2)), np.ones(3, bool))
-WRONG_ONES = {
-    "build_model": (None, "torch.nn.Module"),
-    "build_codec": (lambda: 1, "lacks encode and decode"),
-    "build_criterion": (3, "a function"),
-    "build_optimizer": (torch.nn.Linear(1, 1), "(optimizer, schedule)"),
-    "truth": ((ARRAYS[0][:2], ARRAYS[1]), "points [3, 2]"),
-    "batch_shape": ((4.0, 4), "two positive ints"),
-    "eval_model": (None, "torch.nn.Module"),
-    "predict": (torch.zeros(2, 3), "maps [2, K, h, w]"),
-}
-
-
-@pytest.mark.parametrize("hook", WRONG_ONES)
-def test_one_answer_of_the_wrong_kind_is_named(hook):
-    answer, part = WRONG_ONES[hook]
-    hooks = Hooks({"odd": plugin(**{hook: lambda self: answer})}, {"odd": "3"})
-
-    class Film:
-        points = np.zeros((2, 3, 2))
-
-    message = error_of(PluginError, hooks.one, hook, lambda: None, sample=Film, images=torch.zeros(2, 1, 8, 8))
-    assert f"plugin 'odd' 3, hook {hook}: gave " in message
-    assert part in message
-    assert "--without odd" in message
-
-
-def test_a_truth_must_be_finite_where_it_is_valid():
-    points = np.full((3, 2), np.nan)
-    hooks = Hooks({"odd": plugin(truth=lambda self: (points, np.array([True, False, False])))})
-
-    class Film:
-        points = np.zeros((2, 3, 2))
-
-    assert "not finite but valid" in error_of(PluginError, hooks.one, "truth", lambda: None, sample=Film, rng=None)
-
-
 def test_product_multiplies_and_none_means_one():
     hooks = Hooks(
         {"a": weights_of(torch.tensor(2.0)), "b": weights_of(None), "c": weights_of(torch.tensor([1.0, 3, 0]))}
@@ -241,25 +211,6 @@ def test_the_order_of_plugins_never_changes_a_bit(order, numbers):
     assert Hooks(shuffled).answerers("landmark_weights") == ("p0", "p1", "p2", "p3")
 
 
-BAD_WEIGHTS = {
-    "too large": (torch.ones(2, 4), "shape [2, 4] where one that broadcasts to [2, 3]"),
-    "too many axes": (torch.ones(1, 2, 3), "shape [1, 2, 3]"),
-    "ints": (torch.ones(2, 3, dtype=torch.int64), "torch.int64"),
-    "an array": (np.ones((2, 3)), "ndarray [2, 3] where a floating tensor"),
-    "a float": (1.0, "float 1.0 where a floating tensor"),
-    "with gradients": (torch.ones(2, 3, requires_grad=True), "carry gradients; detach"),
-    "elsewhere": (torch.ones(2, 3, device="meta"), "on meta; the batch is on cpu"),
-}
-
-
-@pytest.mark.parametrize(("answer", "part"), BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
-def test_wrong_weights_are_named_at_once(answer, part):
-    message = error_of(PluginError, ask, Hooks({"odd": weights_of(answer)}))
-    assert "plugin 'odd', hook landmark_weights: gave " in message
-    assert part in message
-    assert "hint: " in message
-
-
 @pytest.mark.parametrize(
     ("value", "part"),
     [(np.nan, "gave NaN"), (-0.5, "gave a negative weight (-0.5)"), (np.inf, "gave an infinite number")],
@@ -274,48 +225,6 @@ def test_a_bad_number_among_weights_is_told_at_the_next_check_only(value, part):
     assert f"plugin 'odd' 1.0, hook landmark_weights: {part}" in message
     assert "--without odd" in message
     hooks.check()  # told once
-
-
-def batch_of(films=2, landmarks=3):
-    points = torch.zeros(films, landmarks, 2)
-    valid = torch.ones(films, landmarks, dtype=torch.bool)
-    return Batch(torch.zeros(films, 1, 8, 8), points, valid, torch.arange(films), torch.ones(films), 0, 0)
-
-
-WRITES = {
-    "loss": ("landmark_weights", lambda self, loss: loss.mul_(2)),
-    "batch.valid": ("landmark_weights", lambda self, batch: batch.valid.zero_() * 1.0),
-    "pred": ("pixel_weights", lambda self, pred: pred.clamp_(0)),
-    "points": ("loss_terms", lambda self, points: {"mine": points.add_(1).sum()}),
-    "batch.points": ("loss_terms", lambda self, batch: {"mine": batch.points.sub_(1).sum()}),
-}
-
-
-@pytest.mark.parametrize(("hook", "answer"), WRITES.values(), ids=WRITES)
-def test_a_plugin_that_writes_into_what_all_are_given_is_named(request, hook, answer):
-    hooks = Hooks({"odd": plugin(**{hook: answer})}, {"odd": "1.0"})
-    maps = torch.zeros(2, 3, 4, 4)
-    given = {"batch": batch_of(), "loss": torch.ones(2, 3), "pred": maps, "target": maps.clone()}
-
-    def asked():
-        if hook == "loss_terms":
-            return hooks.merge(hook, batch=given["batch"], pred=maps, points=torch.zeros(2, 3, 2))
-        names = ("batch", "pred", "target") if hook == "pixel_weights" else ("batch", "loss")
-        return hooks.product(hook, (2, 3, 4, 4)[: 4 if hook == "pixel_weights" else 2], **{n: given[n] for n in names})
-
-    message = error_of(PluginError, asked)
-    what = request.node.callspec.id
-    assert f"plugin 'odd' 1.0, hook {hook}: writes into {what}, which all plugins are given" in message
-    assert "hint: work on a copy: value.clone()" in message
-
-
-def test_an_observer_that_writes_into_an_epoch_s_errors_is_switched_off():
-    def epoch_end(self, errors_mm):
-        errors_mm[errors_mm.isnan()] = 0
-
-    hooks = Hooks({"odd": plugin(epoch_end=epoch_end)})
-    hooks.tell("epoch_end", epoch=0, samples=(), loss=None, errors_mm=torch.tensor([[torch.nan]]), metrics={})
-    assert "writes into errors_mm" in hooks.disabled["odd"]
 
 
 def test_asking_for_weights_never_waits_for_the_device():
@@ -333,23 +242,6 @@ def test_sample_weights_are_combined_in_float64_from_tensors_and_arrays():
     found = Hooks({"a": a, "b": b}).product("sample_weights", (3,), epoch=0, samples=())
     assert found.dtype == torch.float64
     assert found.tolist() == [x * float(np.float32(0.1)) for x in (1, 2, 3)]
-
-
-@pytest.mark.parametrize(
-    ("answer", "part"),
-    [
-        (np.ones(2), "float64 of shape [2] where numbers of shape [3]"),
-        (torch.tensor([1.0, np.nan, 1.0]), "gave NaN"),
-        (np.array([1.0, -1.0, 1.0]), "negative weight (-1)"),
-        (np.zeros(3), "only zeros"),
-        ([1.0, 1.0, 1.0], "list"),
-    ],
-)
-def test_wrong_sample_weights_are_named_at_once(answer, part):
-    hooks = Hooks({"odd": plugin(sample_weights=lambda self: answer)})
-    message = error_of(PluginError, hooks.product, "sample_weights", (3,), epoch=0, samples=())
-    assert "plugin 'odd', hook sample_weights: gave" in message
-    assert part in message
 
 
 def test_sample_weights_that_together_leave_no_film_are_an_error():
@@ -372,33 +264,50 @@ def test_merge_joins_dicts_and_a_key_given_twice_names_both():
     assert "--without a or --without b" in message
 
 
-@pytest.mark.parametrize(
-    ("answer", "part"),
-    [
-        (torch.ones(()), "a dict with names as keys"),
-        ({1: torch.ones(())}, "a dict with names as keys"),
-        ({"t": torch.ones(1)}, "scalar floating tensor is promised under 't'"),
-        ({"t": 1.0}, "float 1.0 where a scalar"),
-        ({"t": torch.ones((), device="meta")}, "on meta; the batch is on cpu"),
-    ],
-)
-def test_wrong_loss_terms_are_named(answer, part):
-    hooks = Hooks({"odd": plugin(loss_terms=lambda self: answer)})
-    message = error_of(PluginError, hooks.merge, "loss_terms", batch=None, pred=torch.ones(1), points=None)
-    assert "plugin 'odd', hook loss_terms: gave" in message
-    assert part in message
-
-
 def test_a_loss_term_may_be_negative_and_keeps_its_gradient_but_must_be_finite():
     value = torch.tensor(-1.0, requires_grad=True)
     hooks = Hooks({"odd": plugin(loss_terms=lambda self: {"prior": value * 1})})
-    asked = {"batch": None, "pred": torch.ones(1), "points": None}
+    asked = {"batch": None, "pred": torch.ones(1), "points": None, "model": None, "outputs": {}}
     assert hooks.merge("loss_terms", **asked)["prior"].requires_grad
     hooks.check()
     with torch.no_grad():
         value.fill_(np.nan)
     hooks.merge("loss_terms", **asked)
-    assert "hook loss_terms: gave NaN in the term 'prior'" in error_of(PluginError, hooks.check)
+    assert "hook loss_terms: gave NaN under 'prior'" in error_of(PluginError, hooks.check)
+
+
+def test_masks_are_anded_and_none_means_everything():
+    def mask_of(answer):
+        return plugin(landmark_mask=lambda self: answer)
+
+    masks = {"a": torch.tensor([True, True, False]), "b": None, "c": torch.tensor([[True], [False]])}
+    hooks = Hooks({name: mask_of(answer) for name, answer in masks.items()})
+    assert hooks.all("landmark_mask", (2, 3), batch=None).tolist() == [[True, True, False], [False] * 3]
+    assert Hooks({"b": mask_of(None)}).all("landmark_mask", (2, 3), batch=None) is None
+
+
+def test_what_a_part_gives_is_held_against_what_its_hook_promises():
+    hooks = Hooks({"odd": plugin(build_targets=lambda self: None)}, {"odd": "1.0"})
+    good = torch.ones(2, 3)
+    assert hooks.promised("build_targets", good, (2, None), good.device) is good
+    for wrong in (
+        torch.ones(2, 4),
+        torch.ones(2, 3, 1),
+        torch.ones(2, 3).long(),
+        [1.0],
+        torch.ones(2, 3, device="meta"),
+    ):
+        message = error_of(PluginError, hooks.promised, "build_targets", wrong, (2, 3), good.device)
+        assert "plugin 'odd' 1.0, hook build_targets: gave" in message
+        assert "--without odd" in message
+    with pytest.raises(CephError, match="build_model"):  # nobody else's fault
+        hooks.promised("build_model", [1.0], (2, 3), good.device)
+
+
+def test_only_what_a_plugin_takes_is_wanted():
+    hooks = Hooks({"one": plugin(loss_terms=lambda self, pred: {})})
+    assert hooks.wants("pred", "loss_terms", "landmark_losses")
+    assert not hooks.wants("points", "loss_terms", "landmark_losses")
 
 
 def test_lists_stay_apart_by_plugin():

@@ -36,14 +36,15 @@ def test_gradients_agree_with_the_library_s(kind, kernel, stride, size):
     )
     network = nn.Sequential(conv)
     image = torch.randn(2, 6, *size)
-    exact = gradients(conv, image, bf16=False)
+    exact, rounded = gradients(conv, image, bf16=False), gradients(conv, image, bf16=True)
     assert use_fast_depthwise(network) == 1
     assert isinstance(network[0], DepthwiseConv2d)
     for ours, theirs in zip(gradients(network[0], image, bf16=False), exact, strict=True):
         assert torch.equal(ours, theirs)
-    for ours, theirs in zip(gradients(network[0], image, bf16=True), exact, strict=True):
+    for ours, theirs, library in zip(gradients(network[0], image, bf16=True), exact, rounded, strict=True):
         assert ours.shape == theirs.shape
-        assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+        own = (library - theirs).abs().max()  # what rounding to bf16 costs the library, more on some processors
+        assert (ours - theirs).abs().max() <= max(0.02 * theirs.abs().max(), 1.5 * own)
 
 
 def test_a_network_keeps_its_names_and_weights():

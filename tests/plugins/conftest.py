@@ -35,11 +35,13 @@ def make_run():
 
 @pytest.fixture
 def make_batch():
-    """`make_batch(valid [B, K], epoch, step)`."""
+    """`make_batch(valid [B, K], epochs_done)`."""
 
-    def make(valid, epoch=0, step=0):
+    def make(valid, epochs_done=0.0):
         films, landmarks = valid.shape
-        points, index = torch.zeros(films, landmarks, 2), torch.arange(films)
-        return Batch(torch.zeros(films, 1, 8, 8), points, valid, index, torch.ones(films), epoch, step)
+        points, index, same = torch.zeros(films, landmarks, 2), torch.arange(films), torch.eye(3).expand(films, 3, 3)
+        image, spacing = torch.zeros(films, 1, 8, 8), torch.ones(films)
+        epoch = int(epochs_done)
+        return Batch(image, points, valid, index, spacing, same.double(), epoch, epochs_done=epochs_done)
 
     return make

@@ -8,11 +8,12 @@ import torch
 from pydantic import ValidationError
 
 import ceph
+from ceph.data.types import Batch
 from ceph.errors import ConfigError
 from ceph.hooks.verbs import Hooks
-from ceph.model.codec import DECODERS, GaussianCodec
+from ceph.model.codec import DECODERS, GaussianDecoder, GaussianTargets
 from ceph_plugins.anisotropic_targets import (
-    AnisotropicCodec,
+    AnisotropicGaussians,
     AnisotropicTargets,
     AnisotropicTargetsConfig,
     at_least,
@@ -23,12 +24,17 @@ SIZE, MAP = (256, 192), (64, 48)
 LONG = np.array([[9.0, 3.0], [3.0, 4.0]])  # map px^2
 
 
-def core(kind="distribution", decoder="dark", sigma=1.5):
-    return GaussianCodec(kind, sigma, 4, decoder)
+def core(kind="distribution", sigma=1.5):
+    return GaussianTargets(kind, sigma, 4)
 
 
-def codec(covariance, largest=3.0, **of_core):
-    return AnisotropicCodec(core(**of_core), np.asarray(covariance), SIZE, largest)
+def targets(covariance, largest=3.0, **of_core):
+    return AnisotropicGaussians(core(**of_core), np.asarray(covariance), SIZE, largest)
+
+
+def batch(points, size=SIZE):
+    """A batch of images of `size` with these points [B, K, 2]."""
+    return Batch(torch.zeros(len(points), 1, *size), points, *(torch.zeros(len(points)),) * 4)
 
 
 def films(run, off_mm, readers=2):
@@ -73,8 +79,8 @@ def test_widths_are_bounded_along_their_own_axes():
 @pytest.mark.parametrize("kind", ["distribution", "heatmap"])
 def test_a_round_target_of_sigma_px_is_the_core_s_own(kind):
     points = torch.tensor([[[100.0, 80.0], [51.3, 201.7]]])
-    mine = codec([1.5**2 * np.eye(2)] * 2, kind=kind)
-    assert torch.allclose(mine.encode(points, SIZE, MAP), core(kind).encode(points, SIZE, MAP), atol=1e-6)
+    mine = targets([1.5**2 * np.eye(2)] * 2, kind=kind)
+    assert torch.allclose(mine.encode(batch(points), MAP), core(kind).encode(batch(points), MAP), atol=1e-6)
 
 
 def moments(maps):
@@ -86,21 +92,21 @@ def moments(maps):
 
 
 def test_a_target_has_the_covariance_and_the_point_and_a_small_batch_has_it_in_proportion():
-    mine = codec([LONG], largest=9, sigma=0.5)
-    mean, covariance = moments(mine.encode(torch.tensor([[[97.5, 121.5]]]), SIZE, MAP)[0, 0])
+    mine = targets([LONG], largest=9, sigma=0.5)
+    mean, covariance = moments(mine.encode(batch(torch.tensor([[[97.5, 121.5]]])), MAP)[0, 0])
     np.testing.assert_allclose(mean, [24, 30], atol=1e-3)
     np.testing.assert_allclose(covariance, LONG, atol=1e-2)
-    half = mine.encode(torch.tensor([[[49.5, 61.5]]]), (128, 96), (32, 24))[0, 0]
+    half = mine.encode(batch(torch.tensor([[[49.5, 61.5]]]), (128, 96)), (32, 24))[0, 0]
     np.testing.assert_allclose(moments(half)[1], LONG / 4, atol=0.05)
 
 
 def test_at_another_size_the_readers_part_shrinks_and_no_target_is_narrower_than_the_core_s():
     half = (SIZE[0] // 2, SIZE[1] // 2)
-    mine = codec([np.diag([16.0, 36.0]), np.eye(2)], sigma=1.5)
+    mine = targets([np.diag([16.0, 36.0]), np.eye(2)], sigma=1.5)
     np.testing.assert_allclose(mine.covariance(SIZE), [np.diag([16, 4.5**2]), 2.25 * np.eye(2)])
     np.testing.assert_allclose(mine.covariance(half), [np.diag([4, 9]), 2.25 * np.eye(2)])
     points = torch.tensor([[[50.0, 40.0], [31.3, 81.7]]])
-    drawn, of_core = (c.encode(points, half, (MAP[0] // 2, MAP[1] // 2)) for c in (mine, core()))
+    drawn, of_core = (t.encode(batch(points, half), (MAP[0] // 2, MAP[1] // 2)) for t in (mine, core()))
     assert torch.allclose(drawn[:, 1], of_core[:, 1], atol=1e-6)
 
 
@@ -108,8 +114,8 @@ def test_at_another_size_the_readers_part_shrinks_and_no_target_is_narrower_than
 @pytest.mark.parametrize("kind", ["distribution", "heatmap"])
 def test_points_come_back_from_their_targets(kind, decoder):
     points = torch.rand(4, 3, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([90.0, 150.0]) + 50
-    mine = codec([LONG, 2.25 * np.eye(2), LONG[::-1, ::-1]], kind=kind, decoder=decoder)
-    found, score = mine.decode(mine.encode(points, SIZE, MAP), SIZE)
+    mine = targets([LONG, 2.25 * np.eye(2), LONG[::-1, ::-1]], kind=kind)
+    found, score = GaussianDecoder(kind, 1.5, 4, decoder).decode(mine.encode(batch(points), MAP), SIZE)
     off_px = {"argmax": 4, "dark": 0.1, "local-soft-argmax": 0.5}  # network px, 4 to a map px
     assert (found - points).abs().max() < off_px[decoder]
     assert ((score > 0.5) & (score <= 1)).all()
@@ -127,7 +133,7 @@ def test_a_landmark_is_drawn_as_its_readers_differ_in_network_pixels(make_run):
     off[:, :, 5] = rng.normal(0, [3.0, 0.01], (400, 2, 2))
     run = films(make_run(), off)  # 960 x 774 film px of 0.25 mm in 480 x 384: 2 network px a mm, 0.5 map px
     plugin = AnisotropicTargets(AnisotropicTargetsConfig(largest=9))
-    made = plugin.build_codec(run=run, default=lambda: core(sigma=1.0))
+    made = plugin.build_targets(run=run, default=lambda: core(sigma=1.0))
     covariance = made.covariance(run.size)
     scale = min(480 / 960, 384 / 774) / 0.25 / 4
     np.testing.assert_allclose(np.sqrt(covariance[5].diagonal()), [3 * scale, 1.0], rtol=0.1)

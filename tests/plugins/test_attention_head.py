@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from tests.training.runs import last_weights
 
 import ceph
-from ceph.assembly import make_model
 from ceph.config.load import from_values
-from ceph.run import check, prepare
+from ceph.run.assembly import make_model
+from ceph.run.train import check, prepare
 from ceph_plugins.attention_head import AttentionHeadConfig, CoordinateAttention
 
 

@@ -13,15 +13,15 @@ import ceph
 from ceph.config.models import Config, LossConfig
 from ceph.errors import ConfigError
 from ceph.hooks.verbs import Hooks
-from ceph.model.codec import GaussianCodec
+from ceph.model.codec import GaussianDecoder, gaussians
 from ceph_plugins.coordinate_loss import CoordinateLoss, CoordinateLossConfig, coordinate_loss, expected, jensen_shannon
 
-CODEC = GaussianCodec("distribution", 1.5, 4, "dark")
+DECODER = GaussianDecoder("distribution", 1.5, 4, "dark")
 SIZE, MAP = (96, 128), (24, 32)
 
 
 def target(x=60.0, y=50.0):
-    return CODEC.encode(torch.tensor([[[x, y]]]), SIZE, MAP)
+    return gaussians(torch.tensor([[[x, y]]]), MAP, "distribution", 1.5, 4)
 
 
 @given(x=st.floats(30, 97), y=st.floats(30, 65))
@@ -65,7 +65,7 @@ def test_following_the_gradient_brings_the_expected_point_to_the_truth():
         loss = coordinate_loss(1.0)(pred, target(), None).sum()
         loss.backward()
         optimizer.step()
-    found, _ = CODEC.decode(pred.detach().flatten(2).softmax(-1).view_as(pred), SIZE)
+    found, _ = DECODER.decode(pred.detach().flatten(2).softmax(-1).view_as(pred), SIZE)
     assert torch.dist(found, torch.tensor([[[60.0, 50.0]]])) < 0.5
 
 
@@ -73,7 +73,7 @@ def test_following_the_gradient_brings_the_expected_point_to_the_truth():
 def test_loss_and_gradient_are_finite_for_flat_and_for_sharp_maps(scale):
     pred = (scale * torch.randn(2, 3, *MAP)).requires_grad_()
     points = torch.tensor([[60.0, 50.0], [0.0, 0.0], [500.0, -90.0]]).expand(2, 3, 2)
-    loss = coordinate_loss(1.0)(pred, CODEC.encode(points, SIZE, MAP), None)
+    loss = coordinate_loss(1.0)(pred, gaussians(points, MAP, "distribution", 1.5, 4), None)
     (gradient,) = torch.autograd.grad(loss.sum(), pred)
     assert loss.shape == (2, 3)
     assert torch.isfinite(loss).all()

@@ -13,7 +13,7 @@ import ceph
 from ceph.config.load import from_values
 from ceph.hooks.verbs import Hooks
 from ceph.model.network import LandmarkNetwork
-from ceph.run import prepare
+from ceph.run.train import prepare
 from ceph.training.optim import adamw, warmup_cosine
 from ceph_plugins.fine_tune import FineTune, FineTuneConfig, split_by_rate, stages
 
@@ -106,8 +106,10 @@ def test_what_is_frozen_for_good_ends_as_it_began_and_all_else_learns(tiny, tmp_
     )
 
 
-def test_frozen_stages_are_in_evaluation_mode_without_gradients_and_thaw(network):
-    hooks = Hooks({"fine-tune": FineTune(FineTuneConfig(freeze="all", freeze_epochs=2))})
+@pytest.mark.parametrize("freeze_epochs", [2, "25%"])
+def test_frozen_stages_are_in_evaluation_mode_without_gradients_and_thaw(network, make_run, freeze_epochs):
+    hooks = Hooks({"fine-tune": FineTune(FineTuneConfig(freeze="all", freeze_epochs=freeze_epochs))})
+    hooks.tell("run_start", run=make_run(epochs=8), model=network)
     for epoch, frozen in [(0, True), (1, True), (2, False), (3, False)]:
         network.train()
         hooks.tell("epoch_start", epoch=epoch, model=network)

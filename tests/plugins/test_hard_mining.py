@@ -21,10 +21,10 @@ from ceph.config.models import Config
 from ceph.data.plan import epoch_order
 from ceph.errors import ConfigError, PluginError
 from ceph.hooks.verbs import Hooks
+from ceph.plugin import Duration
 from ceph_plugins.hard_mining import (
     HardMining,
     HardMiningConfig,
-    averaged,
     by_power,
     capped,
     film_errors,
@@ -96,7 +96,7 @@ def test_errors_may_come_as_an_array(make_run):
     run = make_run(films=2)
     plugin = made()
     table = np.array([[1.0, 3.0], [np.nan, np.nan]], dtype=np.float32)
-    Hooks({"m": plugin}).tell("epoch_end", epoch=0, samples=run.samples, loss=table, errors_mm=table, metrics={})
+    watch(plugin, run).tell("epoch_end", epoch=0, samples=run.samples, loss=table, errors_mm=table, metrics={})
     assert plugin.memory.error_mm[0].tolist() == [1.0, 3.0]
 
 
@@ -160,19 +160,16 @@ def test_no_film_is_drawn_more_than_max_repeats_in_an_epoch(seed):
     assert drawn.max() == 3
 
 
+def test_a_warmup_may_be_a_share_of_the_run(make_run):
+    run = make_run(films=2, epochs=8)
+    hooks = watch(made(warmup_epochs=Duration("25%")), run, [1.0, 3.0])
+    assert [weights_of(hooks, run, epoch) is None for epoch in range(4)] == [True, True, False, False]
+
+
 @pytest.mark.parametrize("neutral", [{"power": 0}, {"uniform": 1}, {"max_repeats": 1}])
 def test_settings_that_leave_nothing_to_mine_answer_nothing(make_run, neutral):
     run = make_run(films=3)
     assert weights_of(watch(made(warmup_epochs=0, **neutral), run, [1.0, 2.0, 9.0]), run, 1) is None
-
-
-@given(ERRORS, st.data())
-def test_the_average_moves_towards_what_is_new(past, data):
-    new = data.draw(st.lists(st.floats(0, 100) | st.just(NAN), min_size=len(past), max_size=len(past)))
-    found = averaged(torch.tensor(past), torch.tensor(new), 0.7).tolist()
-    for before, now, mixed in zip(past, new, found, strict=True):
-        known = [x for x in (before, now) if not math.isnan(x)]
-        assert math.isnan(mixed) if not known else min(known) - 1e-4 <= mixed <= max(known) + 1e-4
 
 
 # --- landmarks ----------------------------------------------------------------------------------------------------
@@ -206,19 +203,18 @@ def test_by_default_about_two_fifths_count_after_the_warmup(make_run, make_batch
     run = make_run(landmarks)
     loss = torch.rand(3, len(run.landmarks))
     valid = torch.ones_like(loss, dtype=torch.bool)
-    hooks = Hooks({"hard-mining": HardMining()})
+    hooks = watch(HardMining(), run)
     found = [
-        hooks.product("landmark_weights", loss.shape, batch=make_batch(valid, epoch=epoch), loss=loss)
-        for epoch in (1, 2)
+        hooks.product("landmark_weights", loss.shape, batch=make_batch(valid, done), loss=loss) for done in (1.9, 2)
     ]
     assert found[0] is None
     assert found[1].sum(dim=1).tolist() == [count] * 3
 
 
 @pytest.mark.parametrize("off", [{"landmarks": False}, {"keep": None}])
-def test_landmarks_can_be_switched_off(make_batch, off):
+def test_landmarks_can_be_switched_off(make_run, make_batch, off):
     loss = torch.rand(3, 4)
-    hooks = Hooks({"hard-mining": made(warmup_epochs=0, **off)})
+    hooks = watch(made(warmup_epochs=0, **off), make_run(("A", "B", "C", "D")))
     batch = make_batch(loss > 0)
     assert hooks.product("landmark_weights", loss.shape, batch=batch, loss=loss) is None
 
@@ -245,12 +241,16 @@ def test_soft_weights_go_with_the_power_of_the_loss():
     assert by_power(loss, ~counts, 2.0).tolist() == [[0.0, 0.0, 0.0]]
 
 
-def test_a_power_without_keep_weighs_all_landmarks_and_with_keep_only_those_kept(make_batch):
+def test_a_power_without_keep_weighs_all_landmarks_and_with_keep_only_those_kept(make_run, make_batch):
     loss = torch.tensor([[1.0, 4.0, 3.0, 2.0]])
     batch = make_batch(torch.tensor([[True, True, True, False]]))
-    soft = made(warmup_epochs=0, keep=None, landmark_power=1.0).landmark_weights(batch=batch, loss=loss)
-    torch.testing.assert_close(soft, torch.tensor([[1.0, 4.0, 3.0, 0.0]]) * 3 / 8)
-    both = made(warmup_epochs=0, keep=2, landmark_power=1.0).landmark_weights(batch=batch, loss=loss)
+
+    def weighed(**settings):
+        hooks = watch(made(warmup_epochs=0, landmark_power=1.0, **settings), make_run(("A", "B", "C", "D")))
+        return hooks.product("landmark_weights", loss.shape, batch=batch, loss=loss)
+
+    torch.testing.assert_close(weighed(keep=None), torch.tensor([[1.0, 4.0, 3.0, 0.0]]) * 3 / 8)
+    both = weighed(keep=2)
     torch.testing.assert_close(both, torch.tensor([[0.0, 4.0, 3.0, 0.0]]) * 2 / 7)
 
 
@@ -291,12 +291,13 @@ def test_pixels_near_the_point_never_count_more(seed, radius, level, weight):
 
 
 def test_pixels_are_mined_after_the_warmup_where_asked_for_and_in_the_frame_of_the_map(make_run, make_batch):
-    batch = make_batch(torch.ones(2, 3, dtype=torch.bool), epoch=1)  # images of 8 x 8 px, points at (0, 0)
+    batch = make_batch(torch.ones(2, 3, dtype=torch.bool), 1.0)  # images of 8 x 8 px, points at (0, 0)
     pred = torch.zeros(2, 3, 4, 4)
     shape = tuple(pred.shape)
 
     def found(**settings):
-        hooks = Hooks({"m": made(**{"warmup_epochs": 1, "pixels": True, "pixel_radius": 2.0, **settings})})
+        plugin = made(**{"warmup_epochs": 1, "keep": None, "pixels": True, "pixel_radius": 2.0, **settings})
+        hooks = watch(plugin, dataclasses.replace(make_run(("A", "B", "C")), config=Config()))
         return hooks.product("pixel_weights", shape, batch=batch, pred=pred, target=pred)
 
     assert found(warmup_epochs=2) is None
@@ -333,7 +334,7 @@ def simulated(plugin, make_run, tmp_path):
         weights = weights_of(hooks, run, epoch)
         drawn = np.bincount(epoch_order(FILMS, None if weights is None else weights.numpy(), 0, epoch), minlength=FILMS)
         seen += drawn
-        after_warmup += drawn * (epoch >= plugin.config.warmup_epochs)
+        after_warmup += drawn * (epoch >= plugin.warmup_epochs)
         errors = 1.2 + start * np.exp(-rate * seen)
         errors[list(PLANTED)] = 12.0
         table = errors[:, None] * np.array([0.8, 1.2]) * rng.lognormal(0, 0.1, (FILMS, 2))
@@ -461,9 +462,10 @@ def test_more_landmarks_than_the_set_has_are_refused(make_run):
         watch(made(keep=20), make_run("isbi"))
 
 
-def test_a_run_that_ends_within_the_warmup_is_told(make_run, caplog):
+@pytest.mark.parametrize("warmup", [8, "100%"])
+def test_a_run_that_ends_within_the_warmup_is_told(make_run, caplog, warmup):
     with caplog.at_level(logging.INFO, logger="ceph"):
-        watch(made(warmup_epochs=8), make_run(epochs=8))
+        watch(made(warmup_epochs=warmup), make_run(epochs=8))
     assert "nothing is mined" in caplog.text
 
 

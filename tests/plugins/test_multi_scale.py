@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -12,15 +13,22 @@ from ceph.config.load import from_values
 from ceph.data.plan import plan_epoch
 from ceph.errors import ConfigError
 from ceph.hooks.verbs import Hooks
-from ceph.run import prepare
-from ceph_plugins.multi_scale import MultiScale, MultiScaleConfig, first_full_epoch, scaled, stage
+from ceph.run.train import prepare
+from ceph_plugins.multi_scale import MultiScale, MultiScaleConfig, scaled, stage
 
 BASE = (480, 384)
 SMALL, MIDDLE = (320, 256), (384, 320)  # 0.67 and 0.83 of it in multiples of 32
 
 
-def sizes(seed=0, epoch=0, count=600, size=BASE, **settings):
+@pytest.fixture
+def sizes(make_run):
+    """`sizes(seed, epoch, count, size, **settings)`: of so many batches in mode random, in a run of eight epochs."""
+    return partial(sizes_of, make_run())
+
+
+def sizes_of(run, seed=0, epoch=0, count=600, size=BASE, **settings):
     hooks = Hooks({"multi-scale": MultiScale(MultiScaleConfig(**settings))})
+    hooks.tell("check_run", run=run)
     asked = {"epoch": epoch, "size": size, "seed": seed}
     return [hooks.one("batch_shape", lambda: size, index=index, **asked) for index in range(count)]
 
@@ -32,55 +40,63 @@ def grown(make_run, epochs, **settings):
     return [{plugin.batch_shape(epoch, index, BASE, 0) for index in range(20)} for epoch in range(epochs)]
 
 
-def test_batches_are_drawn_evenly_from_the_scales():
+def test_batches_are_drawn_evenly_from_the_scales(sizes):
     drawn = Counter(sizes())
     assert set(drawn) == {(352, 288), BASE, (608, 480)}  # 360 and 600 rounded to a multiple of 32, half up
     assert all(150 < count < 250 for count in drawn.values())
 
 
-def test_a_share_of_the_batches_keeps_the_base_size():
+def test_a_share_of_the_batches_keeps_the_base_size(sizes):
     drawn = Counter(sizes(scales=(0.75,), base_share=0.8))
     assert 430 < drawn[BASE] < 530
 
 
-def test_the_size_is_a_pure_function_of_seed_epoch_and_index():
+def test_the_size_is_a_pure_function_of_seed_epoch_and_index(sizes):
     assert sizes(seed=3, epoch=2) == sizes(seed=3, epoch=2)
     assert sizes(seed=3, epoch=2)[5:] == sizes(seed=3, epoch=2)[5:]
     assert sizes(seed=3) != sizes(seed=4)
     assert sizes(epoch=0) != sizes(epoch=1)
 
 
-def test_the_draw_is_the_same_on_every_machine():
+def test_the_draw_is_the_same_on_every_machine(sizes):
     # Golden: what blake2b of the keys, as the seed of numpy's PCG64, draws; pinned so that old runs resume.
     names = {(352, 288): "s", BASE: "m", (608, 480): "l"}
     assert "".join(names[s] for s in sizes(count=16)) == "llsssmlllmmmlssl"
 
 
 @pytest.mark.parametrize(("epoch", "varied"), [(0, False), (1, False), (2, True), (5, True), (6, False), (9, False)])
-def test_the_first_and_the_last_epochs_may_stay_at_the_base_size(epoch, varied):
-    drawn = set(sizes(epoch=epoch, count=50, warmup_epochs=2, until_epoch=6))
+@pytest.mark.parametrize("phase", [(2, 6), ("25%", "75%"), ("20%", "70%")])
+def test_the_first_and_the_last_epochs_may_stay_at_the_base_size(sizes, epoch, varied, phase):
+    drawn = set(sizes(epoch=epoch, count=50, warmup_epochs=phase[0], until_epoch=phase[1]))
     assert (len(drawn) > 1) is varied
     assert BASE in drawn
 
 
 def test_progressive_sizes_grow_in_stages_and_end_at_the_base_size(make_run):
     assert grown(make_run, 30) == [{SMALL}] * 10 + [{MIDDLE}] * 10 + [{BASE}] * 10
-    assert grown(make_run, 6, grow_until=0.5, scales=(0.5,)) == [{(256, 192)}] * 3 + [{BASE}] * 3
+    assert grown(make_run, 6, grow_until="50%", scales=(0.5,)) == [{(256, 192)}] * 3 + [{BASE}] * 3
     assert grown(make_run, 6, grow_until=4) == [{SMALL}] * 2 + [{MIDDLE}] * 2 + [{BASE}] * 2
     assert grown(make_run, 1) == [{BASE}]
 
 
-def test_an_integer_of_one_is_an_epoch_and_not_a_share(make_run):
-    assert grown(make_run, 4, grow_until=1) == [{SMALL}] + [{BASE}] * 3
+@pytest.mark.parametrize(
+    ("old", "said"), [(0.5, "not 0.5; that share is written 50%"), (1.0, "is written 100%"), (1.5, "as in 4, or")]
+)
+def test_a_share_as_it_was_written_before_is_refused_with_how_it_is_written_now(old, said):
+    with pytest.raises(ConfigError) as caught:
+        from_values({"plugins": {"multi-scale": {"mode": "progressive", "grow_until": old}}})
+    (problem,) = caught.value.problems
+    assert problem.key == "plugins.multi-scale.grow_until"
+    assert said in problem.what
 
 
 def test_progressive_batches_may_mix_in_the_base_size(make_run):
     assert grown(make_run, 3, base_share=0.5)[:2] == [{SMALL, BASE}, {MIDDLE, BASE}]
 
 
-@given(st.integers(1, 500), st.lists(st.floats(0.1, 1), min_size=1, max_size=6), st.floats(0.01, 1))
-def test_growth_never_goes_back_and_each_stage_lasts_alike(epochs, scales, share):
-    scales, until = sorted(scales), first_full_epoch(share, epochs)
+@given(st.lists(st.floats(0.1, 1), min_size=1, max_size=6), st.integers(1, 500), st.data())
+def test_growth_never_goes_back_and_each_stage_lasts_alike(scales, epochs, data):
+    scales, until = sorted(scales), data.draw(st.integers(0, epochs))
     curve = [stage(epoch, scales, until) for epoch in range(epochs)]
     assert curve == sorted(curve)
     assert curve[until:] == [1.0] * (epochs - until)
@@ -97,7 +113,7 @@ def test_either_setup_hook_teaches_the_number_of_epochs(make_run, hook):
     assert [plugin.batch_shape(epoch, 0, BASE, 0) for epoch in range(3)] == [SMALL, MIDDLE, BASE]
 
 
-@pytest.mark.parametrize(("grow_until", "enough", "short"), [(8, 9, 8), (0.9, 1, None), (1.0, None, 5)])
+@pytest.mark.parametrize(("grow_until", "enough", "short"), [(8, 9, 8), ("90%", 1, None), ("100%", None, 5)])
 def test_a_run_that_would_end_before_the_base_size_is_refused(make_run, grow_until, enough, short):
     hooks = Hooks({"multi-scale": MultiScale(MultiScaleConfig(mode="progressive", grow_until=grow_until))})
     if enough:

@@ -10,17 +10,12 @@ from pydantic import ValidationError
 
 import ceph
 from ceph.data.geometry import similarity, transform
-from ceph.model.codec import GaussianCodec
-from ceph_plugins.shape_constraint import (
-    ConstrainedCodec,
-    ShapeConstraint,
-    ShapeConstraintConfig,
-    fit,
-)
+from ceph.model.codec import GaussianDecoder, gaussians
+from ceph_plugins.shape_constraint import ShapeCheck, ShapeConstraint, ShapeConstraintConfig, fit
 
 STRIDE, SIZE, MAP = 4, (480, 384), (120, 96)
 SPACING = 0.5  # mm of a network pixel
-CODEC = GaussianCodec("distribution", 0.5, STRIDE, "dark")
+CORE = GaussianDecoder("distribution", 0.5, STRIDE, "dark")
 
 
 def heads(films, seed=0, landmarks=19):
@@ -38,7 +33,7 @@ def heads(films, seed=0, landmarks=19):
 
 
 def maps_of(points):
-    return CODEC.encode(torch.from_numpy(points / SPACING).float(), SIZE, MAP)
+    return gaussians(torch.from_numpy(points / SPACING).float(), MAP, "distribution", 0.5, STRIDE)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +42,13 @@ def model():
 
 
 def constrained(model):
-    return ConstrainedCodec(CODEC, model, least_mm=5.0, spreads=3.5)
+    return ShapeCheck(model, least_mm=5.0, spreads=3.5)
+
+
+def decoded(maps, station=None):
+    """Points and scores after the core's decoder, and after the station where there is one."""
+    found = CORE.decode(maps, SIZE)
+    return found if station is None else station.constrain(*found, maps, CORE.decode, SIZE, None)
 
 
 def errors_mm(found, points):
@@ -84,7 +85,7 @@ def test_expectations_turn_and_scale_with_the_film(model, move):
 
 def test_what_is_in_its_place_stays_to_the_last_bit(model):
     pred = maps_of(heads(12, seed=5))
-    for ours, core in zip(constrained(model).decode(pred, SIZE), CODEC.decode(pred, SIZE), strict=True):
+    for ours, core in zip(decoded(pred, constrained(model)), decoded(pred), strict=True):
         assert torch.equal(ours, core)
 
 
@@ -92,7 +93,7 @@ def test_the_second_peak_of_a_map_is_found_where_the_others_put_it(model):
     points = heads(12, seed=6)
     ghost = np.clip(points + np.where(np.arange(19)[:, None] == 7, 50, 0), 5, 180)
     pred = 0.7 * maps_of(ghost) + 0.3 * maps_of(points)
-    plain, found = CODEC.decode(pred, SIZE), constrained(model).decode(pred.clone(), SIZE)
+    plain, found = decoded(pred), decoded(pred.clone(), constrained(model))
     assert (errors_mm(plain, points)[:, 7] > 20).all()
     assert errors_mm(found, points).max() < SPACING * STRIDE / 2
     assert (found[1][:, 7] < 0.31).all()
@@ -104,7 +105,7 @@ def test_a_map_without_a_second_peak_gives_a_plausible_place_and_a_score_near_ze
     pred = maps_of(points)
     pred[:, 2] = 0
     pred[:, 2, 1, 1] = 1  # a letter in the corner
-    found = constrained(model).decode(pred, SIZE)
+    found = decoded(pred, constrained(model))
     assert errors_mm(found, points)[:, 2].max() < 10
     assert found[1][:, 2].max() < 1e-3
     assert torch.isfinite(found[0]).all()
@@ -114,7 +115,7 @@ def test_several_gross_errors_of_one_film_are_mended(model):
     points = heads(6, seed=8)
     ghost = points.copy()
     ghost[:, [1, 5, 9, 13, 17]] = np.random.default_rng(0).uniform(5, 180, (6, 5, 2))
-    found = constrained(model).decode(0.6 * maps_of(ghost) + 0.4 * maps_of(points), SIZE)
+    found = decoded(0.6 * maps_of(ghost) + 0.4 * maps_of(points), constrained(model))
     assert errors_mm(found, points).max() < 6.0  # nearer ghosts are plausible
 
 
@@ -123,7 +124,7 @@ def test_points_that_do_not_agree_are_left_alone(model):
     same = torch.zeros(1, 19, *MAP)
     same[..., 60, 48] = 1
     for maps in (pred, same, torch.full_like(same, float("nan"))):
-        found, core = constrained(model).decode(maps, SIZE), CODEC.decode(maps, SIZE)
+        found, core = decoded(maps, constrained(model)), decoded(maps)
         assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(found, core, strict=True))
 
 
@@ -138,10 +139,10 @@ def films_of(run, points):
 
 
 def built(run, state=None):
-    codec = ShapeConstraint(ShapeConstraintConfig()).build_codec(run=run, default=lambda: CODEC)
+    station = ShapeConstraint(ShapeConstraintConfig()).build_constraint(run=run)
     if state is not None:
-        codec.load_state_dict(state)
-    return codec
+        station.load_state_dict(state)
+    return station
 
 
 def test_the_model_comes_back_from_the_state(make_run):
@@ -150,19 +151,19 @@ def test_the_model_comes_back_from_the_state(make_run):
     pred = 0.7 * maps_of(points + np.where(np.arange(19)[:, None] == 3, 30, 0)) + 0.3 * maps_of(points)
     one = built(run)
     other = built(dataclasses.replace(run, samples=()), one.state_dict())
-    for a, b in zip(one.decode(pred.clone(), SIZE), other.decode(pred.clone(), SIZE), strict=True):
+    for a, b in zip(decoded(pred.clone(), one), decoded(pred.clone(), other), strict=True):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(("films", "landmarks"), [(29, 19), (40, 4)])
 def test_too_little_for_a_model_is_said_and_changes_nothing(make_run, caplog, films, landmarks):
     with caplog.at_level(logging.WARNING, "ceph"):
-        codec = built(films_of(make_run(tuple("ABCDEFGHIJKLMNOPQRS")[:landmarks]), heads(films, landmarks=landmarks)))
+        station = built(films_of(make_run(tuple("ABCDEFGHIJKLMNOPQRS")[:landmarks]), heads(films, landmarks=landmarks)))
         assert "make no shape model" in caplog.text
-        codec.load_state_dict(codec.state_dict())
+        station.load_state_dict(station.state_dict())
     assert "was trained without a shape model" in caplog.text
     pred = maps_of(heads(2, seed=1, landmarks=landmarks) + np.where(np.arange(landmarks)[:, None] == 1, 40, 0))
-    assert all(torch.equal(a, b) for a, b in zip(codec.decode(pred, SIZE), CODEC.decode(pred, SIZE), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(decoded(pred, station), decoded(pred), strict=True))
 
 
 def test_films_with_missing_landmarks_teach_nothing(make_run):
@@ -179,7 +180,7 @@ def test_a_run_keeps_the_model_and_evaluates_with_it(tmp_path):
     settings["model"]["backbone"] = "test_efficientnet"
     run = ceph.train({**settings, "plugins": {"shape-constraint": {}}}, out=tmp_path / "run")
     trained = ceph.load(run.folder)
-    assert trained.evaluator.codec.model.mean.shape == (29, 2)
+    assert trained.evaluator.stations.constraint.model.mean.shape == (29, 2)
     assert trained.evaluate()[0]["mre_mm"] == run.metrics["mre_mm"]
 
 

@@ -118,12 +118,13 @@ def run(make_run):
     return dataclasses.replace(plain, samples=films)
 
 
-def batch_of(points, valid=None, mm_per_px=0.25, epoch=0):
+def batch_of(points, valid=None, mm_per_px=0.25, epochs_done=0.0):
     points = tensor(points)
     films = len(points)
     valid = everywhere(points) if valid is None else valid
     index, spacing = torch.arange(films), torch.full((films,), mm_per_px)
-    return Batch(torch.zeros(films, 1, 8, 8), points * valid[..., None], valid, index, spacing, epoch, 0)
+    image, same = torch.zeros(films, 1, 8, 8), torch.eye(3, dtype=torch.float64).expand(films, 3, 3)
+    return Batch(image, points * valid[..., None], valid, index, spacing, same, epochs_done=epochs_done)
 
 
 def term(hooks, batch, points):
@@ -183,10 +184,13 @@ def test_following_the_gradient_makes_a_shape_plausible(run):
     assert float(loss.detach()) < 0.1 * first
 
 
-def test_there_is_no_term_during_the_warm_up(run):
-    hooks, points = made(run, warmup_epochs=3), tensor(TRAINING[:2])
+@pytest.mark.parametrize("warmup", [3, "37.5%"])  # of eight epochs
+def test_there_is_no_term_during_the_warm_up(run, warmup):
+    hooks, points = made(run, warmup_epochs=warmup), tensor(TRAINING[:2])
     arguments = {"pred": torch.zeros(2, K, 4, 4), "points": points}
-    found = [hooks.merge("loss_terms", batch=batch_of(TRAINING[:2], epoch=e), **arguments) for e in (2, 3)]
+    found = [
+        hooks.merge("loss_terms", batch=batch_of(TRAINING[:2], epochs_done=done), **arguments) for done in (2.9, 3)
+    ]
     assert [list(terms) for terms in found] == [[], ["shape_prior"]]
 
 

@@ -47,6 +47,7 @@ FIGURES = {
     "truth": "mean",
     "per_landmark": {"Pog`": {"mre_mm": 3.0, "n": 4}, "Ar": {"mre_mm": None, "n": 0}},
     "plugins": {"hard_mre_mm": 3.0},
+    "higher_is_better": ["hard_mre_mm"],
 }
 
 
@@ -135,6 +136,26 @@ def sunk(name, make_run, where, **settings):
         hooks = Hooks({name: SINKS[name][0](SINKS[name][1](every=1, **settings))})
         told(hooks, make_run(), where, epoch)
         assert not hooks.disabled
+
+
+@pytest.mark.parametrize(("steps", "expected"), [((5, 6, 7), 7), ((), 6)])
+def test_figures_stand_at_the_step_that_was_made_and_not_at_the_nominal_one(make_run, tmp_path, steps, expected):
+    """Batches of small films are larger with `train.constant_pixels`, so an epoch may have fewer steps than planned."""
+    written = []
+
+    class Kept(Tensorboard):
+        def open(self, run, folder):
+            return object()
+
+        def write(self, numbers, step, epoch):
+            written.append((step, epoch))
+
+    plugin = Kept(TensorboardConfig(every=1))
+    plugin.run_start(run=dataclasses.replace(make_run(), folder=tmp_path, steps_per_epoch=3))
+    for step in steps:
+        plugin.step_end(step=step, loss=torch.tensor(0.5))
+    plugin.epoch_end(epoch=1, loss=torch.ones(2, 2), errors_mm=torch.ones(2, 2), metrics=FIGURES)
+    assert written == [*((step, None) for step in steps), (expected, 2)]
 
 
 # --- tensorboard -----------------------------------------------------------------------------------------------------

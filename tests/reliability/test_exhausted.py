@@ -187,7 +187,10 @@ def test_any_other_command_says_that_memory_ran_out(home, tmp_path):
     shutil.copytree(home.run, run)
     os.truncate(run / "metrics.jsonl", 120 * MIB)
     errors = home.ends(["report", str(run)], tmp_path / "io", memory=60 * MIB)
-    assert "error: out of memory in `ceph report`: MemoryError\n  hint: lower data.size or a batch size" in errors
+    assert (
+        "error: out of memory while running `ceph report`: MemoryError\n  hint: lower data.size or a batch size"
+        in errors
+    )
 
 
 def test_the_page_says_what_a_map_needs_and_goes_on(home, tmp_path):

@@ -27,8 +27,9 @@ from ceph.evaluation.runs import find_groups
 from ceph.evaluation.scores import read_scores
 from ceph.model.weights import read_weights
 from ceph.report.record import read_record
+from ceph.runfolder import read_figures, require_same_data
+from ceph.runfolder.place import FINGERPRINT
 from ceph.training import checkpoint
-from ceph.training.folder import FINGERPRINT, read_metrics, require_same_data
 
 
 class Evil:
@@ -110,7 +111,7 @@ def through_config(content, folder):
 
 def through_metrics(content, folder):
     (folder / "metrics.json").write_bytes(content)
-    read_metrics(folder)
+    read_figures(folder)
 
 
 def through_fingerprint(content, folder):
@@ -119,7 +120,14 @@ def through_fingerprint(content, folder):
 
 
 def through_run(content, folder):
-    for name in ("config.yaml", "environment.json", FINGERPRINT, "metrics.json", "predictions-validation.csv"):
+    for name in (
+        "config.yaml",
+        "state.json",
+        "environment.json",
+        FINGERPRINT,
+        "metrics.json",
+        "predictions-validation.csv",
+    ):
         (folder / name).write_bytes(content)
     with contextlib.suppress(CephError):
         read_scores(find_groups([folder]), "validation")

@@ -221,7 +221,7 @@ def test_row_04_a_signal_leaves_a_checkpoint_of_the_last_step_and_a_second_one_e
 
 
 def test_row_04_a_signal_to_all_processes_of_a_job_leaves_a_checkpoint_too(tiny_set, tmp_path, nursery):
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         run, folder = tmp_path / number.name, tmp_path / f"{number.name}-io"
         process = nursery.start(run_words(tiny_set, run, epochs=500, workers=2), folder)
         assert wait_for(lambda run=run, process=process: began(run) and len(process.children()) > 1)
@@ -233,7 +233,7 @@ def test_row_04_a_signal_to_all_processes_of_a_job_leaves_a_checkpoint_too(tiny_
         assert "the checkpoint is written" in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_row_04_a_signal_in_the_first_moments_is_one_message_too(tiny_set, tmp_path, command, number):
     words = run_words(tiny_set, tmp_path / "run") if command == "run" else ["plan", "--preset", "base"]

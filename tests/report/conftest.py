@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from ceph.run import train
-from ceph.trained import load
+from ceph.run.train import train
+from ceph.run.trained import load
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from ceph.config.dump import dump_yaml
 from ceph.data.types import Sample
 from ceph.evaluation.metrics import summarise
 from ceph.report.findings import Films
+from ceph.runfolder import State, write_state
 
 HEADER = ["image_id", "symbol", "x_px", "y_px", "score", "true_x_px", "true_y_px", "error_mm"]
 MM_PER_PX = 0.5
@@ -35,10 +36,12 @@ def write_run(
     epochs=3,
     planned=3,
     started="2026-01-02T03:04:05+00:00",
+    state="finished",
     log=("INFO done: validation MRE 1.0 mm, best epoch 2",),
 ):
     """A run whose film i is off by i + 1 px in x at every landmark."""
     (folder / "checkpoints").mkdir(parents=True)
+    write_state(folder, State(state, "2026-01-02T03:10:00+00:00"))
     config = {
         "data": {"path": "films", "truth": "mean", "size": [64, 64]},
         "model": {"backbone": "test_resnet"},

@@ -11,7 +11,8 @@ from tests.report.folders import films_of, write_run
 
 from ceph.data.formats.find import read
 from ceph.report.findings import Films, cumulative, find_splits, reader_distances
-from ceph.report.record import Scored, read_record
+from ceph.report.record import read_record
+from ceph.runfolder import Predictions
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_the_readers_of_test1_of_isbi_are_2_36_mm_apart():
     chosen = [s for s in data.samples if s.split == "test1"]
     senior, junior = (np.stack([s.points[r] for s in chosen]) for r in (0, 1))
     truth, nothing = (senior + junior) / 2, np.zeros(senior.shape[:2])
-    scored = Scored("test1", tuple(s.id for s in chosen), data.landmarks, truth, truth, nothing)
+    scored = Predictions(tuple(s.id for s in chosen), data.landmarks, truth, nothing, truth, nothing)
     readers = reader_distances(scored, chosen, range(len(data.landmarks)))
     assert readers.apart_mm.mean() == pytest.approx(2.36, abs=0.005)  # found before by a script of its own
     np.testing.assert_allclose(readers.from_truth_mm, readers.apart_mm / 2)

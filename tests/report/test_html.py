@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from tests.report.folders import IDS, films_of, write_run
 
-import ceph.run_report
+import ceph.run.report
 from ceph.report.findings import Films
 from ceph.report.html import render
 from ceph.report.record import read_record
-from ceph.run import train
-from ceph.run_report import report
+from ceph.run.report import report
+from ceph.run.train import train
 
 VOID = {"meta", "image", "path", "circle", "line"}
 
@@ -181,7 +181,7 @@ def test_a_fault_in_the_report_never_fails_the_run(tmp_path, tiny, monkeypatch, 
     def fail(*_):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(ceph.run_report, "write_html", fail)
+    monkeypatch.setattr(ceph.run.report, "write_html", fail)
     with caplog.at_level(logging.WARNING, "ceph"):
         result = train(tiny(train={"epochs": 1}), out=tmp_path / "r")
     assert np.isfinite(result.metrics["mre_mm"])

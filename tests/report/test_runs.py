@@ -9,33 +9,21 @@ import pytest
 from filelock import FileLock
 from tests.report.folders import write_run
 
-from ceph.report.record import read_record
-from ceph.report.runs import find_runs, is_locked, run_rows, state
-
-DONE = "INFO done: validation MRE 1.0 mm, best epoch 2"
+from ceph.report.runs import find_runs, run_rows
+from ceph.runfolder import is_locked, standing
 
 
-@pytest.mark.parametrize(
-    ("log", "expected"),
-    [
-        (("INFO initial weights: none", DONE), "finished"),
-        (("INFO initial weights: none", "INFO stopped: stopped by a signal"), "interrupted"),
-        (("INFO initial weights: none", "ERROR stopped: the loss is not finite"), "failed"),
-        (("ERROR stopped: the loss is not finite", "INFO going on at epoch 2, batch 0"), "interrupted"),
-        (("INFO stopped: by a signal", "INFO going on at epoch 2, batch 0", DONE), "finished"),
-        ((DONE, "WARNING report.html was not written (OSError: full)"), "finished"),
-        ((), "interrupted"),
-    ],
-)
-def test_the_log_says_how_a_run_ended(tmp_path, log, expected):
-    assert state(read_record(write_run(tmp_path / "r", log=log))) == expected
+@pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
+def test_a_run_stands_as_its_state_says(tmp_path, state):
+    write_run(tmp_path / "r", state=state, log=("INFO done: validation MRE 1.0 mm",))
+    assert [run.state for run in find_runs(tmp_path)] == [state]
 
 
-def test_a_run_is_running_while_a_process_holds_its_folder(tmp_path):
-    run = write_run(tmp_path / "r", log=())
+def test_a_run_is_running_while_a_process_holds_its_folder_and_interrupted_when_that_is_gone(tmp_path):
+    run = write_run(tmp_path / "r", state="running")
     with FileLock(run / ".lock"):
-        assert state(read_record(run)) == "running"
-    assert state(read_record(run)) == "interrupted"
+        assert standing(run).state == "running"
+    assert standing(run).state == "interrupted"
 
 
 def test_looking_leaves_no_lock_behind_and_makes_none(tmp_path):
@@ -72,7 +60,7 @@ def test_a_run_says_what_it_reached(tmp_path):
 
 
 def test_a_run_that_is_not_scored_shows_its_best_validation_so_far(tmp_path):
-    write_run(tmp_path / "r", splits=(), epochs=2, planned=5, log=())
+    write_run(tmp_path / "r", splits=(), epochs=2, planned=5)
     (run,) = find_runs(tmp_path)
     assert (run.validation_mm, run.epochs, run.planned, run.tests_mm) == (2.0, 2, 5, {})
 
@@ -84,16 +72,24 @@ def test_broken_runs_are_listed_with_what_is_wrong(tmp_path):
         ("c", "config.yaml", "- no\n"),
         ("d", "environment.json", "[]"),
         ("e", "log.txt", "\udcff"),
+        ("g", "config.yaml", "train:\n  epochs: \u00b2\n  seed: " + "9" * 5000 + "\n"),
+        ("h", "state.json", '{"format": 1, "state": []}'),
+        ("i", "state.json", '{"format": 2}'),
+        ("j", "config.yaml", "\udcff\0"),
     ):
         run = write_run(tmp_path / name)
         (run / file).write_bytes(content.encode("utf-8", "surrogateescape"))
     (tmp_path / "f" / "checkpoints").mkdir(parents=True)
     (tmp_path / "f" / "config.yaml").write_text("")
     runs = {run.name: run for run in find_runs(tmp_path)}
-    assert sorted(runs) == list("abcdef")
+    assert sorted(runs) == list("abcdefghij")
     assert "metrics.json" in runs["a"].note
     assert "metrics.jsonl" in runs["b"].note
     assert "config.yaml" in runs["c"].note
+    assert (runs["g"].planned, runs["g"].seed) == (None, None)
+    assert [runs[name].state for name in "hi"] == ["unknown", "unknown"]
+    assert "its format is 2" in runs["i"].note
+    assert "config.yaml" in runs["j"].note
     header, rows = run_rows(list(runs.values()))
     assert {len(row) for row in rows} == {len(header)}
 

@@ -97,14 +97,11 @@ def answering(hook, answer):
     return globals()[name]
 
 
-def fails(self):
-    raise KeyError("Xy")
+class Faint(torch.nn.Module):
+    """A module that sees the features and gives no numbers."""
 
-
-class WrongCodec:
-    def __init__(self, inner):
-        self.encode = inner.encode
-        self.decode = lambda pred, size: (torch.zeros(1, 2), torch.zeros(1))
+    def forward(self, features):
+        return features[-1].mean((1, 2, 3)) / 0 * 0
 
 
 class Headless(torch.nn.Module):
@@ -112,49 +109,47 @@ class Headless(torch.nn.Module):
         return images
 
 
-def flat_model(self, run, default):
-    model = default()
-    model.head = torch.nn.Identity()
-    return model
+class Writes:
+    """A part of each kind, which writes into what it is given."""
+
+    def __init__(self, inner=None):
+        self.inner = inner
+
+    def encode(self, batch, map_size):
+        batch.points.add_(1)
+        return self.inner.encode(batch, map_size)
+
+    def constrain(self, points, scores, maps, decode, image_size, look):
+        maps.mul_(2)
+        return points, scores
+
+    def __call__(self, pred, target, weights):
+        found = self.inner(pred, target, weights)
+        target.mul_(2)
+        return found
 
 
-def steep_term(self, pred):
-    return {"steep": (pred - pred.detach()).abs().sqrt().sum()}  # the slope of a square root at 0
+def steep(pred):
+    return (pred - pred.detach()).abs().sqrt()  # the slope of a square root at 0
 
 
+# Wrong answers that a run would not tell; those that it would are in tests/faults/table.py.
 WRONG_ANSWERS = {
-    "check_run": [lambda self: True, fails],
-    "dataset_formats": [lambda self: {"dicom": object()}],
-    "build_model": [lambda self: Headless(), flat_model],
-    "build_codec": [lambda self, default: WrongCodec(default()), lambda self: object()],
+    "build_model": [lambda self: Headless()],
+    "modules": [lambda self: {"faint": Faint()}],
+    "build_targets": [lambda self, default: Writes(default())],
+    "build_constraint": [lambda self: Writes()],
     "build_criterion": [
-        lambda self, default: lambda pred, target, weights: default()(pred, target, weights).mean(),
+        lambda self, default: Writes(default()),
         lambda self, default: lambda pred, target, weights: default()(pred, target, weights) / 0,
     ],
-    "build_optimizer": [lambda self, default: (default()[0], lambda done: 1 - done)],
-    "warps": [lambda self: [Singular()], lambda self: Singular()],
-    "augmentations": [lambda self: A.NoOp(), lambda self: [lambda image: image]],
-    "truth": [lambda self, sample: (sample.points, sample.valid), lambda self, sample: sample.points[0]],
-    "epoch_start": [lambda self, epoch: epoch, fails],
-    "sample_weights": [lambda self, samples: -torch.ones(len(samples)), lambda self: torch.ones(1)],
-    "batch_shape": [lambda self: (64.0, 64.0), lambda self: [64, 64]],
-    "pixel_weights": [lambda self, pred: pred.sum((-2, -1)), lambda self, pred: pred / 0],
-    "landmark_weights": [
-        lambda self, loss: loss.sum(dim=1),
-        lambda self, loss: loss / loss.sum(dim=1, keepdim=True),  # 0 / 0 for a film without points
-        lambda self, loss: -torch.ones_like(loss),
-        lambda self, loss: torch.ones_like(loss).requires_grad_(),
-        lambda self, loss: torch.ones_like(loss, device="meta"),
-        lambda self, loss: loss > 0,
+    "build_optimizer": [lambda self, default: (default()[0], lambda done: np.random.rand())],
+    "landmark_weights": [lambda self, loss: loss / loss.sum(dim=1, keepdim=True)],  # 0 / 0 for a film without points
+    "landmark_losses": [lambda self, pred: {"steep": steep(pred).mean((2, 3))}],
+    "loss_terms": [
+        lambda self, pred: {"steep": steep(pred).sum()},
+        lambda self, pred, batch: {"steep": (steep(pred).sum(), batch.valid.sum())},
     ],
-    "loss_terms": [lambda self, pred: {"big": pred}, steep_term, lambda self: {1: torch.zeros(())}],
-    "step_end": [lambda self, loss: loss, fails],
-    "eval_model": [lambda self: None, lambda self: torch.nn.Identity()],
-    "predict": [lambda self, model, images: model(images), lambda self, images: images],
-    "metrics": [lambda self, errors_mm: {"worst": errors_mm.max()}, lambda self: {"worst": "bad"}],
-    "epoch_end": [lambda self, metrics: metrics["mre"], fails],
-    "run_start": [lambda self, run: run, fails],
-    "run_end": [lambda self, result: result, fails],
 }
 
 
@@ -166,6 +161,36 @@ class WritesLoss(Plugin):
     def landmark_weights(self, loss):
         loss.mul_(2)
         return torch.ones_like(loss)
+
+
+class WritesBatch(Plugin):
+    @hookimpl
+    def landmark_mask(self, batch):
+        batch.valid[:, 0] = False
+
+
+class WritesDraws(Plugin):
+    @hookimpl
+    def second_draws(self):
+        return ["again"]
+
+    @hookimpl
+    def landmark_losses(self, batch, pred):
+        batch.draws["again"].image.zero_()
+        return {"nothing": 0 * pred.mean((2, 3))}
+
+
+class WritesMaps(Plugin):
+    @hookimpl
+    def pixel_weights(self, pred):
+        pred.relu_()
+
+
+class WritesTruth(Plugin):
+    @hookimpl
+    def extras(self, truth):
+        truth[0][0] = 0
+        return {}
 
 
 class WritesTable(Plugin):
@@ -220,6 +245,12 @@ class TorchDraws(Plugin):
     @hookimpl
     def landmark_weights(self, loss):
         return torch.rand_like(loss)
+
+
+class DrawsExtras(Plugin):
+    @hookimpl
+    def extras(self):
+        return {"number": np.random.rand()}
 
 
 class Seeds(Ones):
@@ -363,10 +394,85 @@ class Branches(Plugin):
         return torch.ones_like(loss) if loss.mean() > 1 else None
 
 
+class PicksByValue(Plugin):
+    @hookimpl
+    def landmark_mask(self, batch):
+        return batch.valid if batch.valid.any() else None
+
+
+class ReadsMaps(Plugin):
+    @hookimpl
+    def landmark_losses(self, pred):
+        return {"peak": pred.amax((2, 3)) * float(pred.detach().mean())}
+
+
+class ReadsExtras(Plugin):
+    @hookimpl
+    def extras(self, sample):
+        return {"spacing": sample.mm_per_px}
+
+    @hookimpl
+    def loss_terms(self, batch, pred):
+        return {"spaced": pred.mean() * batch.extras["spacing"].tolist()[0]}
+
+
 class Masks(Plugin):
     @hookimpl
     def loss_terms(self, batch, points):
         return {"spread": points[batch.valid].var()}
+
+
+class Ages(torch.nn.Module):
+    """Tells something of each film by the coarsest features."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, features):
+        return self.scale * features[-1].mean((1, 2, 3))
+
+
+class SeesAll(Plugin):
+    """A head, labels, a second draw, a mask, and two losses of them; it breaks nothing."""
+
+    @hookimpl
+    def modules(self):
+        return {"ages": Ages()}
+
+    @hookimpl
+    def build_refiner(self):
+        return self
+
+    def refine(self, points, scores, look, model):
+        return points + 0 * look(points, 10.0, 4).mean((-2, -1))[..., None] * model.ages.scale, scores
+
+    @hookimpl
+    def second_draws(self):
+        return ["again"]
+
+    @hookimpl
+    def extras(self, sample, truth, look, rng):
+        crop = look(truth[0][:2], 20.0, 8)
+        return {"crops": crop, "age": rng.uniform(8, 18), "known": truth[1]}
+
+    @hookimpl
+    def landmark_mask(self, batch):
+        return batch.extras["known"] > 0
+
+    @hookimpl
+    def landmark_losses(self, batch, points):
+        off = points - batch.draws["again"].points
+        return {"again": 1e-3 * (off.pow(2).sum(-1) + 1e-6).sqrt()}
+
+    @hookimpl
+    def loss_terms(self, batch, outputs):
+        off = (outputs["ages"] - batch.extras["age"] + 0 * batch.extras["crops"].mean()).abs()
+        return {"age": (1e-3 * off.sum(), off.new_tensor(off.numel()))}
+
+    @hookimpl
+    def metrics(self, outputs):
+        return {"ages": float(outputs["ages"].mean())} if "ages" in outputs else {}
 
 
 class KeepsOnDevice(Plugin):
@@ -471,6 +577,18 @@ class Closure(Warp):
 
     def matrix(self, rng, size):
         return np.array([[1, 0, self.draw(rng)], [0, 1, 0], [0, 0, 1.0]])
+
+
+class TakesALambda(Plugin):
+    """What answers for films in the workers holds what cannot get there."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.number = lambda: 1.0
+
+    @hookimpl
+    def extras(self):
+        return {"number": self.number()}
 
 
 class Tilt(Warp):
@@ -580,12 +698,17 @@ SETTINGS = [
 ANSWERS = [(f"answers-{hook}", answering(hook, fn)) for hook, wrong in WRONG_ANSWERS.items() for fn in wrong]
 BEHAVIOUR = [
     ("inputs-are-left-alone", WritesLoss),
+    ("inputs-are-left-alone", WritesBatch),
+    ("inputs-are-left-alone", WritesDraws),
+    ("inputs-are-left-alone", WritesMaps),
+    ("inputs-are-left-alone", WritesTruth),
     ("inputs-are-left-alone", WritesTable),
     ("inputs-are-left-alone", WritesSamples),
     ("inputs-are-left-alone", WritesModel),
     ("answers-repeat", Numbered),
     ("draws-are-its-own", GlobalDraws),
     ("draws-are-its-own", TorchDraws),
+    ("draws-are-its-own", DrawsExtras),
     ("draws-are-its-own", Seeds),
     ("draws-are-its-own", Shuffles),
     ("batch-shape-is-pure", Counting),
@@ -605,12 +728,16 @@ BEHAVIOUR = [
     ("steps-do-not-wait", ReadsWeights),
     ("steps-do-not-wait", Branches),
     ("steps-do-not-wait", Masks),
+    ("steps-do-not-wait", PicksByValue),
+    ("steps-do-not-wait", ReadsMaps),
+    ("steps-do-not-wait", ReadsExtras),
 ]
 FILMS = [
     ("transforms-keep-films", changing(Crop)),
     ("transforms-keep-films", changing(ToFloat)),
     ("transforms-keep-films", changing(Fails)),
     ("changes-pickle", warping(Closure)),
+    ("changes-pickle", TakesALambda),
     ("changes-are-seeded", warping(GlobalShift)),
     ("changes-are-seeded", changing(GlobalNoise)),
     ("points-follow", warping(Folds)),
@@ -629,4 +756,11 @@ TRAINING = [
     ("resumes-exactly", CountsSteps),
     ("neutral-changes-nothing", NotNeutral),
 ]
-SOUND = [Ones, Remembers, KeepsOnDevice, warping(Tilt), *map(changing, (noises, covers, inverts, equalises, blurs))]
+SOUND = [
+    Ones,
+    Remembers,
+    KeepsOnDevice,
+    SeesAll,
+    warping(Tilt),
+    *map(changing, (noises, covers, inverts, equalises, blurs)),
+]

@@ -32,7 +32,7 @@ def test_the_example_keeps_the_rules():
 def test_the_example_imports_nothing_of_ours_but_the_door():
     text = (EXAMPLE / "src" / "dynamic_weights" / "__init__.py").read_text()
     assert [line for line in text.splitlines() if "import" in line and "ceph" in line] == [
-        "from ceph.plugin import Batch, Plugin, PluginConfig, hookimpl"
+        "from ceph.plugin import Batch, Duration, Plugin, PluginConfig, Run, hookimpl"
     ]
 
 

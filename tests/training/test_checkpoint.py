@@ -99,7 +99,7 @@ def test_a_missing_checkpoint_says_so(tmp_path):
 
 def test_a_full_or_forbidden_folder_is_one_clear_error_and_keeps_what_was_there(tmp_path):
     checkpoint.save(tmp_path, checkpoint.LAST, {"epoch": 0})
-    (tmp_path / ".last.safetensors.new").mkdir()  # stands for any write that fails; tests/reliability has real ones
+    (tmp_path / checkpoint.PREVIOUS).mkdir()  # stands for any write that fails; tests/reliability has real ones
     with pytest.raises(CheckpointError, match="cannot write"):
         checkpoint.save(tmp_path, checkpoint.LAST, {"epoch": 1})
     assert checkpoint.load(tmp_path, checkpoint.LAST)["epoch"] == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import shutil
 
 import pytest
 import torch
@@ -13,6 +15,10 @@ import ceph
 from ceph.config.load import resolve
 from ceph.data.types import Batch
 from ceph.errors import CephError, CheckpointError, ConfigError, DataError, PluginError, TrainingError
+from ceph.report.curves import best_epoch
+from ceph.report.progress import Silent
+from ceph.report.record import read_record
+from ceph.runfolder import read_settings, read_state
 from ceph.training import checkpoint
 
 
@@ -102,9 +108,46 @@ def test_the_number_of_workers_does_not_matter(tiny, tmp_path):
 
 def test_resuming_a_finished_run_changes_nothing(tiny, tmp_path):
     result = ceph.train(tiny(), out=tmp_path / "run")
-    before = {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file() and p.name != "log.txt"}
-    assert ceph.resume(result.folder).metrics == json.loads(json.dumps(result.metrics))
-    assert {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file() and p.name != "log.txt"} == before
+    before = {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file()}
+    again = ceph.resume(result.folder)
+    assert (again.metrics, again.best_epoch) == (json.loads(json.dumps(result.metrics)), result.best_epoch)
+    assert again.was_done
+    assert {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file()} == before
+
+
+class Cut(Silent):
+    """A watcher that ends the process in its second epoch, as a kill between two checkpoints would."""
+
+    def epoch(self, record):
+        if record["epoch"] == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_finished_run_trains_on_by_a_new_schedule_that_survives_an_interruption(tiny, tmp_path):
+    first = ceph.train(tiny(train={"early_stopping": 9}), out=tmp_path / "run").folder
+    shutil.copytree(first, tmp_path / "cut")
+    whole = ceph.resume(first, epochs=5)
+    rates = [json.loads(line)["lr"][0] for line in (whole.folder / "metrics.jsonl").read_text().splitlines()]
+    assert rates[1] == rates[4] == 0
+    assert rates[2] > rates[3] > rates[4]
+    assert rates[2] == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi * 0.5 / 2.5)))  # warmed up in half an epoch
+    train = resolve(whole.folder / "config.yaml").config.train
+    assert (train.epochs, train.schedule_from, train.stop_after) == (5, 2, None)
+    origins = {setting.key: setting.origin for setting in read_settings(whole.folder)}
+    assert (origins["data.path"], origins["train.epochs"]) == ("python", "--resume, with --set train.epochs")
+    assert "a new schedule from here to epoch 5" in (whole.folder / "log.txt").read_text()
+    with pytest.raises(KeyboardInterrupt):
+        ceph.resume(tmp_path / "cut", epochs=5, watcher=Cut())
+    assert read_state(tmp_path / "cut").state == "interrupted"
+    with pytest.raises(ConfigError, match="not finished"):
+        ceph.resume(tmp_path / "cut", epochs=6)
+    ceph.resume(tmp_path / "cut")
+    assert same_weights(last_weights(whole.folder), last_weights(tmp_path / "cut"))
+    assert (whole.folder / "metrics.jsonl").read_text() == (tmp_path / "cut" / "metrics.jsonl").read_text()
+    with pytest.raises(ConfigError, match="more than the 5"):
+        ceph.resume(whole.folder, epochs=5)
+    with pytest.raises(ConfigError, match="schedule_from=0"):
+        ceph.train(whole.folder / "config.yaml", out=tmp_path / "new")
 
 
 def test_a_new_run_from_old_weights_uses_the_rate_that_was_asked_for(tiny, tmp_path):
@@ -131,8 +174,6 @@ def test_weights_of_another_kind_of_map_are_warned_of(tiny, tmp_path, caplog):
 
 
 def test_changed_data_is_noticed_when_a_run_goes_on(tiny, tmp_path, tiny_set):
-    import shutil
-
     films = tmp_path / "films"
     shutil.copytree(tiny_set, films)
     run = ceph.train(tiny(data={"path": str(films)}, train={"stop_after": 1}), out=tmp_path / "run")
@@ -141,7 +182,8 @@ def test_changed_data_is_noticed_when_a_run_goes_on(tiny, tmp_path, tiny_set):
     content["landmarks"][0]["value"]["x"] += 1
     film.write_text(json.dumps(content))
     with pytest.raises(DataError, match=f"data changed.*{film.stem}"):
-        ceph.resume(run.folder)
+        ceph.resume(run.folder, epochs=2)
+    assert read_state(run.folder).state == "finished"
 
 
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tiny, tmp_path):
@@ -229,10 +271,43 @@ def test_an_unknown_figure_to_monitor_is_an_error(tiny):
         ceph.train(tiny(train={"monitor": "mre"}))
 
 
+@pytest.mark.parametrize(("higher_is_better", "best"), [(True, 2), (False, 0)])
+def test_the_best_epoch_of_a_plugin_s_figure_is_the_one_that_its_direction_says(tiny, tmp_path, higher_is_better, best):
+    body = (
+        "    def epoch_start(self, epoch):\n        self.epoch = epoch\n\n"
+        "    @hookimpl\n    def metrics(self):\n"
+        f"        return {{'sure': Figure(float(getattr(self, 'epoch', 0)), higher_is_better={higher_is_better})}}\n"
+    )
+    settings = {"epochs": 3, "batch_size": 12, "monitor": "plugins.sure"}
+    run = ceph.train(tiny(plugins=plugin_file(tmp_path, "sure", body), train=settings), out=tmp_path / "run")
+    assert run.best_epoch == best
+    line = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[best])
+    assert line["validation"]["plugins"] == {"sure": float(best)}
+    assert best_epoch(read_record(run.folder)) == best
+
+
+def test_a_figure_to_monitor_that_no_plugin_gives_ends_the_run_after_the_first_evaluation(tiny, tmp_path):
+    plugins = plugin_file(tmp_path, "sure", "    def metrics(self):\n        return {'sure': 1.0}\n")
+    with pytest.raises(ConfigError, match=r"train.monitor: no plugin gives the figure 'plugins.shure'") as caught:
+        ceph.train(tiny(plugins=plugins, train={"monitor": "plugins.shure"}), out=tmp_path / "run")
+    assert caught.value.problems[0].hint == "did you mean 'plugins.sure'?"
+    assert checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.LAST)["progress"]["epoch"] == 0
+
+
+def test_a_warm_up_is_a_share_of_the_run_as_well_as_epochs(tiny, tmp_path):
+    runs = [
+        ceph.train(tiny(train={"epochs": 2, "warmup_epochs": warmup}), out=tmp_path / str(warmup)).folder
+        for warmup in ("50%", 1, 0.5)
+    ]
+    weights = [last_weights(run) for run in runs]
+    assert same_weights(weights[0], weights[1])
+    assert not same_weights(weights[0], weights[2])
+
+
 def plugin_file(folder, name, body):
     path = folder / f"{name}.py"
     path.write_text(
-        "import torch\nfrom ceph.plugin import Plugin, PluginConfig, hookimpl\n\n"
+        "import torch\nfrom ceph.plugin import Figure, Plugin, PluginConfig, hookimpl\n\n"
         f"class Mine(Plugin[PluginConfig]):\n    '''A test.'''\n\n    @hookimpl\n{body}"
     )
     return {name: {"from": str(path)}}
@@ -331,7 +406,7 @@ def test_hooks_see_batches_as_the_contract_says(tiny, tmp_path):
 
 
 def test_two_runs_cannot_share_a_folder(tiny, tmp_path):
-    from ceph.training.folder import locked
+    from ceph.runfolder import locked
 
     run = ceph.train(tiny(train={"stop_after": 1}), out=tmp_path / "run")
     with locked(run.folder), pytest.raises(CephError, match="in use"):

@@ -16,8 +16,8 @@ def test_the_map_and_its_matrix_give_the_points_of_predict(run, tiny_set):
     trained = ceph.load(run)
     path = min(tiny_set.rglob("*.png"))
     maps, to_film = activation_maps(trained, read_film(path))
-    size = trained.config.data.size
-    points, _ = trained.evaluator.codec.decode(torch.from_numpy(maps)[None], size)
+    size = trained.ensemble.sizes[0]
+    points, _ = trained.evaluator.stations.decoder.decode(torch.from_numpy(maps)[None], size)
     stride = size[1] / maps.shape[2]
     in_map = (points[0].double().numpy() + 0.5) / stride - 0.5
     (found,), _ = trained.predict([path])

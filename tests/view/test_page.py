@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from tests.view.conftest import errors, serving
+from tests.view.conftest import errors, serving, table
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of playwright's own pipes
 
@@ -115,6 +115,32 @@ def test_marks_lie_where_the_points_are_and_keep_their_size_when_zoomed(page, si
     assert box(page)[2:] == before[2:]
     page.click("#fit")
     assert box(page) == whole
+
+
+def test_a_point_that_a_station_moved_shows_its_track(page, good, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(good, folder)
+    (film, *_), *_ = by_mean(good)
+    row = next(r for r in table(folder / "predictions-train.csv") if (r["image_id"], r["symbol"]) == (film, "S"))
+    x, y = float(row["x_px"]), float(row["y_px"])
+    stages = [("decoder", x - 60, y - 25), ("constraint", x - 10, y + 8), ("refiner", x, y)]
+    lines = [f"{film},S,{stage},{a:.3f},{b:.3f},0.5" for stage, a, b in stages]
+    (folder / "stages-train.csv").write_text("\n".join(["image_id,symbol,stage,x_px,y_px,score", *lines]) + "\n")
+    with serving(folder) as url:
+        opened(page, url, beside=True)
+        track = page.locator(".landmark[data-symbol=S] polyline.track")
+        assert track.get_attribute("points").split() == [f"{round(a, 3):g},{round(b, 3):g}" for _, a, b in stages]
+        assert page.locator("polyline.track").count() == 1
+        marks = page.locator(".landmark[data-symbol=S] .fixed[data-layer=track]")
+        assert marks.locator("title").all_text_contents() == ["S: decoder", "S: constraint"]
+        page.locator("#points tr[data-symbol=S]").click()
+        said = page.locator("#status").text_content()
+        assert ", constraint moved it " in said
+        assert ", refiner moved it " in said
+        seen = box(page)
+        assert seen[0] <= x - 60 <= x <= seen[0] + seen[2]
+        page.keyboard.press("6")
+        assert not track.is_visible()
 
 
 def test_two_runs_stand_side_by_side_and_move_together(page, site, good, second):

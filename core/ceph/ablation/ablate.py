@@ -16,12 +16,13 @@ from ceph.ablation.costs import how_made
 from ceph.ablation.design import Design, cell_plugins, cells, families
 from ceph.ablation.effects import finished, hardest_landmarks, split_report
 from ceph.ablation.workers import Local, Outcome, Pool, Ray, Task, drive
-from ceph.assembly import make_hooks, read_data
 from ceph.config.load import Resolved
 from ceph.errors import CephError, ConfigError, Interrupted, Problem, nearest
 from ceph.report.ablation import SplitReport, markdown
-from ceph.training.folder import locked, read_metrics, write_json
-from ceph.training.runtime import stop_on_signals
+from ceph.run.assembly import make_hooks
+from ceph.run.films import read_data
+from ceph.runfolder import locked, read_figures, write_json
+from ceph.training.stop import stop_between_steps
 
 VALIDATION = "validation"
 
@@ -87,7 +88,7 @@ class Told:
             self.failed.append(task)
             self.say(f"{head}failed, see {task.log}")
             return
-        mre = read_metrics(task.folder)[VALIDATION]["mre_mm"]
+        mre = read_figures(task.folder)[VALIDATION]["mre_mm"]
         self.say(
             f"{head}{minutes:.1f} min, validation MRE {'-' if mre is None else f'{mre:.3f}'} mm{self.left(outcome)}"
         )
@@ -164,7 +165,7 @@ def train(
     if not left:
         return []
     told = Told(say, jobs, len(every) - len(left), len(every), record, asked.out)
-    with closing(pool_for(asked, jobs, device)) as pool, stop_on_signals() as stop:
+    with closing(pool_for(asked, jobs, device)) as pool, stop_between_steps() as stop:
 
         def tell(task: Task, outcome: Outcome) -> None:
             told.stopped = bool(stop)

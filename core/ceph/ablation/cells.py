@@ -14,7 +14,7 @@ from ceph.config.layers import Layers
 from ceph.config.load import DEFAULT_FILE, Resolved, resolve
 from ceph.errors import ConfigError
 from ceph.hooks import discovery
-from ceph.training.folder import write_json
+from ceph.runfolder import read_object, write_json
 
 RECORD = "ablation.json"
 FREE = (("train", "seed"), ("data", "workers"), ("data", "cache"))  # keys that change no cell
@@ -155,7 +155,7 @@ def open_folder(out: Path, described: Mapping[str, Any]) -> dict[str, Any]:
 def read_record(out: Path) -> dict[str, Any]:
     """The record of a folder; empty where there is none."""
     path = out / RECORD
-    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    return read_object(path) if path.exists() else {}
 
 
 def _require_same(out: Path, then: Any, now: Any, path: tuple[str, ...]) -> None:

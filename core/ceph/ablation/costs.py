@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ceph.config.models import Config
+from ceph.runfolder import number, read_environment, read_records, read_state
 
 
 @dataclass(frozen=True)
@@ -23,28 +24,22 @@ class Cost:
 
 
 def cost_of(folder: Path, minutes: float | None = None) -> Cost:
-    """The cost of a run; `minutes` is what the one who ran it measured (default: from its log, if it ran at one go)."""
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    """The cost of a run; `minutes` is what the one who ran it measured (default: what the run itself did)."""
+    records = read_records(folder)
 
     def total(key: str) -> float | None:
-        return float(sum(r[key] for r in records)) if records and all(key in r for r in records) else None
+        found = sum(number(record, key) for record in records)
+        return found if records and not math.isnan(found) else None
 
-    return Cost(minutes if minutes is not None else _logged_minutes(folder), total("films"), total("megapixels"))
-
-
-def _logged_minutes(folder: Path) -> float | None:
-    path = folder / "log.txt"
-    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    ends = [line for line in lines if " done: " in line]
-    if not ends or any(" going on at epoch " in line for line in lines):
-        return None
-    first, last = (datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S") for line in (lines[0], ends[0]))  # noqa: DTZ007
-    return (last - first).total_seconds() / 60
+    if minutes is None:
+        state = read_state(folder)
+        minutes = state.seconds / 60 if state.state == "finished" and state.seconds is not None else None
+    return Cost(minutes, total("films"), total("megapixels"))
 
 
 def how_made(out: Path, cells: Sequence[str], seeds: Sequence[int], record: Mapping[str, Any]) -> list[str]:
     """Markdown lines: the command of each cell, what in the config is not the default, versions and the date."""
-    made = {cell: environment(out / cell / f"s{seeds[0]}") for cell in cells}
+    made = {cell: read_environment(out / cell / f"s{seeds[0]}") for cell in cells}
     first = made[cells[0]]
     versions = ", ".join(f"{name} {version}" for name, version in first.get("versions", {}).items())
     git = first.get("git") or {}
@@ -73,11 +68,6 @@ def how_made(out: Path, cells: Sequence[str], seeds: Sequence[int], record: Mapp
         *_not_default(record),
         "```",
     ]
-
-
-def environment(folder: Path) -> dict[str, Any]:
-    """environment.json of a run."""
-    return dict(json.loads((folder / "environment.json").read_text("utf-8")))
 
 
 def _command(made: Mapping[str, Any]) -> str:

@@ -13,8 +13,9 @@ from ceph.ablation.costs import cost_of
 from ceph.ablation.design import NONE, Contrast, Family, cell_plugins
 from ceph.errors import ConfigError, DataError, nearest
 from ceph.evaluation.scores import Scores, read_scores
-from ceph.evaluation.statistics import estimate_many, holm
+from ceph.evaluation.statistics import estimate, holm, share_seeds
 from ceph.report.ablation import CellRow, EffectRow, EffectTable, SplitReport
+from ceph.runfolder import predictions_file
 
 SDR_MM = 2.0
 Errors = NDArray[np.float64]
@@ -55,7 +56,7 @@ def measures(landmarks: Sequence[str], hardest: Sequence[str]) -> tuple[Measure,
 
 def finished(out: Path, cell: str, seed: int, splits: Collection[str] = ("validation",)) -> bool:
     """Whether a run of a cell has been trained and scored on these splits."""
-    return all((out / cell / f"s{seed}" / f"predictions-{split}.csv").is_file() for split in splits)
+    return all(predictions_file(out / cell / f"s{seed}", split).is_file() for split in splits)
 
 
 def read(out: Path, cells: Sequence[str], seeds: Sequence[int], split: str) -> Scores:
@@ -111,7 +112,8 @@ def split_report(
 
 def effect_table(scores: Scores, family: Family, measure: Measure) -> EffectTable:
     """A family's effects on one measure."""
-    return EffectTable(family.title, measure.name, measure.unit, _adjusted(effects(scores, family.contrasts, measure)))
+    rows = _adjusted(effects(scores, family.contrasts, measure))
+    return EffectTable(family.title, measure.name, measure.unit, rows, _scope(scores))
 
 
 def landmark_table(scores: Scores, contrast: Contrast, landmarks: Sequence[str]) -> EffectTable:
@@ -120,22 +122,30 @@ def landmark_table(scores: Scores, contrast: Contrast, landmarks: Sequence[str])
     for symbol in landmarks:
         measure = Measure(f"error of {symbol}", (scores.landmarks.index(symbol),))
         rows += [replace(row, label=symbol) for row in effects(scores, [contrast], measure)]
-    return EffectTable(f"{contrast.label} against none", "mean error of each", "mm", _adjusted(rows))
+    return EffectTable(f"{contrast.label} against none", "mean error of each", "mm", _adjusted(rows), _scope(scores))
 
 
 def effects(scores: Scores, contrasts: Sequence[Contrast], measure: Measure) -> list[EffectRow]:
     """Contrasts of cells, p not adjusted; percent are of the (weighted) mean of the cells that are subtracted."""
     found = {group.name: measure.of(group.errors_mm) for group in scores.groups}
+    errors = {group.name: replace(measure, unit="mm").of(group.errors_mm)[0] for group in scores.groups}
     points = next(iter(found.values()))[1]
-    differences = [sum(weight * found[cell][0] for cell, weight in c.cells.items()) for c in contrasts]
-    results = estimate_many(np.stack([np.asarray(d) for d in differences]), points, scores.units)
     rows = []
-    for contrast, result in zip(contrasts, results, strict=True):
+    for contrast in contrasts:
+        terms = [weight * found[cell][0] for cell, weight in contrast.cells.items()]
+        if share_seeds([weight * errors[cell] for cell, weight in contrast.cells.items()]):
+            terms = [np.sum(terms, axis=0)]
+        step = 0.0 if measure.unit == "mm" else 100 / points.sum() * max(map(abs, contrast.cells.values()))
+        result = estimate(terms, points, scores.units, step=step)
         taken = {cell: -weight for cell, weight in contrast.cells.items() if weight < 0}
         start = sum(w * _mean_of(*found[cell]) for cell, w in taken.items()) / sum(taken.values())
         percent = 100 * result.value / start if measure.unit == "mm" and start > 0 else None
         rows.append(EffectRow(contrast.label, result.value, result.low, result.high, result.p, percent))
     return rows
+
+
+def _scope(scores: Scores) -> str:
+    return " on these films, one seed" if any(len(group.seeds) == 1 for group in scores.groups) else ""
 
 
 def _adjusted(rows: Sequence[EffectRow]) -> tuple[EffectRow, ...]:

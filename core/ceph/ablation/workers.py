@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ceph.errors import ConfigError
-from ceph.training import checkpoint
-from ceph.training.folder import read_metrics
-from ceph.training.runtime import StopRequest
+from ceph.files import appending
+from ceph.runfolder import has_checkpoint, is_run, predictions_file, read_state
+from ceph.training.stop import StopRequest
 
 Call = Callable[[Sequence[str], Path, Path, Mapping[str, str]], int]  # (command, folder to be in, log, env) -> code
 
@@ -49,7 +49,8 @@ class Task:
 
     def is_trained(self) -> bool:
         """Whether the run has finished."""
-        return "validation" in read_metrics(self.cwd / self.folder)
+        where = self.cwd / self.folder
+        return is_run(where) and has_checkpoint(where) and read_state(where).state == "finished"
 
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
@@ -59,7 +60,7 @@ class Task:
         """The commands that are still to run, as words after `ceph`; each is asked for when the one before is done."""
         where = self.cwd / self.folder
         if not self.is_trained():
-            if any((where / "checkpoints" / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS)):
+            if has_checkpoint(where):
                 yield ["run", "--resume", str(self.folder)]
             else:
                 shutil.rmtree(where, ignore_errors=True)  # it ended before its first checkpoint: nothing is lost
@@ -68,7 +69,7 @@ class Task:
             yield ["evaluate", str(self.folder), "--split", split]
 
     def _unscored(self) -> list[str]:
-        return [s for s in self.splits if not (self.cwd / self.folder / f"predictions-{s}.csv").is_file()]
+        return [s for s in self.splits if not predictions_file(self.cwd / self.folder, s).is_file()]
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def begin(command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str]) 
 
     It gets a session of its own: Ctrl-C in a terminal reaches a whole group, and a second signal ends a run at once.
     """
-    with log.open("ab") as file:
+    with appending(log) as file:
         file.write(f"$ ceph {shlex.join(command[3:])}\n".encode())
         file.flush()
         return subprocess.Popen(  # noqa: S603 - our own command
@@ -223,6 +224,6 @@ def drive(
             task = running.pop(future)
             fault = future.exception()
             if fault is not None and not stop:
-                with (task.cwd / task.log).open("a", encoding="utf-8") as log:
-                    log.write(f"{type(fault).__name__}: {fault}\n")
+                with appending(task.cwd / task.log) as log:
+                    log.write(f"{type(fault).__name__}: {fault}\n".encode())
             tell(task, future.result() if fault is None else Outcome(1, 0.0))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from ceph.cli import options
-from ceph.errors import ConfigError
+from ceph.cli.console import write_file
 
 app = options.new_app()
 
@@ -76,15 +75,14 @@ def ablate(
 
     Interrupted or failed runs go on, and finished ones are kept, when the same command is given again.
     """
-    from rich.console import Console
-
     from ceph.ablation.ablate import Ablation
     from ceph.ablation.ablate import ablate as run_ablation
     from ceph.ablation.cells import RunCall
     from ceph.report.ablation import grids, rich_table
-    from ceph.training.folder import write_json, write_text
+    from ceph.report.console import PlainConsole
+    from ceph.runfolder import finite
 
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     asked = Ablation(
         common=RunCall(config, preset, data, settings=tuple(set_ or ())),
         plugins=tuple(plugin or ()),
@@ -103,17 +101,8 @@ def ablate(
         for grid in grids(report):
             console.print(rich_table(grid))
     if json_ is not None and found.reports:
-        with _writing(json_, "--json"):
-            write_json(json_, {report.split: asdict(report) for report in found.reports})
+        content = finite({report.split: asdict(report) for report in found.reports})
+        write_file(json_, json.dumps(content, indent=2, ensure_ascii=False) + "\n", "--json")
     if markdown is not None and found.reports:
-        with _writing(markdown, "--markdown"):
-            write_text(markdown, found.page)
+        write_file(markdown, found.page, "--markdown")
     found.raise_failures()
-
-
-@contextmanager
-def _writing(path: Path, flag: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {(error.strerror or str(error)).lower()}", key=flag) from None

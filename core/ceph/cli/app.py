@@ -13,10 +13,11 @@ import typer
 import typer.core
 import typer.main
 
-from ceph.cli.console import exit_code, is_mine_to_tell, print_error, rank_of_job
-from ceph.cli.ending import Ending
+from ceph.cli.console import exit_code, is_mine_to_tell, print_error, rank_of_job, show_names
 from ceph.cli.options import HELP_NAMES, examples
-from ceph.errors import CephError, is_out_of_memory
+from ceph.errors import CephError
+from ceph.training.memory import ANYTHING, explained
+from ceph.training.stop import ended_by_signals
 
 # name -> (module with an `app`, the line in `ceph --help`); `ceph --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -24,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("ceph.cli.plan", "Show who answers which hook, before anything trains."),
     "evaluate": ("ceph.cli.evaluate", "Score a run on a split, in millimetres."),
     "predict": ("ceph.cli.predict", "Find the landmarks of films without truth."),
-    "compare": ("ceph.cli.compare", "Compare configs, film by film and seed by seed, with intervals."),
+    "compare": ("ceph.cli.compare", "Compare configs over films and seeds, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),
     "suggest": ("ceph.cli.suggest", "Choose the next fine-tune from the errors of a run."),
     "report": ("ceph.cli.report", "Write report.html of a run anew, and figures for a paper."),
@@ -36,7 +37,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("ceph.cli.doctor", "Say what stands in the way on this machine, and what to do."),
     "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }
-FREE = "lower data.size or a batch size where one is set, end other programs, or use a machine with more memory"
 PROGRAMS = ("ceph", "ceph-trainer")
 
 
@@ -52,7 +52,7 @@ class LazyGroup(typer.core.TyperGroup):
         return typer.core.TyperCommand(name=cmd_name, help=COMMANDS[cmd_name][1])
 
     def invoke(self, ctx: Any) -> Any:  # noqa: D102
-        with Ending():  # before the command is imported; click has its own word for Ctrl-C, and exit code 1
+        with ended_by_signals():  # before the command is imported; click has its own word for Ctrl-C, and exit code 1
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: D102
@@ -113,21 +113,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = Path(sys.argv[0]).name
     if rank_of_job() is not None:  # before torch is imported: its warnings are for its developers
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    show_names()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(words, prog_name=program if program in PROGRAMS else "ceph")
+        with explained(f"running `{' '.join(['ceph', *words[:1]])}`", ANYTHING):
+            app(words, prog_name=program if program in PROGRAMS else "ceph")
     except CephError as error:
         _end_workers()
         if is_mine_to_tell(error):
             print_error(error)
         return exit_code(error)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        _end_workers()
-        command = " ".join(["ceph", *words[:1]])
-        print_error(CephError(f"out of memory in `{command}`: {str(error) or type(error).__name__}", hint=FREE))
-        return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return 0

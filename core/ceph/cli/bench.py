@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ceph.cli import options
-from ceph.errors import ConfigError
+from ceph.cli.console import write_file
+
+if TYPE_CHECKING:
+    from ceph.config.load import Resolved
 
 app = options.new_app()
 
@@ -20,14 +23,9 @@ app = options.new_app()
         "ceph bench ceph.yaml --set data.workers=4 --steps 20",
     )
 )
+@options.with_config
 def bench(
-    config: options.ConfigFile = None,
-    preset: options.Preset = None,
-    plugin: options.Plugins = None,
-    without: options.Without = None,
-    set_: options.Settings = None,
-    data: options.Data = None,
-    seed: options.Seed = None,
+    resolved: Resolved,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps of a round, at most an epoch.")] = 5,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Rounds; their medians are shown.")] = 3,
     json: Annotated[
@@ -38,12 +36,7 @@ def bench(
 
     It takes what `ceph run` takes, trains a few steps from random weights and keeps nothing.
     """
-    from ceph.config.load import resolve
-
-    resolved = resolve(
-        config, preset=preset, plugins=plugin or (), without=without or (), settings=set_ or (), data=data, seed=seed
-    )
-    from ceph.bench import bench as measure
+    from ceph.tools.bench import bench as measure
 
     found = measure(resolved, steps=steps, rounds=rounds)
     if json is not None:
@@ -53,14 +46,10 @@ def bench(
         if str(json) == "-":
             typer.echo(text, nl=False)
             return
-        try:
-            json.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {json}: {(error.strerror or str(error)).lower()}", key="--json") from None
-    from rich.console import Console
-
+        write_file(json, text, "--json")
     from ceph.report.bench import bench_tables
+    from ceph.report.console import PlainConsole
 
-    console = Console(highlight=False)
+    console = PlainConsole()
     for part in bench_tables(found):
         console.print(part)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ceph.cli import options
+from ceph.cli.console import write_file
 from ceph.errors import ConfigError
 
 app = options.new_app()
@@ -53,14 +54,13 @@ def compare(
     json_: JsonFile = None,
     plot: PlotFile = None,
 ) -> None:
-    """Compare configs with the first one, film by film and seed by seed, in millimetres, with 95 % intervals."""
-    from rich.console import Console
-
+    """Compare configs with the first one, film by film and over their seeds, in millimetres, with 95 % intervals."""
     from ceph.evaluation.comparison import compare as compare_scores
     from ceph.evaluation.comparison import to_dict
     from ceph.evaluation.runs import find_groups
     from ceph.evaluation.scores import choose_split, read_scores
     from ceph.report.comparison import comparison_table, forest_plot, heading, require_picture, verdict
+    from ceph.report.console import PlainConsole
 
     if plot is not None:
         require_picture(plot)
@@ -71,16 +71,13 @@ def compare(
             hint="name a baseline and at least one other config; runs that differ in their seed only are one config",
         )
     found = compare_scores(read_scores(groups, split or choose_split(groups)))
-    console = Console(highlight=False)
+    console = PlainConsole()
     for comparison in found:
-        console.print(heading(comparison), markup=False, soft_wrap=True)
+        console.print(heading(comparison), soft_wrap=True)
         console.print(comparison_table(comparison))
-        console.print(verdict(comparison), markup=False)
+        console.print(verdict(comparison))
     if json_ is not None:
-        try:
-            text = json.dumps({"comparisons": [to_dict(c) for c in found]}, indent=2, ensure_ascii=False)
-            json_.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {json_}: {(error.strerror or str(error)).lower()}", key="--json") from None
+        text = json.dumps({"comparisons": [to_dict(c) for c in found]}, indent=2, ensure_ascii=False)
+        write_file(json_, text + "\n", "--json")
     if plot is not None:
         forest_plot(found, plot)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ceph.cli import options
+from ceph.cli.console import write_file
 from ceph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ceph.config.load import Resolved
 
 app = options.new_app("Write a config, show it as resolved, or print its schema.", no_args_is_help=True)
 
@@ -35,27 +39,9 @@ def init(
         "ceph config show", "ceph config show ceph.yaml --preset quick --plugin hard-mining --set train.epochs=5"
     )
 )
-def show(
-    config: options.ConfigFile = None,
-    preset: options.Preset = None,
-    plugin: options.Plugins = None,
-    without: options.Without = None,
-    set_: options.Settings = None,
-    data: options.Data = None,
-    seed: options.Seed = None,
-) -> None:
+@options.with_config
+def show(resolved: Resolved) -> None:
     """Print the config as a run would resolve it. Each value says where it comes from."""
-    from ceph.config.load import resolve
-
-    resolved = resolve(
-        config,
-        preset=preset,
-        plugins=plugin or (),
-        without=without or (),
-        settings=set_ or (),
-        data=data,
-        seed=seed,
-    )
     typer.echo(resolved.dump(), nl=False)
 
 
@@ -74,7 +60,4 @@ def schema(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {out}: {(error.strerror or str(error)).lower()}") from None
+    write_file(out, text)

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
-from ceph.errors import CephError, Interrupted
+from ceph.data.names import ShownFormatter, shown
+from ceph.errors import CephError, ConfigError, Interrupted
+from ceph.files import write_text
 
 
 def print_error(error: CephError, stream: TextIO | None = None) -> None:
     """One block a problem, each led by `error:`; never a traceback."""
     stream = stream or sys.stderr
     for problem in error.problems:
-        print(f"error: {problem}", file=stream)
+        print(shown(f"error: {problem}", keep="\n\t"), file=stream)
     stream.flush()
+
+
+def write_file(path: Path, text: str, key: str = "") -> None:
+    """Write what a person asked for, into a device or a pipe that they named too. Raises ConfigError, naming `key`."""
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout is not to be replaced
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_text(path, text)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {(error.strerror or str(error)).lower()}", key=key) from None
 
 
 def rank_of_job() -> int | None:
@@ -30,6 +46,15 @@ def is_mine_to_tell(error: CephError) -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0" if error.told is None else not error.told
 
 
+def show_names() -> None:
+    """Let a name that is not UTF-8 be printed, and no name in a warning command the terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort:
+        logging.lastResort.setFormatter(ShownFormatter())
+
+
 def exit_code(error: CephError) -> int:
     """0 done, 1 failed, 2 a wrong config or call, 128 + signal interrupted."""
     return 128 + error.signal if isinstance(error, Interrupted) else error.exit_code
@@ -37,7 +62,7 @@ def exit_code(error: CephError) -> int:
 
 def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), width: int | None = None) -> str:
     """Columns of text, two spaces apart; the last column is wrapped to the terminal's width."""
-    everything = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    everything = [[shown(cell) for cell in row] for row in ([header, *rows] if header else rows)]
     if not everything:
         return ""
     width = width or shutil.get_terminal_size((100, 24)).columns

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ceph.cli import data_cache, data_check, data_convert, options
 from ceph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ceph.config.load import Resolved
 
 app = options.new_app("Look at what training loads, or draw the synthetic data set.", no_args_is_help=True)
 
@@ -34,7 +37,7 @@ def synth(
     varied: Annotated[bool, typer.Option("--varied", help="As from many clinics: to train for real films.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Draw synthetic cephalograms with 29 landmarks by two readers, in the Aariz layout."""
-    from ceph.data.synthetic import write
+    from ceph.data.synthetic.sets import write
 
     try:
         write(folder, films=films, seed=seed, height=height, varied=varied)
@@ -52,32 +55,16 @@ def synth(
         "ceph data preview --data ./isbi2015 --set data.mm_per_px=0.1 --films 3 --draws 8 --out films.png",
     )
 )
+@options.with_config
 def preview(
-    config: options.ConfigFile = None,
-    preset: options.Preset = None,
-    plugin: options.Plugins = None,
-    without: options.Without = None,
-    set_: options.Settings = None,
-    data: options.Data = None,
-    seed: options.Seed = None,
+    resolved: Resolved,
     films: Annotated[int, typer.Option(metavar="N", min=1, help="How many training films, a row each.")] = 6,
     draws: Annotated[int, typer.Option(metavar="M", min=1, help="How many random draws of each.")] = 4,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the picture (PNG) here.")] = Path("preview.png"),
 ) -> None:
     """Draw a contact sheet of training films with their points: each as it is, then as training loads it."""
-    from ceph.config.load import resolve
-
-    resolved = resolve(
-        config,
-        preset=preset,
-        plugins=plugin or (),
-        without=without or (),
-        settings=set_ or (),
-        data=data,
-        seed=seed,
-    )
-    from ceph.preview import draw_films
     from ceph.report.sheet import sheet, write_png
+    from ceph.tools.preview import draw_films
 
     rows = draw_films(resolved, films, draws)
     picture = sheet(rows)

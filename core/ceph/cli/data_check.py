@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from ceph.cli import options
+from ceph.cli.console import write_file
 from ceph.errors import ConfigError, DataError
 
 EXAMPLES = options.examples(
     "ceph data check ./films",
-    "ceph data check ./isbi2015 --set data.mm_per_px=0.25 --json check.json",
+    "ceph data check ./isbi2015 --set data.mm_per_px=0.1 --json check.json",
 )
 
 
@@ -34,17 +35,15 @@ def check(
     Ends with 1 where training on the set would be wrong: a film in two splits or unreadable, points that are swapped or
     impossible. All splits are opened, test splits too; nothing is written but FILE.
     """
-    from ceph.config.load import resolve
-
-    resolved = resolve(None, plugins=plugin or (), settings=set_ or (), data=path)
-    from rich.console import Console
-
-    from ceph.assembly import make_hooks, read_data
+    resolved = options.resolve_flags(plugin=plugin, set_=set_, data=path)
     from ceph.data.check.check import check as check_data
     from ceph.data.check.check import outside_noted, unreadable
+    from ceph.report.console import PlainConsole
     from ceph.report.data_check import show
+    from ceph.run.assembly import make_hooks
+    from ceph.run.films import read_data
 
-    where = str(path or resolved.config.data.path or "the embedded set")
+    where = str(path or resolved.config.data.place)
     with outside_noted() as outside:
         try:
             data = read_data(resolved.config, make_hooks(resolved))
@@ -56,11 +55,8 @@ def check(
             checked = unreadable(where, error)
         else:
             checked = check_data(where, data, outside)
-    show(checked, Console(highlight=False))
+    show(checked, PlainConsole())
     if json_ is not None:
-        try:
-            json_.write_text(json.dumps(checked.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {json_}: {(error.strerror or str(error)).lower()}", key="--json") from None
+        write_file(json_, json.dumps(checked.as_dict(), indent=2, ensure_ascii=False) + "\n", "--json")
     if checked.errors:
         raise typer.Exit(1)

@@ -52,10 +52,8 @@ def convert(
 
     readers = READERS
     if plugin:
-        from ceph.config.load import resolve
-
-        resolved = resolve(None, plugins=plugin)
-        from ceph.assembly import make_hooks
+        resolved = options.resolve_flags(plugin=plugin)
+        from ceph.run.assembly import make_hooks
 
         readers = (*READERS, *make_hooks(resolved).merge("dataset_formats").values())
     done = write(

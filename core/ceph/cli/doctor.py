@@ -22,7 +22,7 @@ def doctor(
 
     Every installed plugin is imported. The exit code is 1 where something will not work.
     """
-    from ceph.doctor import examine
+    from ceph.tools.doctor import examine
 
     found = examine()
     failures = sum(one.state == "fail" for one in found)

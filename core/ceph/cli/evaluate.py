@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ceph.cli import options
-from ceph.errors import ConfigError
+from ceph.cli.console import write_file
 
 app = options.new_app()
 
@@ -42,16 +42,12 @@ def evaluate(
     json_: JsonFile = None,
 ) -> None:
     """Score the best checkpoint of a run, in millimetres. With --data nothing is written into RUN."""
-    from rich.console import Console
-
+    from ceph.report.console import PlainConsole
     from ceph.report.tables import landmark_table
-    from ceph.trained import load
-    from ceph.training.folder import finite
+    from ceph.run.trained import load
+    from ceph.runfolder import finite
 
     figures, name = load(run, settings=set_ or ()).evaluate(split, data)
-    Console(highlight=False).print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
+    PlainConsole().print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
     if json_ is not None:
-        try:
-            json_.write_text(json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {json_}: {(error.strerror or str(error)).lower()}", key="--json") from None
+        write_file(json_, json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", "--json")

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ceph.errors import ConfigError, Problem, nearest
+from ceph.files import write_text
 from ceph.hooks import discovery
 from ceph.hooks.specs import VERBS, Specs
 
@@ -22,24 +23,34 @@ BODIES: dict[str, str] = {
     "check_run": "",
     "dataset_formats": "return {}",
     "build_model": "return default()",
-    "build_codec": "return default()",
+    "modules": "return {}",
+    "build_targets": "return default()",
+    "build_decoder": "return default()",
+    "build_constraint": "return Still()",
+    "build_refiner": "return Still()",
+    "build_offsets": "return Still()",
     "build_criterion": "return default()",
     "build_optimizer": "return default()",
     "warps": "return [Move()]",
     "augmentations": 'return [A.NoOp()] if stage == "photometric" else []',
+    "second_draws": "return []",
     "truth": """\
 marked = sample.valid.sum(axis=0)
 total = np.where(sample.valid[..., None], sample.points, 0.0).sum(axis=0)
 return np.where(marked[:, None] > 0, total / np.maximum(marked, 1)[:, None], np.nan), marked > 0""",
+    "extras": "return {}",
     "epoch_start": "",
     "sample_weights": "return torch.ones(len(samples))",
     "batch_shape": "return size",
+    "landmark_mask": "return torch.ones_like(batch.valid)",
     "pixel_weights": "return torch.ones_like(target)",
     "landmark_weights": "return torch.ones_like(loss)",
+    "landmark_losses": 'return {"@NAME@": torch.zeros_like(points[..., 0])}',
     "loss_terms": 'return {"@NAME@": points.new_zeros(())}',
     "step_end": "",
     "eval_model": "return model",
-    "predict": "return activate(model(images))",
+    "views": "return []",
+    "members": "return []",
     "metrics": 'return {"@NAME@-largest-mm": float(np.nanmax(errors_mm))}',
     "epoch_end": "",
     "run_start": "",
@@ -56,6 +67,43 @@ class Move(Warp):
 
 
 '''
+
+_STILL = '''\
+class Still:
+    """A station of decoding that leaves every point where it is."""
+@METHODS@
+
+'''
+
+_METHODS = {
+    "build_constraint": '''
+    def constrain(
+        self,
+        points: torch.Tensor,
+        scores: torch.Tensor,
+        maps: torch.Tensor,
+        decode: Callable[..., Any],
+        image_size: tuple[int, int],
+        look: Callable[..., torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give points [B, K, 2] in network px and scores [B, K]."""
+        return points, scores
+''',
+    "build_refiner": '''
+    def refine(
+        self, points: torch.Tensor, scores: torch.Tensor, look: Callable[..., torch.Tensor], model: nn.Module
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give points [B, K, 2] in network px and scores [B, K]."""
+        return points, scores
+''',
+    "build_offsets": '''
+    def shift(
+        self, points: torch.Tensor, scores: torch.Tensor, to_film: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give points [B, K, 2] in network px and scores [B, K]."""
+        return points, scores
+''',
+}
 
 _MODULE = '''\
 """@NAME@: say in a line what it does."""
@@ -154,7 +202,10 @@ _IMPORTS: dict[str, str] = {
     "NDArray": "numpy.typing",
     "nn": "torch",
     **dict.fromkeys(
-        ("Batch", "Flags", "Matrix", "Plugin", "PluginConfig", "Points", "Run", "Sample", "Warp", "hookimpl"),
+        (
+            *("Batch", "Figure", "Flags", "Matrix", "Member", "Plugin", "PluginConfig", "Points", "Run", "Sample"),
+            *("View", "Warp", "hookimpl"),
+        ),
         "ceph.plugin",
     ),
 }
@@ -176,7 +227,7 @@ def write(name: str, hooks: Sequence[str], folder: Path) -> list[str]:
         for file, text in files.items():
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
     except FileExistsError:
         raise ConfigError(f"{folder} is there already", key="--out", hint="name a new folder") from None
     except OSError as error:
@@ -209,7 +260,7 @@ def module_of(name: str) -> str:
 def class_of(name: str) -> str:
     """`my-plugin` -> `MyPlugin`; `warp` -> `WarpPlugin`, since Warp is taken, and `none` -> `NonePlugin`."""
     found = "".join(part.capitalize() for part in name.split("-"))
-    return f"{found}Plugin" if found in {*_IMPORTS, "Move"} or keyword.iskeyword(found) else found
+    return f"{found}Plugin" if found in {*_IMPORTS, "Move", "Still"} or keyword.iskeyword(found) else found
 
 
 def project(name: str, hooks: Sequence[str]) -> dict[str, str]:
@@ -233,7 +284,9 @@ def project(name: str, hooks: Sequence[str]) -> dict[str, str]:
 def module_text(hooks: Sequence[str]) -> str:
     """The module of a plugin with these hooks, its names still to be filled in."""
     methods = "".join(f"\n{method(hook)}" for hook in hooks)
-    text = _MODULE.replace("@HOOKS@", methods).replace("@BEFORE@", _MOVE if "warps" in hooks else "")
+    stations = "".join(_METHODS[hook] for hook in hooks if hook in _METHODS)
+    before = (_MOVE if "warps" in hooks else "") + (_STILL.replace("@METHODS@", stations) if stations else "")
+    text = _MODULE.replace("@HOOKS@", methods).replace("@BEFORE@", before)
     return text.replace("@IMPORTS@", imports_of(re.sub("@[A-Z]+@", "X", text)))
 
 
@@ -253,7 +306,14 @@ def imports_of(text: str) -> str:
     for name in sorted(used, key=lambda name: (name[0].islower(), name)):
         if " " not in _IMPORTS[name]:
             by_module.setdefault(_IMPORTS[name], []).append(name)
-    lines = {module: f"from {module} import {', '.join(names)}" for module, names in sorted(by_module.items())}
+    lines = {module: _import(module, names) for module, names in sorted(by_module.items())}
     standard = [line for module, line in lines.items() if module in _STANDARD]
     others = whole + [line for module, line in lines.items() if module not in _STANDARD]
     return "\n".join([*standard, *([""] if standard else []), *others])
+
+
+def _import(module: str, names: Sequence[str]) -> str:
+    """The import of these names, in a line, or one line each where that is too long."""
+    line = f"from {module} import {', '.join(names)}"
+    each = "".join(f"    {name},\n" for name in names)
+    return line if len(line) <= 120 else f"from {module} import (\n{each})"

@@ -1,11 +1,17 @@
-"""The options that commands share: which config, which plugins, which settings; and how a command's app is made."""
+"""The options that commands share, and the config that they come to; and how a command's app is made."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ceph.config.load import Resolved
 
 HELP_NAMES = ["-h", "--help"]
 
@@ -108,3 +114,38 @@ Seed = Annotated[
     int | None,
     typer.Option(metavar="N", help="Seed of everything random (train.seed).", show_default=False),
 ]
+
+
+def resolve_flags(
+    config: ConfigFile = None,
+    preset: Preset = None,
+    plugin: Plugins = None,
+    without: Without = None,
+    set_: Settings = None,
+    data: Data = None,
+    seed: Seed = None,
+) -> Resolved:
+    """The config that the options of `ceph run` come to. Raises ConfigError, PluginError."""
+    from ceph.config.load import resolve
+
+    return resolve(
+        config, preset=preset, plugins=plugin or (), without=without or (), settings=set_ or (), data=data, seed=seed
+    )
+
+
+def with_config(command: Callable[..., None]) -> Callable[..., None]:
+    """On the command line the options of `resolve_flags` stand for this command's first argument, what they come to."""
+    flags, own = _parameters(resolve_flags), _parameters(command)[1:]
+
+    @functools.wraps(command)
+    def call(**given: Any) -> None:
+        command(resolve_flags(**{flag.name: given.pop(flag.name) for flag in flags}), **given)
+
+    call.__annotations__ = {}
+    call.__dict__["__signature__"] = inspect.Signature([*flags, *own])  # what typer reads
+    return call
+
+
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    # `Resolved` is imported for type checkers alone, since it brings pydantic.
+    return list(inspect.signature(function, eval_str=True, locals={"Resolved": object}).parameters.values())

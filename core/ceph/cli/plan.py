@@ -24,27 +24,9 @@ app = options.new_app()
         "ceph plan --preset quick --plugin multi-scale --plugin ./my_idea.py",
     )
 )
-def plan(
-    config: options.ConfigFile = None,
-    preset: options.Preset = None,
-    plugin: options.Plugins = None,
-    without: options.Without = None,
-    set_: options.Settings = None,
-    data: options.Data = None,
-    seed: options.Seed = None,
-) -> None:
+@options.with_config
+def plan(resolved: Resolved) -> None:
     """Show what a run would do, and who does it. It takes what `ceph run` takes; no film is read."""
-    from ceph.config.load import resolve
-
-    resolved = resolve(
-        config,
-        preset=preset,
-        plugins=plugin or (),
-        without=without or (),
-        settings=set_ or (),
-        data=data,
-        seed=seed,
-    )
     typer.echo(describe(resolved), nl=False)
 
 
@@ -62,8 +44,9 @@ def describe(resolved: Resolved) -> str:
         for cls in (p.plugin_class,)
     ]
     data, train = resolved.config.data, resolved.config.train
+    where = data.place if data.path else "the embedded synthetic set"
     trains = (
-        f"{train.epochs} epochs of {resolved.config.model.backbone} on {data.path or 'the embedded synthetic set'}: "
+        f"{train.epochs} epochs of {resolved.config.model.backbone} on {where}: "
         f"{train.batch_size} films a batch, {data.size[0]} x {data.size[1]} px, loss {resolved.config.loss.name}, "
         f"seed {train.seed}"
     )

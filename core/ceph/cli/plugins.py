@@ -83,6 +83,7 @@ def show(
         "ceph plugins check hard-mining",
         "ceph plugins check ./ohkm.py --set plugins.ohkm.keep=5 --neutral plugins.ohkm.keep=29",
         "ceph plugins check ./ohkm.py --fast                      seconds: nothing trains",
+        "ceph plugins check hard-mining --json                    what each check found, for a program",
     )
 )
 def check(
@@ -105,6 +106,7 @@ def check(
         ),
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Leave out the checks that train.")] = False,  # noqa: FBT002
+    json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Check that a plugin keeps the rules: its settings, hooks and answers, and a few tiny runs."""
     loaded, settings = load_with(plugin, set_ or ())
@@ -115,14 +117,22 @@ def check(
 
     logging.getLogger("ceph").addHandler(logging.NullHandler())  # what a run logs is not asked for here
     found = suite(loaded.plugin_class, settings=settings, neutral=without, name=loaded.name)
-    typer.echo(f"{loaded.label}  ({loaded.source})")
-    asked = [one for one in found if not one.foreign and not (fast and one.trains)]
-    results = [result_of(one) for one in asked]
-    counts = ", ".join(f"{results.count(word)} {word.lower()}" for word in ("ok", "FAILED", "left out"))
-    foreign = sum(one.foreign for one in found)
-    typer.echo(f"{len(asked)} checks: {counts}; {foreign} more are of hooks that it does not answer")
-    failed = "FAILED" in results
-    if failed:
+    if not json:
+        typer.echo(f"{loaded.label}  ({loaded.source})")
+    results = []
+    for one in found:
+        if not one.foreign and not (fast and one.trains):
+            results.append(result_of(one))
+            if not json:
+                print_result(results[-1])
+    words = [result["result"] for result in results]
+    if json:
+        _print_json({"plugin": loaded.name, "version": loaded.version, "checks": results})
+    else:
+        counts = ", ".join(f"{words.count(word)} {word}" for word in ("ok", "failed", "left out"))
+        foreign = sum(one.foreign for one in found)
+        typer.echo(f"{len(results)} checks: {counts}; {foreign} more are of hooks that it does not answer")
+    if "failed" in words:
         raise typer.Exit(1)
 
 
@@ -150,8 +160,8 @@ def load_with(plugin: str, settings: Sequence[str]) -> tuple[LoadedPlugin, dict[
     return loaded, given if settings else {}
 
 
-def result_of(check: Check) -> str:
-    """Run one check and print its line: ok, FAILED with the reason, or left out with the reason; returns the word."""
+def result_of(check: Check) -> dict[str, Any]:
+    """Run one check: its id and rule, the result (ok, failed, left out), the reason for that, and notes."""
     import warnings
 
     from ceph.testing import ConformanceWarning
@@ -159,15 +169,22 @@ def result_of(check: Check) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            reason, failure = check.run(), ""
+            reason, failed = check.run(), False
         except AssertionError as error:
-            reason, failure = "", str(error)
-    word = "FAILED" if failure else "left out" if reason else "ok"
-    typer.echo(f"{word:<9} {check.id:<33} {reason or check.description}")
-    notes = [f"note: {w.message}" for w in caught if issubclass(w.category, ConformanceWarning)]
-    for line in "\n".join(filter(None, [failure, *notes])).splitlines():
-        typer.echo(f"          {line}")
-    return word
+            reason, failed = str(error), True
+    notes = [str(w.message) for w in caught if issubclass(w.category, ConformanceWarning)]
+    word = "failed" if failed else "left out" if reason else "ok"
+    return {"check": check.id, "rule": check.description, "result": word, "reason": reason, "notes": notes}
+
+
+def print_result(found: Mapping[str, Any]) -> None:
+    """Print the line of a check, what failed and the notes beneath it."""
+    failed = found["result"] == "failed"
+    said = found["rule"] if failed or not found["reason"] else found["reason"]
+    typer.echo(f"{'FAILED' if failed else found['result']:<9} {found['check']:<33} {said}")
+    for text in [*([found["reason"]] if failed else []), *(f"note: {note}" for note in found["notes"])]:
+        for line in text.splitlines():
+            typer.echo(f"          {line}")
 
 
 @app.command(
@@ -245,8 +262,10 @@ def type_in_words(annotation: Any) -> str:
     import types
     from typing import Literal, Union, get_args, get_origin
 
+    from ceph.config.duration import Duration
+
     words: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path"}
-    words |= {type(None): "null", dict: "mapping", Any: "anything"}
+    words |= {type(None): "null", dict: "mapping", Any: "anything", Duration: "epochs or %"}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(str(argument) for argument in arguments)

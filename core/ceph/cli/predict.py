@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ceph.cli import options
+from ceph.cli.console import write_file
+from ceph.data.names import shown
+from ceph.data.spacing import hint, plausible
 from ceph.errors import CephError, ConfigError, Problem, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ceph.predictions import NamedFilm, Predicted
+    from ceph.run.predictions import NamedFilm, Predicted
 
 app = options.new_app()
 
@@ -62,15 +65,14 @@ def predict(
     that cannot be read are named together at the end; the others are predicted, and the exit code is 1.
     """
     kind = choose_kind(format_, out)
-    if mm_per_px is not None and not 0 < mm_per_px < float("inf"):
-        raise ConfigError(f"must be above 0, not {mm_per_px:g}", key="--mm-per-px")
+    if mm_per_px is not None and not plausible(mm_per_px):
+        raise ConfigError(f"{mm_per_px:g} is no spacing of a film", key="--mm-per-px", hint=hint(mm_per_px))
     for key, folder in (("--out", out and out.parent), ("--overlays", overlays and overlays.parent)):
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"there is no folder {folder}", key=key)
-    from ceph.predictions import find_films, predict_films, readers_of, write_overlays
     from ceph.report.predictions import render
-    from ceph.trained import load
-    from ceph.training.folder import write_text
+    from ceph.run.predictions import find_films, predict_films, readers_of, write_overlays
+    from ceph.run.trained import load
 
     trained = load(run, settings=set_ or ())
     named = find_films(films, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
@@ -80,9 +82,9 @@ def predict(
     broken = {str(film.path): error.problems[0].what for film, error in found.broken}
     text = render(kind, found.films, trained.landmarks, str(run), broken)
     if out is None:
-        typer.echo(text, nl=False)
+        typer.echo(shown(text, keep="\n"), nl=False)
     else:
-        write_text(out, text)
+        write_file(out, text, "--out")
     if overlays is not None:
         try:
             write_overlays(overlays, named, found.films, trained.landmarks)
@@ -118,9 +120,12 @@ def summary(
     pace = f"{len(found.films) / max(seconds, 1e-9):.1f} films a second"
     wrote = "".join(f"; wrote {path}" for path in (out, overlays) if path is not None)
     lines = [f"predicted {len(found.films)} of {len(named)} films, {landmarks} landmarks each, {pace}{wrote}"]
-    unknown = sum(film.mm_per_px is None for film in found.films)
+    unknown = [film.film for film in found.films if film.mm_per_px is None]
     if unknown:
-        lines.append(f"no millimetres for {unknown} of them: their spacing is unknown; --mm-per-px X gives it")
+        note = next((film.note for film in named if film.note and str(film.path) in unknown), "")
+        lines.append(
+            f"no millimetres for {len(unknown)} of them: their spacing is unknown{note}; --mm-per-px X gives it"
+        )
     return "\n".join(lines)
 
 

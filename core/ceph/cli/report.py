@@ -28,7 +28,7 @@ Figures = Annotated[
 )
 def report(run: RunFolder, figures: Figures = None) -> None:
     """Write report.html of a run anew, with every split that was scored since; open it in any browser."""
-    from ceph.run_report import report as write
+    from ceph.run.report import report as write
 
     for path in write(run, figures):
         typer.echo(path)

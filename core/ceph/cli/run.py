@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ceph.cli import options
 from ceph.cli.console import rank_of_job
-from ceph.cli.ending import Ending
-from ceph.errors import ConfigError, Interrupted
+from ceph.errors import ConfigError
+from ceph.training.stop import StopRequest, ended_by_signals
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from ceph.config.load import Resolved
 
 app = options.new_app()
 
@@ -27,7 +28,10 @@ Out = Annotated[
 Resume = Annotated[
     Path | None,
     typer.Option(
-        metavar="RUN", help="Go on with this run exactly where it stopped; takes only --without.", show_default=False
+        metavar="RUN",
+        help="Go on with this run exactly where it stopped; takes only --without and, for a finished run, "
+        "--set train.epochs=N: a new schedule from there to epoch N.",
+        show_default=False,
     ),
 ]
 InitFrom = Annotated[
@@ -51,6 +55,7 @@ TraceHooks = Annotated[
         "ceph run --preset quick --data ./isbi2015 --set data.mm_per_px=0.1",
         "ceph run ceph.yaml --plugin weighted-loss --plugin hard-mining --out runs/hard",
         "ceph run --resume runs/hard",
+        "ceph run --resume runs/hard --set train.epochs=90          a finished run trains on",
         "ceph run ceph.yaml --init-from runs/hard --set train.lr=1e-6",
     )
 )
@@ -69,12 +74,14 @@ def run(
     trace_hooks: TraceHooks = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Train a landmark detector; with no config, ./ceph.yaml, else the embedded synthetic set."""
+    epochs = None
     if resume is not None:
+        epochs, more = longer(set_ or ())
         others = {
             "CONFIG": config,
             "--preset": preset,
             "--plugin": plugin,
-            "--set": set_,
+            "--set": more,
             "--data": data,
             "--out": out,
             "--init-from": init_from,
@@ -85,17 +92,19 @@ def run(
         given = ", ".join(name for name, value in others.items() if value is not None)
         if given:
             raise ConfigError(
-                f"--resume takes only --without, not {given}",
+                f"--resume takes only --without and, for a finished run, --set train.epochs=N, not {given}",
                 hint=f"to change a run's settings, start a new one from its weights: --init-from {resume}",
             )
 
-    with EndingOfRun(resume or out) as ending:
+    with ended_by_signals() as stop:
+        stop.left = partial(what_is_left, resume or out)
         _run(
-            ending,
-            config,
-            {"preset": preset, "plugins": plugin or (), "settings": set_ or (), "data": data, "seed": seed},
-            tuple(without or ()),
+            stop,
+            partial(options.resolve_flags, config, preset, plugin, without, set_, data, seed),
+            without=without or (),
             resume=resume,
+            out=out,
+            epochs=epochs,
             init_from=init_from,
             dry_run=dry_run,
             trace_hooks=trace_hooks,
@@ -103,75 +112,72 @@ def run(
 
 
 def _run(
-    ending: EndingOfRun,
-    config: Path | None,
-    layers: Mapping[str, Any],
-    without: tuple[str, ...],
+    stop: StopRequest,
+    resolve: Callable[[], Resolved],
     *,
+    without: Sequence[str],
     resume: Path | None,
+    out: Path | None,
+    epochs: int | None,
     init_from: Path | None,
     dry_run: bool,
     trace_hooks: bool,
 ) -> None:
-    """Train or go on, and print the figures; `layers` are the arguments of `resolve`."""
-    from rich.console import Console
-
-    from ceph.evaluation.runs import read_settings
-    from ceph.hooks.trace import traced
+    """Train or go on, and print the figures."""
+    from ceph import runfolder
+    from ceph.hooks.trace import share_line, traced
+    from ceph.report.console import PlainConsole
     from ceph.report.progress import watcher_for
     from ceph.report.tables import landmark_table
 
-    console = Console(highlight=False, quiet=bool(rank_of_job()))
+    console = PlainConsole(quiet=bool(rank_of_job()))
     with watcher_for(console) as watcher, traced() if trace_hooks and not rank_of_job() else nullcontext():
         if resume is not None:
-            from ceph.run import resume as go_on
+            from ceph.run.train import resume as go_on
 
-            result = go_on(resume, without=without, watcher=watcher)
+            result = go_on(resume, without=without, epochs=epochs, watcher=watcher)
         else:
-            from ceph.config.load import resolve
-
-            resolved = resolve(config, without=without, **layers)
-            from ceph.run import check, train
-            from ceph.training.folder import default_name
+            resolved = resolve()
+            from ceph.run.train import check, train
 
             if dry_run:
-                console.print(check(resolved), markup=False)
+                console.print(check(resolved))
                 return
             settings = resolved.config
-            ending.folder = ending.folder or default_name(
-                settings.model.backbone, tuple(resolved.plugins), settings.train.seed
-            )
-            result = train(resolved, out=ending.folder, init_from=init_from, watcher=watcher)
-    scales = read_settings(result.folder / "config.yaml").get("evaluate.scales", "")
+            out = out or runfolder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
+            stop.left = partial(what_is_left, out)
+            result = train(resolved, out=out, init_from=init_from, watcher=watcher)
+    scales = runfolder.values_of(runfolder.read_settings(result.folder)).get("evaluate.scales", "")
     title = f"validation, epoch {result.best_epoch + 1}"  # a line of the epoch is of one scale
     console.print(landmark_table(result.metrics, f"{title}, averaged over scales {scales}" if "," in scales else title))
-    _print_shares(console, result.folder)
-    console.print(f"run: {result.folder}", markup=False, soft_wrap=True)
-    if (result.folder / "report.html").is_file():
-        console.print(f"look at it: {result.folder / 'report.html'}", markup=False, soft_wrap=True)
-    console.print(f"next: ceph evaluate {result.folder}", markup=False, soft_wrap=True)
+    if cost := runfolder.read_cost(result.folder):
+        console.print(share_line(cost), soft_wrap=True)
+    if result.was_done:
+        more = f"ceph run --resume {result.folder} --set train.epochs=N"
+        console.print(f"was done already, and is left as it is; to train on: {more}", soft_wrap=True)
+    console.print(f"run: {result.folder}", soft_wrap=True)
+    if (result.folder / runfolder.REPORT).is_file():
+        console.print(f"look at it: {result.folder / runfolder.REPORT}", soft_wrap=True)
+    console.print(f"next: ceph evaluate {result.folder}", soft_wrap=True)
 
 
-class EndingOfRun(Ending):
-    """Says whether there is a checkpoint to go on from in `folder`."""
+def what_is_left(folder: Path | None) -> tuple[str, str]:
+    """Whether there is a checkpoint to go on from in `folder`, and how to."""
+    from ceph.runfolder import has_checkpoint
 
-    def __init__(self, folder: Path | None) -> None:
-        super().__init__()
-        self.folder = folder
+    if folder is not None and has_checkpoint(folder):
+        return "the checkpoint is written", f"go on with: ceph run --resume {folder}"
+    return "training had not begun", "the same command starts again"
 
-    def interrupted(self) -> Interrupted:
-        """What a person reads."""
-        if self.folder is not None and any((self.folder / "checkpoints").glob("last.*")):
-            what, hint = "the checkpoint is written", f"go on with: ceph run --resume {self.folder}"
+
+def longer(settings: Sequence[str]) -> tuple[int | None, list[str] | None]:
+    """How many epochs a `--set train.epochs=N` beside --resume asks for, and what else is set (None: nothing)."""
+    found: list[int] = []
+    others = []
+    for setting in settings:
+        key, _, value = (part.strip() for part in setting.partition("="))
+        if key == "train.epochs" and re.fullmatch("[0-9]{1,9}", value):
+            found.append(int(value))
         else:
-            what, hint = "training had not begun", "the same command starts again"
-        return Interrupted(f"stopped by {signal.Signals(self.signal).name}; {what}", signal=self.signal, hint=hint)
-
-
-def _print_shares(console: Console, folder: Path) -> None:
-    import json
-
-    from ceph.hooks.trace import FILE, share_line
-
-    if (folder / FILE).is_file():
-        console.print(share_line(json.loads((folder / FILE).read_text("utf-8"))), markup=False, soft_wrap=True)
+            others.append(setting)
+    return found[-1] if found else None, others or None

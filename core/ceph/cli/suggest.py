@@ -30,7 +30,7 @@ def suggest(
     from ceph.cli.console import table
     from ceph.config.dump import flow
     from ceph.config.source import dotted
-    from ceph.suggest import suggest as choose
+    from ceph.tools.suggest import suggest as choose
 
     found = choose(run, split=split)
     try:

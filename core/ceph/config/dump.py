@@ -9,7 +9,7 @@ from ceph.config.source import dotted
 from ceph.config.words import scalar
 
 _START = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./")
-_PLAIN = _START | set("-+@ ")
+_PLAIN = _START | set("-+@% ")
 COMMENT_COLUMN = 44
 
 

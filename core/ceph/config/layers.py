@@ -9,13 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ceph.config.source import Node, Source, dotted, parse, parse_bytes
+from ceph.config.source import MAX_BYTES, Node, Source, dotted, parse, parse_bytes
 from ceph.config.words import show
 from ceph.errors import Place, Problem, nearest
+from ceph.files import read_bytes
 
 PRESETS = Path(__file__).parent / "presets"
 WEIGHTS = ("auto", "hub", "offline", "none")  # words of model.weights; anything else is a file
 CACHES = ("auto", "none")  # words of data.cache; anything else is a folder
+PATHS: tuple[tuple[str, str, tuple[str, ...]], ...] = (  # sections, keys, and the words that are no paths there
+    ("data", "path", ()),
+    ("data", "films_table", ()),
+    ("data", "unmarked", ()),
+    ("data", "cache", CACHES),
+    ("model", "weights", WEIGHTS),
+)
 
 
 @dataclass
@@ -79,7 +87,7 @@ class Layers:
         path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links away from the file's own folder
         name = name or shown(path)
         try:
-            data = path.read_bytes()
+            data = read_bytes(path, MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
             self.fault(f"cannot read the config {name}: {reason.lower()}", key, place)
@@ -181,9 +189,14 @@ def normalise(tree: Node, folder: Path) -> tuple[Node, list[Problem]]:
             for name, node in plugins.value.items()
         }
         top["plugins"] = replace(plugins, value=names)
-    for section, key, words in (("data", "path", ()), ("data", "cache", CACHES), ("model", "weights", WEIGHTS)):
+    for section, key, words in PATHS:
         if section in top:
             top[section] = _absolute(top[section], key, folder, words, (section,), problems)
+    for section, key in (("data", "path"), ("evaluate", "also")):
+        whole = top.get(section)
+        if whole is not None and isinstance(whole.value, Mapping) and (node := whole.at(key)) is not None:
+            listed = _absolute_each(node, folder, (section, key), problems)
+            top[section] = replace(whole, value={**whole.value, key: listed})
     return replace(tree, value=top), problems
 
 
@@ -191,8 +204,24 @@ def _open(node: Node) -> Node:
     return replace(node, value={}) if node.value is None else node
 
 
+def _absolute_each(node: Node, folder: Path, path: tuple[str | int, ...], problems: list[Problem]) -> Node:
+    """The list or mapping of sets with their paths made absolute."""
+
+    def one(part: Node, place: str | int) -> Node:
+        if isinstance(part.value, str):
+            alone = Node({"path": part}, part.origin, part.place)
+            return _absolute(alone, "path", folder, (), (*path, place), problems).at("path") or part
+        return _absolute(part, "path", folder, (), (*path, place), problems)
+
+    if isinstance(node.value, Mapping):
+        return replace(node, value={name: one(part, name) for name, part in node.value.items()})
+    if isinstance(node.value, tuple):
+        return replace(node, value=tuple(one(part, place) for place, part in enumerate(node.value)))
+    return node
+
+
 def _absolute(
-    section: Node, key: str, folder: Path, words: Iterable[str], path: tuple[str, ...], problems: list[Problem]
+    section: Node, key: str, folder: Path, words: Iterable[str], path: tuple[str | int, ...], problems: list[Problem]
 ) -> Node:
     """The section with the path at `key` made absolute, unless it is one of the `words`."""
     words = tuple(words)

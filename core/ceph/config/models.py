@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
+
+from ceph.config.duration import Duration
+from ceph.data.spacing import hint, plausible
 
 Kind = Literal["distribution", "heatmap"]
 Decoder = Literal["argmax", "dark", "local-soft-argmax"]
@@ -44,6 +47,19 @@ def _once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _spacing(mm_per_px: float) -> float:
+    if not plausible(mm_per_px):
+        raise ValueError(f"{mm_per_px:g} is no spacing of a film: {hint(mm_per_px)}")
+    return mm_per_px
+
+
+def _named_apart(sets: tuple[SetConfig, ...]) -> tuple[SetConfig, ...]:
+    if not sets:
+        raise ValueError("names no set")
+    _once(tuple(each.name for each in sets))
+    return sets
+
+
 class Section(BaseModel):
     """Base of every section: frozen, strict types, unknown keys are errors."""
 
@@ -52,10 +68,57 @@ class Section(BaseModel):
     )
 
 
+class SetConfig(Section):
+    """One of several data sets."""
+
+    name: Name = Field(description="what the set is called in the names of its films, and in messages")
+    path: Path = Field(description="folder of the data set")
+    format: Name = Field("auto", description="layout of the folder; auto: found by looking at it")
+    mm_per_px: float | None = Field(
+        None, gt=0, description="millimetres per pixel of films whose spacing the set does not give"
+    )
+    truth: Name | None = Field(None, description="whose points are the truth: as data.truth, which null means")
+
+
+def _kind_of(path: Any) -> str:
+    return "several sets" if isinstance(path, (list, tuple)) else "a path"  # no names of keys: errors have them
+
+
+Places = Annotated[
+    Annotated[Path, Tag("a path")]
+    | Annotated[tuple[SetConfig, ...], AfterValidator(_named_apart), Tag("several sets")],
+    Discriminator(_kind_of),
+]
+
+
+class AlsoConfig(Section):
+    """A further set that is scored with each validation."""
+
+    path: Path = Field(description="folder of the data set")
+    split: Name | None = Field(None, description="the split to score; null: validation, or all films where it has none")
+    format: Name = Field("auto", description="layout of the folder; auto: found by looking at it")
+    mm_per_px: float | None = Field(
+        None, gt=0, description="millimetres per pixel of films whose spacing the set does not give"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, (str, Path)) else value
+
+
 class DataConfig(Section):
     """Which films, read how, at which size."""
 
-    path: Path | None = Field(None, description="folder of the data set; null: the embedded synthetic set")
+    path: Places | None = Field(
+        None,
+        description="folder of the data set; or a list of several, each with name, path and perhaps format, mm_per_px "
+        "and truth; null: the embedded synthetic set",
+    )
+    films_table: Path | None = Field(
+        None,
+        description="a ceph-films.csv (film, split, group, mm_per_px, ...) that lies elsewhere; null: beside the films",
+    )
     format: Name = Field(
         "auto", description="layout of the folder (aariz, isbi2015, ...); auto: found by looking at it"
     )
@@ -63,7 +126,12 @@ class DataConfig(Section):
     landmarks: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_once)] | None = Field(
         None, description="symbols of the landmarks to train, in order; null: all that the set has"
     )
-    mm_per_px: float | None = Field(
+    doubtful_points: Literal["refuse", "train"] = Field(
+        "refuse",
+        description="where most points of a film or of a landmark cannot be right (outside the film, all at one place, "
+        "all in one quarter of most films): refuse to train, or train all the same",
+    )
+    mm_per_px: Annotated[float, AfterValidator(_spacing)] | None = Field(
         None,
         gt=0,
         description="millimetres per pixel of films whose spacing the set does not give; null: that is an error",
@@ -80,7 +148,19 @@ class DataConfig(Section):
     augmentation: Literal["default", "none"] = Field(
         "default", description="the core's own mild rotation, scaling, shift, gamma and contrast of training films"
     )
+    unmarked: Path | None = Field(
+        None,
+        description="folder of films that nobody marked; they train where a plugin uses them; null: none",
+    )
+    unmarked_share: float = Field(0.5, ge=0, lt=1, description="share of each batch that unmarked films make up")
     synthetic_films: int = Field(64, ge=8, description="number of films of the embedded synthetic set")
+
+    @property
+    def place(self) -> str:
+        """Where the films are, for a person."""
+        if isinstance(self.path, tuple):
+            return ", ".join(str(each.path) for each in self.path)
+        return str(self.path or "the embedded set")
 
 
 class ModelConfig(Section):
@@ -131,10 +211,18 @@ class TrainConfig(Section):
     stop_after: int | None = Field(
         None, ge=1, description="end after this many epochs and leave the schedule as it is; null: train all epochs"
     )
+    schedule_from: int = Field(
+        0,
+        ge=0,
+        description="the epoch in which the schedule of the rate begins; what `--resume` with `--set train.epochs=N` "
+        "writes, never set by hand",
+    )
     batch_size: int = Field(8, ge=1, description="films per batch, over all devices together")
     lr: float = Field(1e-3, gt=0, description="peak learning rate, reached at the end of the warm-up")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay of AdamW")
-    warmup_epochs: float = Field(1.0, ge=0, description="epochs in which the learning rate rises to its peak")
+    warmup_epochs: Duration = Field(
+        Duration(1), description="epochs, or % of the run, in which the learning rate rises to its peak"
+    )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="number format of the network's arithmetic; auto: the fastest that the device does well"
     )
@@ -172,6 +260,9 @@ class TrainConfig(Section):
     def _stop_within(self) -> TrainConfig:
         if self.stop_after is not None and self.stop_after > self.epochs:
             raise _cross("stop_after", f"must be at most train.epochs ({self.epochs}), not {self.stop_after}", "epochs")
+        if self.schedule_from >= self.epochs:
+            what = f"must be less than train.epochs ({self.epochs}), not {self.schedule_from}"
+            raise _cross("schedule_from", what, "epochs")
         return self
 
 
@@ -185,6 +276,11 @@ class EvaluateConfig(Section):
     )
     decoder: Decoder | None = Field(None, description="how a point is read from a map; null: as target.decoder")
     batch_size: int = Field(16, ge=1, description="films predicted at a time")
+    also: Annotated[Mapping[Name, AlsoConfig], AfterValidator(ReadOnly)] = Field(
+        default_factory=dict,
+        description="further sets that are scored with each validation, by name: a folder, or path with split, format "
+        "and mm_per_px; train.monitor names their figures also.NAME.mre_mm",
+    )
 
 
 class Config(Section):

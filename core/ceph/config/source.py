@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import MappingNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from ceph.config.words import Scalar, scalar, show, whole_text
 from ceph.errors import Place, Problem
@@ -16,7 +24,11 @@ MAX_DEPTH = 24
 SHOWN = 160  # columns of a line that are shown under an error
 
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
-_TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+_KINDS = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None), "map": dict, "seq": tuple}
+_TAGS = {f"tag:yaml.org,2002:{name}": name for name in _KINDS}
+_PLAIN = "?"  # the tag of a word that means what words.scalar says
+
+Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,10 +78,10 @@ def parse_bytes(data: bytes, file: str, *, origin: str = "") -> Source:
     except UnicodeDecodeError as error:
         head = data[: error.start].decode("utf-8-sig", "replace")
         what = f"the file is not UTF-8 text (byte {data[error.start]:#04x})"
-        return _Reader(head, file, origin, "", []).refuse(what, head.count("\n"), len(head.rpartition("\n")[2]))
+        return _Reader(head, file, origin).refuse(what, head.count("\n"), len(head.rpartition("\n")[2]))
     if len(data) > MAX_BYTES:
         what = f"the file is larger than {MAX_BYTES // 1_000_000} MB: this is no config"
-        return _Reader("", file, origin, "", []).refuse(what, 0, 0)
+        return _Reader("", file, origin).refuse(what)
     return parse(text, file, origin=origin)
 
 
@@ -80,7 +92,7 @@ def parse(text: str, file: str, *, origin: str = "", before: str = "", at: tuple
     `before` is text that stood before it on its line (`train.lr=`) and is shown, but not read; a text that
     stands `at` a key may be any value, else the top level must be a mapping.
     """
-    return _Reader(text, file, origin, before, list(at or ())).read(fragment=at is not None)
+    return _Reader(text, file, origin, before).read(at)
 
 
 def dotted(path: Iterable[str | int]) -> str:
@@ -91,48 +103,103 @@ def dotted(path: Iterable[str | int]) -> str:
     return text
 
 
-class _UnreadableError(Exception):
-    """The text cannot be read further."""
+class _BoundsError(MarkedYAMLError):
+    """YAML, but no config: nested too deep, too many values, an alias of nothing."""
 
-    def __init__(self, what: str, place: Place, hint: str = "") -> None:
-        super().__init__(what)
-        self.problem = Problem(what, place=place, hint=hint)
+    def __init__(self, what: str, mark: Any) -> None:
+        super().__init__(problem=what, problem_mark=mark)
+
+
+class _Composer(Composer):
+    """ruamel's nodes within bounds; an alias has a place of its own, a plain word the tag `_PLAIN`."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.warn_double_anchors = False
+        self.count = self.level = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise _BoundsError(f"holds more than {MAX_NODES} values", event.start_mark)
+        if self.level > MAX_DEPTH:
+            raise _BoundsError(f"is nested deeper than {MAX_DEPTH} levels", event.start_mark)
+        if isinstance(event, AliasEvent):
+            return self.alias(event)
+        self.level += 1
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
+
+    def alias(self, event: AliasEvent) -> Any:
+        known = self.anchors.get(event.anchor)
+        if known is None:
+            raise _BoundsError(f"the alias *{event.anchor} has no anchor before it", event.start_mark)
+        if known.end_mark is None:
+            raise _BoundsError(f"the alias *{event.anchor} stands inside its own anchor", event.start_mark)
+        node = copy(known)
+        node.start_mark = self.parser.get_event().start_mark
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        event = self.parser.peek_event()
+        node = super().compose_scalar_node(anchor)
+        if event.tag is None or str(event.tag) == "!":  # ruamel has put a tag of its own, by rules that are not 1.2's
+            node.tag = _PLAIN if event.tag is None and not event.style else "tag:yaml.org,2002:str"
+        return node
 
 
 @dataclass
 class _Reader:
-    """Turns the parser's events into nodes, within bounds on depth and number."""
+    """Turns ruamel's nodes into ours, and notes what is wrong with them."""
 
     text: str
     file: str
-    origin: str
-    before: str
-    path: list[str | int]
+    origin: str = ""
+    before: str = ""
     lines: list[str] = field(init=False)
     problems: list[Problem] = field(default_factory=list)
-    anchors: dict[str, tuple[Node | None, int] | None] = field(default_factory=dict)  # None: still being read
     count: int = 0
 
     def __post_init__(self) -> None:
         self.lines = _BREAK.split(self.text)
 
-    def read(self, *, fragment: bool) -> Source:
-        empty = Node(None if fragment else {}, self.origin or self.file, self.place(0, 0))
+    def read(self, at: tuple[str, ...] | None) -> Source:
+        """The text's one document: a mapping, or any value where it stands `at` a key; an empty one is empty."""
+        yaml = YAML(typ="rt", pure=True)
+        yaml.Composer = _Composer
         try:
-            root = self.document()
-        except _UnreadableError as error:
-            return Source(empty, (*self.problems, error.problem), broken=True)
-        if root is None or (not fragment and root.value is None):
-            return Source(empty, tuple(self.problems), broken=root is None)
-        if not fragment and not isinstance(root.value, Mapping):
+            tree = yaml.compose(self.text)
+            root = self.value(tree, at or ()) if tree is not None else None
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            said = "; ".join(_one_line(str(part)) for part in (error.context, error.problem) if part)
+            if error.problem == "but found another document":
+                said = "a second document begins here; a config is one"
+            elif not isinstance(error, _BoundsError):
+                said = f"not YAML: {said}"
+            return self.refuse(said, mark.line if mark else 0, mark.column if mark else 0)
+        except ReaderError as error:
+            head = _BREAK.split(self.text[: error.position])
+            character = self.text[error.position : error.position + 1] or "\0"
+            what = f"holds a character that no text may hold: U+{ord(character):04X}"
+            return self.refuse(what, len(head) - 1, len(head[-1]))
+        except Exception as error:  # noqa: BLE001 - malformed texts make the parser fail in ways of its own (IndexError, ...)
+            return self.refuse(f"not YAML ({type(error).__name__})")
+        unread = tree is not None and root is None
+        if root is None or (at is None and root.value is None):
+            empty = Node(None if at is not None else {}, self.origin or self.file, self.place(0, 0))
+            return Source(empty, tuple(self.problems), broken=unread)
+        if at is None and not isinstance(root.value, Mapping):
             what = "the file must hold keys and values (`train:` and below it `  epochs: 60`)"
-            return Source(empty, (*self.problems, Problem(what, place=root.place)), broken=True)
+            return self.refuse(what, tree.start_mark.line, tree.start_mark.column)
         return Source(root, tuple(self.problems))
 
-    def refuse(self, what: str, line: int, column: int) -> Source:
+    def refuse(self, what: str, line: int = 0, column: int = 0) -> Source:
         """Nothing, because the whole text is unreadable."""
-        place = self.place(line, column)
-        return Source(Node({}, self.origin or self.file, place), (Problem(what, place=place),), broken=True)
+        empty = Node({}, self.origin or self.file, self.place(0, 0))
+        return Source(empty, (*self.problems, Problem(what, place=self.place(line, column))), broken=True)
 
     def place(self, line: int, column: int) -> Place:
         """A place from the parser's marks, which count from 0."""
@@ -144,166 +211,63 @@ class _Reader:
         shown = "".join(c if c.isprintable() else " " if c == "\t" else "?" for c in text[:SHOWN])
         return Place(self.file, line + 1, column + 1, shown if column <= SHOWN else "")
 
-    def events(self) -> Iterator[Any]:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import MarkedYAMLError
-        from ruamel.yaml.reader import ReaderError
+    def mark(self, node: Any) -> Place:
+        return self.place(node.start_mark.line, node.start_mark.column)
 
-        try:
-            yield from YAML(typ="rt", pure=True).parse(self.text)
-        except MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            what = "; ".join(str(part).strip() for part in (error.context, error.problem) if part)
-            raise _UnreadableError(
-                f"not YAML: {_one_line(what)}", self.place(mark.line, mark.column) if mark else self.place(0, 0)
-            ) from None
-        except ReaderError as error:
-            head = _BREAK.split(self.text[: error.position])
-            character = self.text[error.position : error.position + 1] or "\0"
-            what = f"holds a character that no text may hold: U+{ord(character):04X}"
-            raise _UnreadableError(what, self.place(len(head) - 1, len(head[-1]))) from None
-        except (_UnreadableError, GeneratorExit):
-            raise
-        except Exception as error:  # noqa: BLE001 - malformed texts make the parser fail in ways of its own (IndexError, ...)
-            raise _UnreadableError(f"not YAML ({type(error).__name__})", self.place(0, 0)) from None
+    def problem(self, what: str, path: Path, place: Place, hint: str = "") -> None:
+        self.problems.append(Problem(what, dotted(path), place, hint))
 
-    def document(self) -> Node | None:
-        """The one document of the text; an empty text is a null."""
-        from ruamel.yaml import events as e
-
-        root: Node | None = Node(None, self.origin or self.file, self.place(0, 0))
-        stream, documents = self.events(), 0
-        for event in stream:
-            if isinstance(event, e.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    raise _UnreadableError("a second document begins here; a config is one", self.mark(event))
-                root = self.value(next(stream), stream, 0, None)
-        return root
-
-    def problem(self, what: str, place: Place, hint: str = "") -> None:
-        self.problems.append(Problem(what, dotted(self.path), place, hint))
-
-    def inside(self, part: str | int, event: Any, stream: Iterator[Any], depth: int, key: Place | None) -> Node | None:
-        self.path.append(part)
-        node = self.value(event, stream, depth + 1, key)
-        self.path.pop()
-        return node
-
-    def mark(self, event: Any) -> Place:
-        return self.place(event.start_mark.line, event.start_mark.column)
-
-    def node(self, value: Any, event: Any, key_place: Place | None) -> Node:
-        place = self.mark(event)
+    def value(self, node: Any, path: Path, key_place: Place | None = None) -> Node | None:
+        """One value, however deep; None where it is wrong (the problem is noted)."""
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise _BoundsError(f"aliases make this more than {MAX_NODES} values", node.start_mark)
+        if len(path) > MAX_DEPTH:
+            raise _BoundsError(f"is nested deeper than {MAX_DEPTH} levels", node.start_mark)
+        place, tag = self.mark(node), _TAGS.get(node.tag, node.tag)
+        value: Any
+        if isinstance(node, MappingNode):
+            value = self.mapping(node, path)
+        elif isinstance(node, SequenceNode):
+            items = [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+            value = tuple(item for item in items if item is not None)
+        else:
+            try:
+                value = whole_text(node.value) if tag == "str" else scalar(node.value)
+            except ValueError as error:
+                self.problem(str(error), path, place)
+                return None
+        if tag == "float" and type(value) is int:
+            value = float(value)
+        if tag != _PLAIN and type(value) is not _KINDS.get(tag):
+            known = f"is no {tag}, as its tag !!{tag} says"
+            what = known if tag in _KINDS else f"the tag {_one_line(str(tag))} is not known here"
+            self.problem(what, path, place, "write the value without a tag")
+            return None
+        if isinstance(node, SequenceNode) and len(value) < len(node.value):
+            return None
         # A person looks for a value in the line of its key, also where it begins on the next.
         return Node(value, self.origin or f"{self.file}:{(key_place or place).line}", place, key_place)
 
-    def value(self, event: Any, stream: Iterator[Any], depth: int, key_place: Place | None) -> Node | None:
-        """One value, however deep; None where it is wrong (the problem is noted)."""
-        from ruamel.yaml import events as e
-
-        self.count += 1
-        if depth > MAX_DEPTH:
-            raise _UnreadableError(f"is nested deeper than {MAX_DEPTH} levels", self.mark(event))
-        if isinstance(event, e.AliasEvent):
-            return self.alias(event, key_place)
-        before, anchor = self.count, event.anchor
-        if anchor:
-            self.anchors[anchor] = None
-        if isinstance(event, e.MappingStartEvent):
-            node = self.mapping(event, stream, depth, key_place)
-        elif isinstance(event, e.SequenceStartEvent):
-            node = self.sequence(event, stream, depth, key_place)
-        else:
-            node = self.scalar(event, key_place)
-        if self.count > MAX_NODES:
-            raise _UnreadableError(f"holds more than {MAX_NODES} values", self.mark(event))
-        if anchor:
-            self.anchors[anchor] = (node, self.count - before + 1)
-        return node
-
-    def alias(self, event: Any, key_place: Place | None) -> Node | None:
-        if event.anchor not in self.anchors:
-            raise _UnreadableError(f"the alias *{event.anchor} has no anchor before it", self.mark(event))
-        known = self.anchors[event.anchor]
-        if known is None:
-            raise _UnreadableError(f"the alias *{event.anchor} stands inside its own anchor", self.mark(event))
-        node, size = known
-        self.count += size
-        if self.count > MAX_NODES:
-            raise _UnreadableError(f"aliases make this more than {MAX_NODES} values", self.mark(event))
-        return replace(node, place=self.mark(event), key_place=key_place) if node is not None else None
-
-    def mapping(self, event: Any, stream: Iterator[Any], depth: int, key_place: Place | None) -> Node | None:
-        from ruamel.yaml import events as e
-
+    def mapping(self, node: Any, path: Path) -> dict[str, Node]:
         found: dict[str, Node] = {}
         seen: dict[str, int] = {}
-        for key_event in stream:
-            if isinstance(key_event, e.MappingEndEvent):
-                break
-            place, key_node = self.mark(key_event), self.value(key_event, stream, depth + 1, None)
-            key = key_node.value if key_node is not None else None
-            if key_node is not None and not isinstance(key, str):
+        for key_node, value_node in node.value:
+            place, name = self.mark(key_node), self.value(key_node, path)
+            key = name.value if name is not None else None
+            if name is not None and not isinstance(key, str):
                 what = "a key must be a name" + ("" if isinstance(key, (tuple, Mapping)) else f", not {show(key)}")
-                self.problem(what, place, "put it in quotes if it is meant as text")
-            node = self.inside(key if isinstance(key, str) else "?", next(stream), stream, depth, place)
+                self.problem(what, path, place, "put it in quotes if it is meant as text")
+            inner = (*path, key if isinstance(key, str) else "?")
+            value = self.value(value_node, inner, place)
             if not isinstance(key, str):
                 continue
             if key in seen:
-                self.path.append(key)
-                self.problem(f"given twice; first in line {seen[key]}", place)
-                self.path.pop()
+                self.problem(f"given twice; first in line {seen[key]}", inner, place)
             seen.setdefault(key, place.line)
-            if node is not None:
-                found.setdefault(key, node)
-        if self.tag(event) not in (None, "map"):
-            self.unknown_tag(event)
-            return None
-        return self.node(found, event, key_place)
-
-    def sequence(self, event: Any, stream: Iterator[Any], depth: int, key_place: Place | None) -> Node | None:
-        from ruamel.yaml import events as e
-
-        items: list[Node | None] = []
-        for item in stream:
-            if isinstance(item, e.SequenceEndEvent):
-                break
-            items.append(self.inside(len(items), item, stream, depth, None))
-        if self.tag(event) not in (None, "seq"):
-            self.unknown_tag(event)
-            return None
-        whole = [item for item in items if item is not None]
-        return self.node(tuple(whole), event, key_place) if len(whole) == len(items) else None
-
-    def scalar(self, event: Any, key_place: Place | None) -> Node | None:
-        tag, text = self.tag(event), str(event.value)
-        plain = tag is None and event.style in (None, "")
-        try:
-            value = scalar(text) if plain or tag not in (None, "str") else whole_text(text)
-        except ValueError as error:
-            self.problem(str(error), self.mark(event))
-            return None
-        if tag == "float" and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        kinds: dict[str | None, type] = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
-        if tag is not None and type(value) is not kinds.get(tag):
-            self.unknown_tag(event)
-            return None
-        return self.node(value, event, key_place)
-
-    def tag(self, event: Any) -> str | None:
-        """The short name of an explicit tag; None where there is none; the tag itself where it is unknown."""
-        tag = getattr(event, "tag", None)
-        if tag is None:
-            return None
-        return "str" if str(tag) == "!" else _TAGS.get(str(tag), str(tag))
-
-    def unknown_tag(self, event: Any) -> None:
-        tag = self.tag(event)
-        known = tag in _TAGS.values()
-        what = f"is no {tag}, as its tag !!{tag} says" if known else f"the tag {_one_line(str(tag))} is not known here"
-        self.problem(what, self.mark(event), "write the value without a tag")
+            if value is not None:
+                found.setdefault(key, value)
+        return found
 
 
 def _one_line(text: str) -> str:

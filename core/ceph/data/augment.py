@@ -79,20 +79,25 @@ class Augmentation:
         for name, warps in self.warps.items():
             rng = np.random.default_rng(derive(seed, name))
             for warp in warps:
-                step = warp.matrix(rng, size)
+                with self._named(name, "warps"):
+                    step, moved = warp.matrix(rng, size), warp.displacement(rng, size)
+                    step, moved = (None if part is None else np.asarray(part) for part in (step, moved))
+                if name in self.versions and (wrong := wrong_warp(step, moved, size)):
+                    raise self._fault(name, "warps", wrong)
                 if step is not None:
-                    matrix = np.asarray(step, dtype=np.float64) @ matrix
-                moved = warp.displacement(rng, size)
+                    matrix = step.astype(np.float64) @ matrix
                 if moved is not None:
-                    field = np.asarray(moved, np.float32) if field is None else field + np.asarray(moved, np.float32)
+                    field = moved.astype(np.float32) if field is None else field + moved.astype(np.float32)
         return matrix, field
 
-    def change_pixels(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """Apply the photometric and then the occlusion transforms to a film [H, W].
+    def change_pixels(self, image: NDArray[np.uint8], seed: int, stages: Sequence[str] = STAGES) -> NDArray[np.uint8]:
+        """Apply the photometric and then the occlusion transforms to a film [H, W], or those of one of the `stages`.
 
         Raises PluginError naming the plugin whose transform raises or gives anything but a film of that shape.
         """
         for name, compose in self.composes:
+            if name.partition("/")[0] not in stages:
+                continue
             # Compose would give all its transforms one seed, and then they all draw alike.
             for place, transform in enumerate((compose, *compose.transforms)):
                 transform.set_random_seed(derive(seed, name, place) % 2**32)
@@ -100,21 +105,21 @@ class Augmentation:
         return image
 
     def _composed(self, plugin: str, transforms: Sequence[Any]) -> A.Compose:
-        with self._named(plugin):
+        with self._named(plugin, "augmentations"):
             return A.Compose(list(transforms))
 
     def _changed(self, plugin: str, compose: A.Compose, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The film after the transforms of one plugin."""
-        with self._named(plugin):
+        with self._named(plugin, "augmentations"):
             found: NDArray[np.uint8] = compose(image=image)["image"]
         if plugin in self.versions and (found.shape != image.shape or found.dtype != np.uint8):
             given = f"{found.dtype} {list(found.shape)}"
-            raise self._fault(plugin, f"gave a film {given} for one of uint8 {list(image.shape)}")
+            raise self._fault(plugin, "augmentations", f"gave a film {given} for one of uint8 {list(image.shape)}")
         return found
 
     @contextmanager
-    def _named(self, plugin: str) -> Iterator[None]:
-        """Tell what a plugin's transforms raise as its fault; the core's own have no version, and raise as they do."""
+    def _named(self, plugin: str, hook: str) -> Iterator[None]:
+        """Tell what a plugin's changes raise as its fault; the core's own have no version, and raise as they do."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -122,11 +127,26 @@ class Augmentation:
                 raise
             line = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(line.filename).name}, line {line.lineno}"
-            raise self._fault(plugin, f"{type(error).__name__}: {error} ({where})") from error
+            raise self._fault(plugin, hook, f"{type(error).__name__}: {error} ({where})") from error
 
-    def _fault(self, plugin: str, what: str) -> PluginError:
+    def _fault(self, plugin: str, hook: str, what: str) -> PluginError:
         hint = f"mend the plugin, or run without it: --without {plugin}"
-        return PluginError(f"plugin '{plugin}' {self.versions[plugin]}, hook augmentations: {what}", hint=hint)
+        named = f"plugin '{plugin}' {self.versions[plugin]}".rstrip()
+        return PluginError(f"{named}, hook {hook}: {what}", hint=hint)
+
+
+def wrong_warp(matrix: NDArray[Any] | None, field: NDArray[Any] | None, size: tuple[int, int]) -> str:
+    """What is wrong with a warp of an image of `size`: its map [3, 3], its displacement [H, W, 2]; empty if nothing."""
+    if matrix is not None:
+        good = matrix.shape == (3, 3) and matrix.dtype.kind in "fiu" and np.isfinite(matrix).all()
+        if not (good and np.linalg.det(matrix) != 0):
+            return f"its matrix gave {matrix.dtype} {list(matrix.shape)} where a finite, invertible [3, 3] is promised"
+    if field is not None:
+        good = field.shape == (*size, 2) and field.dtype.kind in "fiu" and np.isfinite(field).all()
+        if not good:
+            promised = f"a finite [{size[0]}, {size[1]}, 2] is promised"
+            return f"its displacement gave {field.dtype} {list(field.shape)} where {promised}"
+    return ""
 
 
 def default_augmentation() -> tuple[list[Warp], list[Any]]:

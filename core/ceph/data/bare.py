@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ceph.data.cache import pyramid_level
 from ceph.data.dataset import Item, bare_item, collate
 from ceph.data.images import read_film
 from ceph.errors import DataError
@@ -31,9 +33,14 @@ class BareFilm(NamedTuple):
 
 
 def load_bare(
-    images: Iterable[Image], sizes: Sequence[tuple[int, int]], landmarks: int
+    images: Iterable[Image],
+    sizes: Sequence[tuple[int, int]],
+    landmarks: int,
+    mm_per_px: Sequence[float | None] | None = None,
 ) -> Iterator[BareFilm | DataError]:
     """`images` in their order, each letterboxed into all `sizes` (H, W); one that cannot be read is its DataError.
+
+    `mm_per_px` are those of the films' own pixels, None where unknown.
 
     At most a few films a thread are held, and none at its full size once it is letterboxed.
     """
@@ -42,8 +49,9 @@ def load_bare(
     waiting: deque[Future[BareFilm | DataError]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for image in images:
-                waiting.append(pool.submit(one, image))
+            for number, image in enumerate(images):
+                mm = math.nan if mm_per_px is None else mm_per_px[number] or math.nan
+                waiting.append(pool.submit(one, number, image, mm))
                 if len(waiting) > AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -53,12 +61,25 @@ def load_bare(
                 future.cancel()
 
 
-def _load(image: Image, *, sizes: Sequence[tuple[int, int]], landmarks: int) -> BareFilm | DataError:
+def _load(
+    number: int, image: Image, mm_per_px: float, *, sizes: Sequence[tuple[int, int]], landmarks: int
+) -> BareFilm | DataError:
     try:
-        film = read_film(Path(image)) if isinstance(image, str | Path) else image
+        film = _pixels(image)
     except DataError as error:
         return error
-    return BareFilm((film.shape[0], film.shape[1]), tuple(bare_item(film, size, landmarks) for size in sizes))
+    shape = (film.shape[0], film.shape[1])
+    return BareFilm(shape, tuple(bare_item(film, size, landmarks, number, mm_per_px) for size in sizes))
+
+
+def _pixels(image: Image) -> NDArray[np.uint8]:
+    return read_film(Path(image)) if isinstance(image, str | Path) else image
+
+
+def bare_film(images: Sequence[Image], number: int, scale: float) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Film `number` of `images` at the smallest pyramid level not below `scale`, and its own (H, W); read anew."""
+    film = _pixels(images[number])
+    return pyramid_level(film, scale), (film.shape[0], film.shape[1])
 
 
 def readable(films: Iterable[BareFilm | DataError]) -> Iterator[BareFilm]:

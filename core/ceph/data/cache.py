@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from ceph.data.files import regular
 from ceph.data.images import read_film
 from ceph.errors import DataError
+from ceph.files import FRESH, replacing
 
 logger = logging.getLogger("ceph")
 
 Film = NDArray[np.uint8]
 
 # Part of the path: to be raised when reading or shrinking changes a pixel, so that no old file is taken for a new one.
-VERSION = "levels-2"
+VERSION = "levels-3"
 OPEN_FILES = 128  # each open map holds a file descriptor, of which a process commonly has 1024
 CHECKSUM_BYTES = 4
 MAX_LEVEL = 16
@@ -148,15 +149,11 @@ class FilmCache:
         # What is kept under a wrong name would be wrong in every later run.
         if digest_of(path) != digest:
             raise DataError(f"{path}: has changed since the run began", hint="start again when the data set is at rest")
-        temporary = None
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=place.stem, suffix=".tmp", dir=place.parent)
-            temporary = Path(name)
-            with os.fdopen(handle, "wb") as stream:
+            with replacing(place, durable=False) as stream:  # what is cut short does not check, and is made anew
                 np.lib.format.write_array(stream, np.ascontiguousarray(film), allow_pickle=False)
                 stream.write(_checksum(film))
-            temporary.replace(place)
             self._checked.add(place)
         except OSError as error:
             self._writable = False
@@ -165,8 +162,6 @@ class FilmCache:
                 place.parent,
                 error.strerror or error,
             )
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
 
 
 class Kept(NamedTuple):
@@ -205,7 +200,7 @@ def clear(root: Path) -> Kept:
 
 def _files(root: Path) -> list[Path]:
     """The files of a film cache, by the names that only it gives; folders stay, since a run may be writing to one."""
-    return [path for path in root.glob("levels-*/??/*-L*") if path.suffix in (".npy", ".tmp") and path.is_file()]
+    return [path for path in root.glob("levels-*/??/*-L*") if path.suffix in (".npy", ".tmp", FRESH) and path.is_file()]
 
 
 def _size(path: Path) -> int:

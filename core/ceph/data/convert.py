@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from PIL import Image
 
 from ceph.data.dicom import is_dicom
 from ceph.data.files import regular
-from ceph.data.formats.base import DataSet, Reader, Writer
+from ceph.data.formats.base import DataSet, Reader, Writer, picked
 from ceph.data.formats.film_table import TABLE, plain_name, write_table
 from ceph.data.formats.find import AUTO, READERS, WRITERS, read
 from ceph.data.formats.find import name as name_landmarks
+from ceph.data.formats.locate import Films
 from ceph.data.formats.records import ONE_READER
 from ceph.data.formats.splits import ORDER
 from ceph.data.images import read_film
@@ -72,7 +74,7 @@ def convert(
         raise ConfigError(f"{target} is there already and not empty", hint="name a new folder")
     data = read(source, format=format, landmarks=landmarks, mm_per_px=mm_per_px, readers=readers)
     fitted, lost = fit(data, writer, truth)
-    lost = [*_beside(source, data.format, readers), *lost]
+    lost = [*_unread(source, data), *_beside(source, data.format, readers), *lost]
     work = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
         work.mkdir(parents=True)
@@ -101,6 +103,11 @@ def fit(data: DataSet, writer: Writer, truth: str = MEAN) -> tuple[DataSet, list
     )
     data = _fit_readers(data, writer, truth, lost)
     data = _fit_landmarks(data, writer, lost)
+    held = getattr(writer, "labels", ())
+    counts = Counter(name for sample in data.samples for name in sample.labels if name not in held)
+    lost += [f"{name} of {count} films" for name, count in sorted(counts.items())]
+    kept = ({name: s.labels[name] for name in s.labels if name in held} for s in data.samples)
+    data = replace(data, samples=tuple(replace(s, labels=k) for s, k in zip(data.samples, kept, strict=True)))
     if bare := [sample.id for sample in data.samples if not sample.valid.any()]:
         lost.append(f"films without a marked landmark: {_some(bare)}")
         data = replace(data, samples=tuple(sample for sample in data.samples if sample.valid.any()))
@@ -129,7 +136,7 @@ def _fit_readers(data: DataSet, writer: Writer, truth: str, lost: list[str]) -> 
     samples = []
     for sample in data.samples:
         points, valid = combine(sample.points, sample.valid, truth, data.readers)
-        samples.append(replace(sample, points=points[None], valid=valid[None]))
+        samples.append(replace(sample, points=points[None], valid=valid[None], outside=None))
     return replace(data, readers=(name,), samples=tuple(samples))
 
 
@@ -146,13 +153,20 @@ def _fit_landmarks(data: DataSet, writer: Writer, lost: list[str]) -> DataSet:
     names = tuple(data.landmarks[k] for k in keep)
     if writer.landmarks == () and any(name != f"p{k}" for k, name in enumerate(names, 1)):
         lost.append(f"the names of the landmarks; give them when it is read: data.landmarks=[{', '.join(names)}]")
-    samples = tuple(replace(s, points=s.points[:, keep], valid=s.valid[:, keep]) for s in data.samples)
-    return replace(data, landmarks=names, samples=samples)
+    return replace(data, landmarks=names, samples=tuple(picked(s, keep) for s in data.samples))
 
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _unread(source: Path, data: DataSet) -> list[str]:
+    """Films that lie in the set but that nothing in it annotates."""
+    root = source.expanduser().resolve()
+    rest = sorted(set(Films(root).paths) - {sample.path for sample in data.samples})
+    names = [path.relative_to(root).as_posix() for path in rest]
+    return [f"{len(rest)} films without an annotation: {_some(names)}"] if rest else []
 
 
 def _beside(source: Path, name: str, readers: Sequence[Reader]) -> list[str]:
@@ -220,6 +234,6 @@ def _compare(written: DataSet, found: DataSet) -> None:
         points = other.points[np.ix_(rows, columns)]
         if not np.allclose(points, sample.points, rtol=0, atol=EXACT_PX, equal_nan=True):
             raise DataError(f"{sample.path}: its points are read back otherwise than they were written")
-        for key in ("split", "group", "machine", "size", "mm_per_px", "spacing_source"):
+        for key in ("split", "group", "machine", "size", "mm_per_px", "spacing_source", "labels"):
             if getattr(other, key) != getattr(sample, key):
                 raise DataError(f"{sample.path}: {key} is {getattr(sample, key)!r}, read back {getattr(other, key)!r}")

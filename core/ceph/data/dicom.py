@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ceph.data.files import FEWER, regular
+from ceph.data.files import FEWER, refuse_size, regular
+from ceph.data.grey import FEW_LEVELS, Counts, histogram, own_range
+from ceph.data.spacing import GIVE, Fail, plausible_magnification, plausible_spacing
 from ceph.errors import ConfigError, DataError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ DECODERS = {
     "1.2.840.10008.1.2.5": "pydicom",  # RLE
 }
 SQUARE = 0.01  # rows and columns may differ by this share
+SAME = 1e-3  # spacings that differ by less are one that was rounded: no head is magnified so little
+DETECTOR = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")  # spacings in the plane of the detector or the film
+CORRECTED = ("GEOMETRY", "FIDUCIAL")  # values of PixelSpacingCalibrationType
+BETWEEN = 0.03  # of a film's pixels are neither black nor white, through whatever window it is meant to be seen
+ONE_TONE = 8  # a window that shows the first or last eighth of a film's range, and nothing in the rest, is no film's
 LAYOUT = (
     "Rows",
     "Columns",
@@ -45,8 +52,11 @@ LAYOUT = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PixelSpacing",
-    "ImagerPixelSpacing",
+    "PixelSpacingCalibrationType",
+    *DETECTOR,
     "EstimatedRadiographicMagnificationFactor",
+    "DistanceSourceToDetector",
+    "DistanceSourceToPatient",
 )
 
 
@@ -64,24 +74,40 @@ def dicom_size(path: Path) -> tuple[int, int]:
 def dicom_spacing(path: Path) -> tuple[float | None, str, str]:
     """Mm per pixel of the film in `path` in the plane of the head, where that is from, and why it is unknown.
 
-    PixelSpacing where it is there; else ImagerPixelSpacing, which holds on the detector, divided by
-    EstimatedRadiographicMagnificationFactor; None without that factor. Raises DataError for pixels that are no squares.
+    PixelSpacing, unless it is that of the detector or scanner (ImagerPixelSpacing, NominalScannedPixelSpacing) and no
+    PixelSpacingCalibrationType says otherwise: then it was not corrected (DICOM PS3.3, 10.7.1.1). The spacing there is
+    divided by EstimatedRadiographicMagnificationFactor, else by DistanceSourceToDetector over DistanceSourceToPatient;
+    None without these. Raises DataError for pixels that are no squares, and for what no film and no head has.
     """
     with _opened(path, header=True) as data:
-        if spacing := _square(data.get("PixelSpacing"), "PixelSpacing", path):
-            return spacing, "DICOM PixelSpacing", ""
-        if not (spacing := _square(data.get("ImagerPixelSpacing"), "ImagerPixelSpacing", path)):
-            return None, "", " (its DICOM header states none)"
-        factor = float(data.get("EstimatedRadiographicMagnificationFactor") or 0)
-        if not factor >= 1:
-            return None, "", f" (its DICOM header states {spacing:g} on the detector, but not how much it is magnified)"
-        return spacing / factor, f"DICOM ImagerPixelSpacing / magnification {factor:g}", ""
+        stated = _square(data.get("PixelSpacing"), "PixelSpacing", path)
+        on_detector = {name: mm for name in DETECTOR if (mm := _square(data.get(name), name, path))}
+        same = [name for name, mm in on_detector.items() if stated and abs(mm - stated) <= SAME * mm]
+        corrected = str(data.get("PixelSpacingCalibrationType") or "").strip()
+        if stated and (corrected in CORRECTED or not same):
+            source = "DICOM PixelSpacing" + (f" ({corrected})" if corrected in CORRECTED else "")
+            return plausible_spacing(stated, f"PixelSpacing {stated:g}", _fail(path), GIVE), source, ""
+        if not on_detector:
+            return None, "", "its DICOM header states none"
+        name = (same or list(on_detector))[0]
+        factor, how = _magnification(data, path)
+        if factor is None:
+            also = f" (PixelSpacing is {name}, uncorrected)" if same else ""
+            why = f"states {on_detector[name]:g} on the detector{also}, but not how much it is magnified"
+            return None, "", f"its DICOM header {why}"
+        given = f"{name} {on_detector[name]:g} / magnification {factor:g}"
+        return (
+            plausible_spacing(on_detector[name] / factor, given, _fail(path), GIVE),
+            f"DICOM {name} / magnification {factor:.4g}{how}",
+            "",
+        )
 
 
 def read_dicom(path: Path) -> NDArray[np.uint8]:
     """The film in `path` as grey [H, W], 0 black.
 
-    Decompressed, rescaled, and seen through its first window or VOI table; without one, its own range fills 0 to 255.
+    Decompressed, rescaled, and seen through its first window or VOI table; without one, or with one that was made for
+    another depth and leaves hardly a level, its own range (`grey.own_range`, without padding) fills 0 to 255.
     MONOCHROME1 (0 is white) is inverted. Raises DataError naming the file for what is no single grey film.
     """
     with _opened(path, header=False) as data:
@@ -136,8 +162,6 @@ def _reader() -> Callable[..., FileDataset]:
 
 def _size(data: FileDataset, path: Path) -> tuple[int, int]:
     """(H, W) by the header; DataError for what is no grey film of one frame and of a size that films have."""
-    from ceph.data.images import MAX_PIXELS, MIN_SIDE
-
     photometric = str(data.get("PhotometricInterpretation", ""))
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(data.get("SamplesPerPixel", 1)) != 1:
         raise DataError(
@@ -147,11 +171,30 @@ def _size(data: FileDataset, path: Path) -> tuple[int, int]:
     if int(data.get("NumberOfFrames") or 1) != 1:
         raise DataError(f"{path}: holds {data.NumberOfFrames} frames", hint="a film has one; export it alone")
     H, W = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
-    if H * W > MAX_PIXELS:
-        raise DataError(f"{path}: {W} x {H} pixels is more than {MAX_PIXELS // 10**6} megapixels")
-    if min(H, W) < MIN_SIDE:
-        raise DataError(f"{path}: {W} x {H} pixels is no film")
+    refuse_size(path, W, H)
     return H, W
+
+
+def _magnification(data: FileDataset, path: Path) -> tuple[float | None, str]:
+    """How much larger the head is on the detector, and in words by which distances; None where nothing says it."""
+    name = "EstimatedRadiographicMagnificationFactor"
+    if (factor := float(data.get(name) or 0)) > 0:
+        return plausible_magnification(factor, f"{name} {factor:g}", _fail(path)), ""
+    detector, patient = (float(data.get(f"DistanceSourceTo{end}") or 0) for end in ("Detector", "Patient"))
+    if not (detector > 0 and patient > 0):  # zero is written for "unknown"
+        return None, ""
+    given = f"DistanceSourceToDetector {detector:g} mm over DistanceSourceToPatient {patient:g} mm"
+    factor = plausible_magnification(detector / patient, given, _fail(path))
+    return factor, f" (source-detector {detector:g} / source-patient {patient:g} mm)"
+
+
+def _fail(path: Path) -> Fail:
+    """What raises a DataError about the film in `path`."""
+
+    def fail(what: str, *, hint: str) -> NoReturn:
+        raise DataError(f"{path}: {what}", hint=hint)
+
+    return fail
 
 
 def _square(value: Any, name: str, path: Path) -> float | None:
@@ -170,21 +213,48 @@ def _windowed(film: NDArray[Any], data: FileDataset) -> NDArray[np.uint8]:
 
     low, high = int(film.min()), int(film.max())
     levels = np.arange(low, high + 1).astype(film.dtype)
+    counts = _unpadded(histogram(film, low, high), levels, data)
+    first, last = own_range(counts)
+    own = slice(first, last + 1)
     values = np.asarray(apply_modality_lut(levels, data), dtype=np.float64)
+    seen = plain = _grey(_stretched(values, own))
     if data.get("VOILUTSequence"):
-        values = _stretched(np.asarray(apply_voi(values.round().astype(np.int32), data), dtype=np.float64))
+        looked_up = np.asarray(apply_voi(values.round().astype(np.int32), data), dtype=np.float64)
+        seen = _grey(_stretched(looked_up, own))
     elif data.get("WindowCenter") is not None and data.get("WindowWidth") is not None:
         function = str(data.get("VOILUTFunction", ""))
-        values = _window(values, _first(data.WindowCenter), _first(data.WindowWidth), function)
-    else:
-        values = _stretched(values)
-    return np.round(values * 255).astype(np.uint8)[film.astype(np.int64, copy=False) - low]
+        seen = _grey(_window(values, _first(data.WindowCenter), _first(data.WindowWidth), function))
+    other_depth = not _shows(seen[own], counts[own]) and _shows(plain[own], counts[own])
+    return (plain if other_depth else seen)[film.astype(np.int32) - low]
 
 
-def _stretched(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values moved and scaled so that they fill 0..1."""
-    low, high = values.min(), values.max()
-    return np.asarray((values - low) / max(high - low, 1e-12))
+def _shows(table: NDArray[np.uint8], counts: Counts) -> bool:
+    """Whether `table` shows a film of this histogram: in many of 256 levels, and not nearly all of it in one."""
+    between = counts[(table > 0) & (table < 255)].sum() >= BETWEEN * counts.sum()
+    end = len(table) // ONE_TONE
+    one_tone = table[end] == table[-1] or table[-1 - end] == table[0]
+    return int(table.max()) - int(table.min()) >= FEW_LEVELS and bool(between) and not one_tone
+
+
+def _unpadded(counts: Counts, levels: NDArray[Any], data: FileDataset) -> Counts:
+    """The film's histogram over its `levels` without its padding (PixelPaddingValue, PixelPaddingRangeLimit)."""
+    value = data.get("PixelPaddingValue")
+    if value is None:
+        return counts
+    ends = np.array([value, data.get("PixelPaddingRangeLimit", value)]).astype(levels.dtype)
+    left: Counts = np.where((levels >= ends.min()) & (levels <= ends.max()), 0, counts)
+    return left if left.any() else counts
+
+
+def _grey(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """0..1 as 0..255."""
+    return np.round(values * 255).astype(np.uint8)
+
+
+def _stretched(values: NDArray[np.float64], own: slice) -> NDArray[np.float64]:
+    """Values moved, scaled and clipped so that those of the film itself, at the places `own`, fill 0..1."""
+    low, high = values[own].min(), values[own].max()
+    return np.asarray(((values - low) / max(high - low, 1e-12)).clip(0, 1))
 
 
 def _window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:

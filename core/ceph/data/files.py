@@ -1,7 +1,8 @@
-"""Open the files of a data folder safely: regular files inside it, text of a bounded size."""
+"""Open the files of a data folder safely: regular files inside it, text and films of a bounded size."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from pathlib import Path
 from ceph.errors import DataError
 
 MAX_TEXT_BYTES = 16 * 2**20
+MAX_PIXELS = 100_000_000
+MIN_SIDE = 16
+COPY_AGAIN = "copy it again from its source, or take it out"
 # What to do where the memory does not hold a film.
 FEWER = "lower data.workers, each of which reads a film, end other programs on this machine, or scale the film down"
 
@@ -74,8 +78,24 @@ def regular(path: Path) -> int:
     return status.st_size
 
 
+def refuse_size(path: Path, width: int, height: int) -> None:
+    """Raise DataError where a picture of this many pixels is no film, or too large to be decoded."""
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{path}: {width} x {height} pixels is more than {MAX_PIXELS // 10**6} megapixels",
+            hint="no film is that large; scale it down if it is one",
+        )
+    if min(width, height) < MIN_SIDE:
+        raise DataError(f"{path}: {width} x {height} pixels is no film", hint=COPY_AGAIN)
+
+
+def encoding_of(beginning: bytes) -> str:
+    """How a text is encoded: as UTF-16 where its byte order mark says so, else as UTF-8."""
+    return "utf-16" if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
 def read_text(path: Path, *, limit: int = MAX_TEXT_BYTES) -> str:
-    """The UTF-8 text of a file of at most `limit` bytes, without a byte order mark; else DataError."""
+    """The text of a file of at most `limit` bytes, UTF-8 or UTF-16, without a byte order mark; else DataError."""
     size = regular(path)
     if size > limit:
         raise DataError(f"{path}: {size / 2**20:.0f} MB is too large for an annotation (limit {limit / 2**20:.0f} MB)")
@@ -85,6 +105,7 @@ def read_text(path: Path, *, limit: int = MAX_TEXT_BYTES) -> str:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode(encoding := encoding_of(raw))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})", hint="save it again as UTF-8") from error
+        name = encoding.upper().removesuffix("-SIG")
+        raise DataError(f"{path}: is not {name} text (byte {error.start})", hint="save it again as UTF-8") from error

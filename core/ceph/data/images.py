@@ -16,11 +16,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ceph.data import dicom
-from ceph.data.files import FEWER, regular
+from ceph.data.files import COPY_AGAIN, FEWER, refuse_size, regular
+from ceph.data.grey import histogram, own_range
 from ceph.errors import DataError, is_out_of_memory
 
-MAX_PIXELS = 100_000_000
-MIN_SIDE = 16
 ORIENTATION = 0x0112  # EXIF and TIFF
 PHOTOMETRIC = 0x0106  # TIFF; 0 means that white is zero
 
@@ -41,7 +40,6 @@ KINDS = (
     Kind("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (".tif", ".tiff"), TiffImageFile),
 )
 SUFFIXES = (*(suffix for kind in KINDS for suffix in kind.suffixes), dicom.SUFFIX)
-COPY_AGAIN = "copy it again from its source, or take it out"
 
 
 def film_size(path: Path) -> tuple[int, int]:
@@ -56,7 +54,7 @@ def read_film(path: Path) -> NDArray[np.uint8]:
     """The film in `path` as grey [H, W], 0 black.
 
     Colour becomes luma (ITU-R 601), transparency is ignored, a palette is applied. 16-bit films are scaled linearly so
-    that their own darkest pixel becomes 0 and their brightest 255: scanners fill very different parts of the 16 bits.
+    that their own range (`grey.own_range`) fills 0 to 255: scanners fill very different parts of the 16 bits.
     Raises DataError naming the file for a film that is cut off, no image, too large, named for another kind, rotated
     by its EXIF data, or of a kind that cannot be turned into grey without guessing (CMYK, floats, one bit).
     """
@@ -138,14 +136,7 @@ def _kind(start: bytes, path: Path) -> Kind:
 
 def _refuse(image: ImageFile.ImageFile, path: Path) -> None:
     """Raise DataError for what the header shows to be no film, or none that can be read without guessing."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{path}: {width} x {height} pixels is more than {MAX_PIXELS // 10**6} megapixels",
-            hint="no film is that large; scale it down if it is one",
-        )
-    if min(width, height) < MIN_SIDE:
-        raise DataError(f"{path}: {width} x {height} pixels is no film", hint=COPY_AGAIN)
+    refuse_size(path, *image.size)
     remedies = {
         "CMYK": "it was saved for printing: save it again as grey",
         "LAB": "save it again as grey",
@@ -183,6 +174,7 @@ def _sixteen_to_eight(film: NDArray[np.generic], path: Path, *, inverted: bool) 
         raise DataError(
             f"{path}: its values ({low} to {high}) are not 16-bit grey", hint="save it again as 16-bit grey"
         )
-    ramp = np.arange(65536, dtype=np.float64).clip(low, high)
-    table = np.round((ramp - low) * (255 / max(high - low, 1))).astype(np.uint8)
+    first, last = (low + place for place in own_range(histogram(film, low, high)))
+    ramp = np.arange(65536, dtype=np.float64).clip(first, last)
+    table = np.round((ramp - first) * (255 / max(last - first, 1))).astype(np.uint8)
     return (255 - table if inverted else table)[film.astype(np.uint16, copy=False)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +77,17 @@ def epoch_order(films: int, weights: NDArray[np.float64] | None, seed: int, epoc
     return np.asarray(rng.permutation(drawn), dtype=np.int64)
 
 
+def unmarked_in(batch_size: int, share: float) -> int:
+    """How many of a batch's films are unmarked, at least one being marked."""
+    return min(batch_size - 1, round(share * batch_size))
+
+
+def unmarked_order(films: int, seed: int, epoch: int) -> Iterator[int]:
+    """The unmarked films of an epoch, in an order of their own: one permutation after another, without an end."""
+    for turn in count():
+        yield from np.random.default_rng(derive("unmarked", seed, epoch, turn)).permutation(films).tolist()
+
+
 def plan_epoch(
     films: int,
     batch_size: int,
@@ -86,26 +98,35 @@ def plan_epoch(
     weights: NDArray[np.float64] | None = None,
     batch_shape: BatchShape | None = None,
     constant_pixels: bool = False,
+    unmarked: int = 0,
+    unmarked_share: float = 0.0,
 ) -> EpochPlan:
-    """Plan an epoch over `films` training films.
+    """Plan an epoch over `films` training films, each batch filled up with `unmarked_share` of `unmarked` others.
+
+    These stand behind the training films (their places go on from `films`), and in each batch behind its marked ones.
 
     `weights` [N] >= 0 are the chances of each film (None: all alike). `batch_shape` gives each micro-batch its size
     (None: `size`). With `constant_pixels` a batch at another size holds as many films as keep the pixels of
     `batch_size` films at `size`. A last batch that would be smaller is left out, unless it is the only one.
     """
-    order = epoch_order(films, weights, seed, epoch)
+    order, others = epoch_order(films, weights, seed, epoch), unmarked_order(unmarked, seed, epoch)
     batches: list[tuple[Entry, ...]] = []
     used = 0
     while used < films:
         shape = size if batch_shape is None else batch_shape(len(batches))
-        count = batch_size
+        whole = batch_size
         if constant_pixels:
-            count = max(1, round(batch_size * (size[0] * size[1]) / (shape[0] * shape[1])))
-        if batches and used + count > films:
+            whole = max(1, round(batch_size * (size[0] * size[1]) / (shape[0] * shape[1])))
+        beside = unmarked_in(whole, unmarked_share) if unmarked else 0
+        marked = whole - beside
+        if batches and used + marked > films:
             break
-        chosen: Sequence[int] = order[used : used + count].tolist()
-        batches.append(tuple(Entry(film, shape, derive(seed, epoch, used + i, film)) for i, film in enumerate(chosen)))
-        used += count
+        chosen: Sequence[int] = order[used : used + marked].tolist()
+        entries = [Entry(film, shape, derive(seed, epoch, used + i, film)) for i, film in enumerate(chosen)]
+        added = enumerate(islice(others, beside))
+        entries += [Entry(films + i, shape, derive(seed, epoch, "unmarked", len(batches), n, i)) for n, i in added]
+        batches.append(tuple(entries))
+        used += marked
     return EpochPlan(tuple(batches))
 
 

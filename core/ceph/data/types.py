@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ class Sample:
 
     `points` [R, K, 2] are NaN where `valid` [R, K] is False; `size` is (H, W) of the film; `group` joins
     films that are no independent evidence (one patient, a repeated film); `spacing_source` says where `mm_per_px`
-    is from.
+    is from. `set` names the data set that it is of, where a run has several; `labels` are what its set says of the
+    film besides points, such as `cvm_stage`, by name; `outside` [R, K] are points that were marked off the film and
+    left out (None: none were).
     """
 
     id: str
@@ -33,14 +36,30 @@ class Sample:
     valid: Flags
     path: Path
     spacing_source: str = ""
+    set: str = ""
+    labels: Mapping[str, float] = field(default_factory=dict)
+    outside: Flags | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """A further draw of a batch's films, on the device: image [B, 1, H, W] in 0..1, points [B, K, 2] in network px."""
+
+    image: torch.Tensor
+    points: torch.Tensor
+    valid: torch.Tensor
+    film_to_network: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """What a training step sees, on the device: B films, K landmarks, coordinates in network pixels.
 
-    `image` [B, 1, H, W] float in 0..1; `points` [B, K, 2]; `valid` [B, K] bool; `index` [B] into the
-    training samples; `mm_per_px` [B] of a network pixel; `epoch` counts from 0; `step` counts optimiser steps.
+    `image` [B, 1, H, W] float in 0..1; `points` [B, K, 2]; `valid` [B, K] bool; `index` [B] into the training samples,
+    -1 for an unmarked film; `mm_per_px` [B] of a network pixel; `film_to_network` [B, 3, 3] float64; `epoch` counts
+    from 0; `step` counts optimiser steps; `epochs_done` is the schedule's clock at the step's first micro-batch;
+    `reader` [B, K] whose points they are, -1 for a mean; `extras` {name: [B, ...]} what plugins sent along;
+    `draws` {name: Draw} further draws of the same films.
     """
 
     image: torch.Tensor
@@ -48,5 +67,10 @@ class Batch:
     valid: torch.Tensor
     index: torch.Tensor
     mm_per_px: torch.Tensor
-    epoch: int
-    step: int
+    film_to_network: torch.Tensor
+    epoch: int = 0
+    step: int = 0
+    epochs_done: float = 0.0
+    reader: torch.Tensor | None = None
+    extras: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    draws: Mapping[str, Draw] = field(default_factory=dict)

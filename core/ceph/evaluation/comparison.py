@@ -1,4 +1,4 @@
-"""What one config changes against another: paired differences of the errors of their runs, with intervals."""
+"""What one config changes against another: differences of the errors of their runs, film by film, with intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ceph.errors import DataError
 from ceph.evaluation.scores import Floats, Group, Integers, Scores
-from ceph.evaluation.statistics import Estimate, estimate, holm
+from ceph.evaluation.statistics import Estimate, estimate, holm, share_seeds
 
 THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)  # as in ceph.evaluation.metrics, which imports torch
 LEVEL = 0.95
@@ -39,7 +39,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `other` changes against `baseline`; `pairs` are the seeds that were subtracted, (baseline's, other's).
+    """What `other` changes against `baseline`; `seeds` are those of baseline and other.
 
     `landmarks` are sorted, the largest gain first, their p-values adjusted together, as are those of `sdr`.
     """
@@ -49,11 +49,16 @@ class Comparison:
     split: str
     films: int
     units: int
-    pairs: tuple[tuple[int, int], ...]
+    seeds: tuple[tuple[int, ...], tuple[int, ...]]
     mre: Difference
     sdr: tuple[Difference, ...]
     landmarks: tuple[Difference, ...]
     notes: tuple[str, ...]
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether nothing is known of the luck of a seed."""
+        return min(map(len, self.seeds)) == 1
 
 
 def compare(scores: Scores) -> list[Comparison]:
@@ -75,67 +80,58 @@ def differences(
     notes: Sequence[str] = (),
     seed: int = 0,
 ) -> Comparison:
-    """What b changes against a: overall MRE, SDR, and the MRE of each landmark, paired by film and seed."""
-    pairs = pair_seeds(a.seeds, b.seeds)
-    errors = a.errors_mm[[i for i, _ in pairs]], b.errors_mm[[j for _, j in pairs]]
+    """What b changes against a: overall MRE, SDR, and the MRE of each landmark, film by film."""
+    equal = set(a.seeds) == set(b.seeds)
+    errors = a.errors_mm, b.errors_mm[[b.seeds.index(seed) for seed in a.seeds] if equal else slice(None)]
     known = ~np.isnan(errors[0][0])
     marked = known.sum(axis=1).astype(np.float64)  # [F], landmarks of each film
     if not marked.any():
         raise DataError(f"no film of {split or 'the split'} has a landmark with truth: there is nothing to compare")
 
-    def row(name: str, values: Sequence[Floats], weights: Floats) -> Difference:
+    def of_films(values: Sequence[Floats]) -> list[Floats]:
+        """Values [S, F, K] of both as means of each film, every landmark of every film counting alike."""
+        return [np.where(known, v, 0).sum(axis=2) / np.maximum(marked, 1) for v in values]
+
+    means = of_films(errors)
+    paired = equal and share_seeds([-means[0], means[1]])
+
+    def row(name: str, values: Sequence[Floats], weights: Floats = marked, step: float = 0.0) -> Difference:
         """One figure from values [S, F] of both."""
         base, other = (float(np.average(v.mean(axis=0), weights=weights)) for v in values)
-        found = estimate(values[1] - values[0], weights, units, seed=seed, level=LEVEL)
+        terms = [values[1] - values[0]] if paired else [-values[0], values[1]]
+        found = estimate(terms, weights, units, step=step, seed=seed, level=LEVEL)
         return Difference(name, base, other, found, found.p, int((weights > 0).sum()))
-
-    def of_films(name: str, values: Sequence[Floats]) -> Difference:
-        """One figure from values [S, F, K] of both, every landmark of every film counting alike."""
-        means = [np.where(known, v, 0).sum(axis=2) / np.maximum(marked, 1) for v in values]
-        return row(name, means, marked)
 
     marks = [
         row(symbol, [np.where(known[:, k], e[:, :, k], 0) for e in errors], known[:, k].astype(np.float64))
         for k, symbol in enumerate(landmarks)
         if known[:, k].any()
     ]
-    rates = [of_films(f"SDR {t}", [np.where(e <= t, 100.0, 0.0) for e in errors]) for t in THRESHOLDS_MM]
+    within = {f"SDR {t}": of_films([np.where(e <= t, 100.0, 0.0) for e in errors]) for t in THRESHOLDS_MM}
+    rates = [row(name, values, step=100 / marked.sum()) for name, values in within.items()]
+    own_notes = [] if not paired else ["runs of one seed go astray on the same films: they are subtracted in pairs"]
+    own_notes += [
+        f"one seed of {group.name}: the intervals do not cover what another seed would do"
+        for group in (a, b)
+        if len(group.seeds) == 1
+    ]
     return Comparison(
         baseline=a.name,
         other=b.name,
         split=split,
         films=int((marked > 0).sum()),
         units=len(np.unique(units[marked > 0])),
-        pairs=tuple((a.seeds[i], b.seeds[j]) for i, j in pairs),
-        mre=of_films("MRE", errors),
+        seeds=(a.seeds, b.seeds),
+        mre=row("MRE", means),
         sdr=tuple(_adjusted(rates)),
         landmarks=tuple(sorted(_adjusted(marks), key=lambda mark: mark.estimate.value)),
-        notes=(*notes, *_seed_notes(a, b, pairs)),
+        notes=(*notes, *own_notes),
     )
 
 
 def _adjusted(rows: Sequence[Difference]) -> list[Difference]:
     """The same with p-values that hold for all of them together."""
     return [replace(row, p=p) for row, p in zip(rows, holm([row.p for row in rows]), strict=True)]
-
-
-def pair_seeds(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
-    """Positions of the runs to subtract: equal seeds first, then the rest in order; one alone is left out."""
-    same = [(a.index(seed), b.index(seed)) for seed in a if seed in b]
-    rest_a = [i for i in range(len(a)) if i not in {i for i, _ in same}]
-    rest_b = [j for j in range(len(b)) if j not in {j for _, j in same}]
-    return same + list(zip(rest_a, rest_b, strict=False))
-
-
-def _seed_notes(a: Group, b: Group, pairs: Sequence[tuple[int, int]]) -> list[str]:
-    notes = []
-    for group, used in ((a, {i for i, _ in pairs}), (b, {j for _, j in pairs})):
-        spare = [str(seed) for i, seed in enumerate(group.seeds) if i not in used]
-        if spare:
-            notes.append(f"{group.name}: left out seed {' '.join(spare)}, which has no partner")
-    if len(pairs) == 1:
-        notes.append("one seed: the interval does not cover what another seed would do")
-    return notes
 
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,17 @@ from ceph.data.types import Flags, Points
 from ceph.evaluation.statistics import estimate_many
 
 THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plugin's number of a split that also says which way is better; a plain number is better when smaller.
+
+    In `metrics.json` it stands as a number under `plugins`; the list `higher_is_better` beside these has its name.
+    """
+
+    value: float
+    higher_is_better: bool
 
 
 def radial_errors_mm(found: Points, truth: Points, valid: Flags, mm_per_px: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,7 +69,7 @@ def intervals(errors_mm: NDArray[np.float64], units: NDArray[np.int64]) -> dict[
         return {}
     rates = [np.where(errors_mm <= t, 100.0, 0.0) for t in THRESHOLDS_MM]
     of_films = [np.where(known, v, 0.0).sum(axis=1) / np.maximum(points, 1) for v in (errors_mm, *rates)]
-    mre, *sdr = ([e.low, e.high] for e in estimate_many(np.stack(of_films)[:, None], points, units))
+    mre, *sdr = ([e.low, e.high] for e in estimate_many([np.stack(of_films)[:, None]], points, units))
     if not np.isfinite(mre).all():
         return {}
     return {"mre_mm": mre, "sdr_percent": {f"{t:.1f}": pair for t, pair in zip(THRESHOLDS_MM, sdr, strict=True)}}
@@ -74,6 +86,17 @@ def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def higher_is_better(monitor: str) -> bool:
-    """Whether the best value of a figure is its largest: success rates are, errors are not."""
+def add_figures(figures: dict[str, Any], added: Mapping[str, float | Figure]) -> None:
+    """Put what plugins measured of a split beside its figures, as `Figure` says; no list or dict is added empty."""
+    if added:
+        plain = {name: found.value if isinstance(found, Figure) else found for name, found in added.items()}
+        figures["plugins"] = {name: float(value) for name, value in plain.items()}
+    if larger := [name for name, found in added.items() if isinstance(found, Figure) and found.higher_is_better]:
+        figures["higher_is_better"] = larger
+
+
+def higher_is_better(monitor: str, figures: Mapping[str, Any]) -> bool:
+    """Whether the best value of a figure is its largest: success rates are so, and what a plugin says of its own."""
+    if monitor.startswith("plugins."):
+        return monitor.removeprefix("plugins.") in figures.get("higher_is_better", ())
     return "sdr_percent" in monitor

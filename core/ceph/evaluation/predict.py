@@ -1,72 +1,89 @@
-"""From films to points in film pixels: batches through the network, activations averaged over scales, decoded."""
+"""From films to points in film pixels: batches through the networks, the mean of their maps through the stations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
 
 from ceph.data.dataset import Item, film_points, to_batch
 from ceph.data.types import Flags, Points
+from ceph.evaluation.look import Look, OpenFilm
+from ceph.evaluation.means import Ensemble
 from ceph.evaluation.metrics import radial_errors_mm
-from ceph.model.codec import Codec
+from ceph.evaluation.stations import Stage, Stations
 
-Activations = Callable[[nn.Module, torch.Tensor], torch.Tensor]  # (model, images [B,1,H,W]) -> [B,K,h,w]
+Floats = NDArray[np.float64]
+
+ARRAYS = ("points_px", "scores", "truth_px", "valid", "errors_mm")  # of a prediction, a row a film
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Points and truth [N, K, 2] in film px, scores [N, K], valid [N, K], errors [N, K] in mm (NaN: no truth)."""
+    """Points and truth [N, K, 2] in film px, scores [N, K], valid [N, K], errors [N, K] in mm (NaN: no truth).
+
+    `stages` says where each station of decoding, in order, left points [N, K, 2] in film px and scores [N, K]; the last
+    is the answer. `assumed_mm_per_px` [N] is the mm of a film pixel that a look at a film without spacing took it to
+    have, else NaN; None where nobody looked. `outputs` {name: [N, ...]}, on the CPU, are of modules that see features.
+    """
 
     points_px: Points
-    scores: NDArray[np.float64]
+    scores: Floats
     truth_px: Points
     valid: Flags
-    errors_mm: NDArray[np.float64]
+    errors_mm: Floats
+    stages: Mapping[str, tuple[Points, Floats]] = field(default_factory=dict)
+    assumed_mm_per_px: Floats | None = None
+    outputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def predict(
-    model: nn.Module,
+    ensemble: Ensemble,
     films: Iterable[Sequence[Item]],
-    codec: Codec,
-    activations: Activations,
+    stations: Stations,
+    open_film: OpenFilm,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
-    *,
-    sums_to_one: bool = False,
 ) -> Prediction:
-    """Find the landmarks of films, in order; the model is left in the mode it came in.
+    """Find the landmarks of films, in order.
 
-    Each element of `films` is one batch, loaded once for each scale; the first is the frame in which the averaged
-    activations are decoded. A batch is loaded while the one before it is computed, and nothing waits for the device
-    until all are launched.
+    Each element of `films` is one batch, loaded once for each of the ensemble's sizes; the first is the frame in which
+    the mean of the activations is decoded. `open_film` is asked for a film (by `Item.film`) where a station looks at
+    it. A batch is loaded while the one before it is computed, and of itself nothing waits for the device until all are
+    launched.
     """
-    was_training = model.training
-    model.eval()
     frames: list[Item] = []
-    decoded: list[tuple[torch.Tensor, torch.Tensor]] = []
+    decoded: list[list[Stage]] = []
+    assumed: list[Flags] = []
+    sound: list[torch.Tensor] = []
+    outputs: list[Mapping[str, torch.Tensor]] = []
     with torch.inference_mode():
         for items in ahead(films):
-            maps = []
-            for item in items:
-                image = to_batch(item, device).image
-                with autocast():
-                    maps.append(activations(model, image).float())
-            size = (items[0].image.shape[-2], items[0].image.shape[-1])
-            decoded.append(codec.decode(averaged(maps, items, sums_to_one=sums_to_one), size))
-            frames.append(items[0]._replace(image=items[0].image[:0]))
-    model.train(was_training)
-    parts = [_on_film(frame, points, scores) for frame, (points, scores) in zip(frames, decoded, strict=True)]
-    points_px, score, truth_px, known, mm_per_px = (np.concatenate(column) for column in zip(*parts, strict=True))
+            images = [to_batch(item, device).image for item in items]
+            (maps, found), frame = ensemble.maps(items, images, autocast), items[0]
+            outputs.append(found)
+            size = (frame.image.shape[-2], frame.image.shape[-1])
+            look = Look(frame, open_film, stations.mm_per_px, device)
+            to_film = torch.linalg.inv(frame.film_to_network.double()).to(maps)
+            decoded.append(stations.stages(maps, size, look, ensemble.model, to_film))
+            frames.append(frame._replace(image=frame.image[:0]))
+            assumed.append(look.assumed)
+            sound.append(maps.isfinite().all())
+    parts = [_on_film(frame, stages) for frame, stages in zip(frames, decoded, strict=True)]
+    truth_px, known, mm_per_px, zoom = (np.concatenate([part[i] for part in parts]) for i in range(1, 5))
+    stages = _joined_stages([part[0] for part in parts])
+    if all(sound):  # else it is no station's fault
+        stations.require_finite({name: found for name, (found, _) in stages.items()})
+    points_px, scores = list(stages.values())[-1]
     errors = radial_errors_mm(points_px, truth_px, known, mm_per_px)
-    return Prediction(points_px, score, truth_px, known, errors)
+    looked = np.concatenate(assumed)
+    spacing = np.where(looked, stations.mm_per_px * zoom, np.nan) if looked.any() else None
+    return Prediction(points_px, scores, truth_px, known, errors, stages, spacing, _joined_outputs(outputs))
 
 
 def ahead(films: Iterable[Sequence[Item]]) -> Iterator[Sequence[Item]]:
@@ -80,55 +97,36 @@ def ahead(films: Iterable[Sequence[Item]]) -> Iterator[Sequence[Item]]:
 
 
 def _on_film(
-    frame: Item, points: torch.Tensor, scores: torch.Tensor
-) -> tuple[Points, NDArray[np.float64], Points, Flags, NDArray[np.float64]]:
-    """A batch's points, scores, truth and valid flags [B, K, ...] in film px, and mm of a film pixel [B]."""
-    to_network, found = frame.film_to_network.numpy(), points.double().cpu().numpy()
-    truth = frame.points.double().numpy()
+    frame: Item, stages: Sequence[Stage]
+) -> tuple[dict[str, tuple[Points, Floats]], Points, Flags, Floats, Floats]:
+    """A batch's stages and truth in film px, valid flags, mm of a film pixel [B], network px of a film pixel [B]."""
+    to_network = frame.film_to_network.numpy()
+
+    def on_film(points: torch.Tensor) -> Points:
+        return np.stack([film_points(p, m) for p, m in zip(points.double().cpu().numpy(), to_network, strict=True)])
+
+    found = {stage.station: (on_film(stage.points), stage.scores.double().cpu().numpy()) for stage in stages}
     zoom = np.sqrt(np.abs(np.linalg.det(to_network[:, :2, :2])))
-    return (
-        np.stack([film_points(p, m) for p, m in zip(found, to_network, strict=True)]),
-        scores.double().cpu().numpy(),
-        np.stack([film_points(p, m) for p, m in zip(truth, to_network, strict=True)]),
-        frame.valid.numpy(),
-        frame.mm_per_px.double().numpy() * zoom,
-    )
+    return found, on_film(frame.points), frame.valid.numpy(), frame.mm_per_px.double().numpy() * zoom, zoom
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
     """The predictions of consecutive films, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    names = [field.name for field in fields(Prediction)]
-    return Prediction(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    assumed = [p.assumed_mm_per_px if p.assumed_mm_per_px is not None else np.full(len(p.valid), np.nan) for p in parts]
+    return Prediction(
+        **columns,
+        stages=_joined_stages([part.stages for part in parts]),
+        assumed_mm_per_px=np.concatenate(assumed) if any(p.assumed_mm_per_px is not None for p in parts) else None,
+        outputs=_joined_outputs([part.outputs for part in parts]),
+    )
 
 
-def averaged(maps: Sequence[torch.Tensor], items: Sequence[Item], *, sums_to_one: bool) -> torch.Tensor:
-    """The mean [B, K, h, w] of the activations of the same films at several scales, in the frame of the first.
-
-    Each film's maps are laid on the first's by the affine between their two letterboxes, so sizes need not be multiples
-    of anything. Distributions (`sums_to_one`) are normalised after that.
-    """
-    total = maps[0]
-    for other, item in zip(maps[1:], items[1:], strict=True):
-        total = total + laid_on(maps[0], items[0], other, item, sums_to_one=sums_to_one)
-    return total / len(maps) if len(maps) > 1 else total
+def _joined_stages(parts: Sequence[Mapping[str, tuple[Points, Floats]]]) -> dict[str, tuple[Points, Floats]]:
+    return {n: (np.concatenate([p[n][0] for p in parts]), np.concatenate([p[n][1] for p in parts])) for n in parts[0]}
 
 
-def laid_on(base: torch.Tensor, base_item: Item, maps: torch.Tensor, item: Item, *, sums_to_one: bool) -> torch.Tensor:
-    """`maps` [B, K, h', w'] resampled to the size and frame of `base` [B, K, h, w]; zero outside of the image."""
-    to_maps = to_unit(maps, item) @ item.film_to_network
-    to_base = to_unit(base, base_item) @ base_item.film_to_network
-    between = (to_maps @ torch.linalg.inv(to_base))[:, :2].to(maps)
-    grid = F.affine_grid(between, [len(base), 1, *base.shape[-2:]], align_corners=False)
-    moved = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    if sums_to_one:
-        moved = moved / moved.flatten(2).sum(-1)[..., None, None].clamp_min(1e-12)
-    return moved
-
-
-def to_unit(maps: torch.Tensor, item: Item) -> torch.Tensor:
-    """Network px to the frame of `grid_sample`, in which a map's outer edges are -1 and 1: [3, 3], float64."""
-    stride = round(item.image.shape[-1] / maps.shape[-1])
-    x, y = (2 / (stride * side) for side in (maps.shape[-1], maps.shape[-2]))
-    return torch.tensor([[x, 0, x / 2 - 1], [0, y, y / 2 - 1], [0, 0, 1]], dtype=torch.float64)
+def _joined_outputs(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in parts[0]}

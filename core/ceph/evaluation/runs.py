@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ceph.data.files import read_text
-from ceph.data.strict_json import read_json
-from ceph.errors import ConfigError, DataError, Place
+from ceph.errors import ConfigError
+from ceph.runfolder import is_run, read_environment, read_settings, require_run, values_of
+from ceph.runfolder.settings import SEED
 
-SEED = "train.seed"
 INIT_FROM = "--init-from"
 
 
@@ -55,11 +54,6 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def is_run(path: Path) -> bool:
-    """Whether the folder is a run."""
-    return (path / "config.yaml").is_file()
-
-
 def _held(path: Path) -> list[Path]:
     runs = sorted(folder for folder in path.glob("*") if is_run(folder)) if path.is_dir() else []
     if not runs:
@@ -89,6 +83,7 @@ def _joint_name(names: Sequence[str]) -> str:
 
 def _config_of(run: Path) -> dict[str, str]:
     """The settings of a run but its seed, and whose weights it started from: a run's, that is its config, or a file."""
+    require_run(run)
     found = _without_seed(run)
     if (source := _init_from(run)) is not None:
         found[INIT_FROM] = f"a run of config {_hash(_without_seed(source))}" if is_run(source) else str(source)
@@ -96,7 +91,7 @@ def _config_of(run: Path) -> dict[str, str]:
 
 
 def _without_seed(run: Path) -> dict[str, str]:
-    return {key: value for key, value in read_settings(run / "config.yaml").items() if key != SEED}
+    return {key: value for key, value in values_of(read_settings(run)).items() if key != SEED}
 
 
 def _hash(settings: Mapping[str, str]) -> str:
@@ -104,35 +99,5 @@ def _hash(settings: Mapping[str, str]) -> str:
 
 
 def _init_from(run: Path) -> Path | None:
-    file = run / "environment.json"
-    told = read_json(file).get("init_from") if file.is_file() else None
-    return Path(told.text()) if told is not None and told.value is not None else None
-
-
-_LINE = re.compile(r'(?P<indent> *)(?P<key>"(?:\\.|[^"\\])*"|[^"#:]+):(?P<value>(?:"(?:\\.|[^"\\])*"|[^"#])*)(?:#.*)?')
-
-
-def read_settings(file: Path) -> dict[str, str]:
-    """The settings of a run's config.yaml as they are written there, by dotted key.
-
-    This reads the block YAML that a run writes, a key a line, and no other. Raises DataError naming file and line.
-    """
-    settings: dict[str, str] = {}
-    path: list[str] = []
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        found = _LINE.fullmatch(line)
-        if found is None or len(found["indent"]) % 2 or len(found["indent"]) // 2 > len(path):
-            what = "is not as a run writes its config: a key and a value a line, two spaces a level"
-            raise DataError(what, place=Place(str(file), number, 1, line[:160] if line.isprintable() else ""))
-        path = [*path[: len(found["indent"]) // 2], found["key"]]
-        settings[".".join(path)] = found["value"].strip()
-    return {key: value for key, value in settings.items() if value}
-
-
-def read_seed(run: Path) -> int:
-    """The seed of a run. Raises DataError where its config.yaml has none."""
-    file = run / "config.yaml"
-    text = read_settings(file).get(SEED, "")
-    if not re.fullmatch(r"[0-9]{1,19}", text):
-        raise DataError(f"{file}: {SEED}: must be a whole number, not {text or 'missing'}")
-    return int(text)
+    told = read_environment(run).get("init_from")
+    return Path(told) if isinstance(told, str) else None

@@ -1,13 +1,14 @@
-"""The mean of paired differences over films and seeds: its interval, its p-value, and Holm's correction.
+"""The mean difference of configs over films and seeds: its interval, its p-value, and Holm's correction.
 
 Method, sources and what was measured: `docs/statistics.md`; the check is `benchmarks/check_statistics.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 4999
 _AT_ONCE = 64  # quantities whose resamples are in memory together
+_ROUNDING = 1e-12  # what of a sum of squares may be no more than that
 
 
 @dataclass(frozen=True)
@@ -28,51 +30,50 @@ class Estimate:
     p: float
 
 
-def estimate(
-    differences: Floats,
-    weights: Floats,
-    units: NDArray[np.int64],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-) -> Estimate:
-    """The weighted mean of paired differences [S, F] over S seeds and F films, with interval and p-value.
-
-    `weights` [F] >= 0; a film of weight 0 is not looked at. Films of equal `units` [F] are one piece of evidence. With
-    S = 1 the statement is about these two trained networks, not about what another seed would give. Signs of fewer than
-    six units have too few patterns for a level of 95 %: the interval is infinite.
-    """
-    return estimate_many(differences[None], weights, units, seed=seed, resamples=resamples, level=level)[0]
+def estimate(terms: Sequence[Floats], weights: Floats, units: NDArray[np.int64], **more: float) -> Estimate:
+    """`estimate_many` of one quantity: terms [S, F]."""
+    return estimate_many([term[None] for term in terms], weights, units, **more)[0]  # type: ignore[arg-type]
 
 
 def estimate_many(
-    differences: Floats,
+    terms: Sequence[Floats],
     weights: Floats,
     units: NDArray[np.int64],
     *,
+    step: float = 0.0,
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> list[Estimate]:
-    """`estimate` of M quantities of the same films at once: differences [M, S, F]."""
-    parts = _split(differences, weights, units)
-    if parts.units < 2:
-        return [Estimate(float(mean), -np.inf, np.inf, 1.0) for mean in parts.mean]
-    signs, luck = _draws(parts.units, parts.seeds, resamples, seed)
-    half, p = np.empty_like(parts.mean), np.empty_like(parts.mean)
-    for chunk in _chunks(len(half)):
-        quantile = np.quantile(np.abs(_flipped(parts.residuals[chunk], parts.size, signs)), level, axis=0)
-        half[chunk] = _half_width(quantile, parts.films[chunk], parts.luck[chunk], parts.seeds, level)
-        null = np.sqrt(parts.films[chunk]) * _flipped(parts.sums[chunk], parts.size, signs)
-        null += np.sqrt(parts.luck[chunk]) * luck[:, None]
-        # A null that equals the mean but for rounding counts as it.
-        p[chunk] = (1 + (np.abs(null) >= np.abs(parts.mean[chunk]) * (1 - 1e-9)).sum(axis=0)) / (1 + resamples)
-    if 2.0 ** (1 - parts.units) > 1 - level + 1e-12:
-        half[:] = np.inf
-    return [
-        Estimate(float(m), float(m - h), float(m + h), float(q)) for m, h, q in zip(parts.mean, half, p, strict=True)
-    ]
+    """The weighted means of M quantities over films, with intervals and p-values.
+
+    A quantity is the sum of `terms`, [M, S, F] each: runs that share the F films and nothing else, such as those of one
+    config less those of another; S may differ. `weights` [F] >= 0; a film of weight 0 is not looked at. Films of equal
+    `units` [F] are one piece of evidence. `step` is what one point moves a mean of counts. With one seed in any term
+    the statement is about these trained networks, not about what another seed would give. Signs of fewer than six units
+    have too few patterns for a level of 95 %: the interval is infinite.
+    """
+    found: list[Estimate] = []
+    for start in range(0, len(terms[0]), _AT_ONCE):
+        parts = _split([term[start : start + _AT_ONCE] for term in terms], weights, units)
+        signs = _signs(parts.units, resamples, seed)
+        half, p = _half_widths(parts, signs, step, level), _p_values(parts, signs)
+        ends = zip(parts.mean, parts.mean - half, parts.mean + half, p, strict=True)
+        found += [Estimate(*map(float, row)) for row in ends]
+    return found
+
+
+def share_seeds(terms: Sequence[Floats]) -> bool:
+    """Whether the runs of the s-th seed go astray on the same films in all of the terms [S, F] (one training, say).
+
+    Then they are one term: their sum. Else their luck is not the same, and each term shows its own.
+    """
+
+    def astray(runs: Floats) -> float:
+        return float(((runs - runs.mean(0) - (runs - runs.mean(0)).mean(1, keepdims=True)) ** 2).sum())
+
+    equal = len({term.shape for term in terms}) == 1
+    return equal and astray(np.sum(terms, axis=0)) < sum(map(astray, terms)) / 2
 
 
 def units_of(labels: Sequence[Collection[Hashable]]) -> NDArray[np.int64]:
@@ -107,93 +108,134 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """What differences [M, S, F] come to: `mean` [M], and the two parts of its variance [M].
+    """What terms come to: `mean` [M] of each quantity, its `variance` [M], and the `share` [M] of it that seeds make.
 
-    `films` is the part that is the films' own, `luck` the part that varies with the seed; `sums` [M, U] are the means
-    over seeds of each unit's share in the mean, `residuals` [M, U] the same about the mean; `size` [U] sums to 1.
+    `freedom` [M] are the degrees of freedom of that share; `over_films` [M] is the variance where the seeds are taken
+    as they are; `sums` [M, U] are each unit's part of the mean, `residuals` [M, U] the same about it; `size` [U] sums
+    to 1.
     """
 
     mean: Floats
-    films: Floats
-    luck: Floats
+    variance: Floats
+    share: Floats
+    freedom: Floats
+    over_films: Floats
     sums: Floats
     residuals: Floats
     size: Floats
-    seeds: int
 
     @property
     def units(self) -> int:
         return len(self.size)
 
 
-def _split(differences: Floats, weights: Floats, units: NDArray[np.int64]) -> _Parts:
-    """Two-way variance components, films (by unit) x seeds (Cameron, Gelbach & Miller 2011)."""
+def _split(terms: Sequence[Floats], weights: Floats, units: NDArray[np.int64]) -> _Parts:
+    """Variance components: films (by unit), crossed with seeds that are nested in the terms."""
     used = weights > 0
     if not used.any():
         raise ValueError("no film has a weight")
     joined = np.unique(units[used], return_inverse=True)[1]
-    share = np.zeros((len(joined), joined.max() + 1))
-    share[np.arange(len(joined)), joined] = weights[used] / weights[used].sum()
-    size = share.sum(axis=0)
-    cells = differences[:, :, used] @ share  # [M, S, U]
-    seeds, n = cells.shape[1:]
-    of_seed, sums = cells.sum(axis=2), cells.mean(axis=1)
-    mean = of_seed.mean(axis=1)
+    part = np.zeros((len(joined), joined.max() + 1))
+    part[np.arange(len(joined)), joined] = weights[used] / weights[used].sum()
+    size = part.sum(axis=0)
+    correction = len(size) / max(len(size) - 1, 1)
+    cells = [term[:, :, used] @ part for term in terms]  # [M, S, U] each
+    sums = np.sum([c.mean(axis=1) for c in cells], axis=0)
+    mean = sums.sum(axis=1)
     residuals = sums - mean[:, None] * size
-    correction = n / max(n - 1, 1)
-    films = correction * (residuals**2).sum(axis=1)
-    luck = np.zeros_like(mean)
-    if seeds > 1:
-        # What varies from film to film and from seed to seed at once is in both: count it once, with the seeds.
-        rest = cells - sums[:, None] - (of_seed - mean[:, None])[:, :, None] * size
-        films = np.maximum(films - correction * (rest**2).sum(axis=(1, 2)) / (seeds * (seeds - 1)), 0)
-        luck = of_seed.var(axis=1, ddof=1) / seeds
-    return _Parts(mean, films, luck, sums, residuals, size, seeds)
+    over_films = correction * np.maximum((residuals**2).sum(axis=1), _ROUNDING * (sums**2).sum(axis=1))
+    luck, squares, both = np.zeros((3, len(mean)))
+    if all(c.shape[1] > 1 for c in cells):
+        for c in cells:
+            strays, pairs = c - c.mean(axis=1, keepdims=True), c.shape[1] * (c.shape[1] - 1)
+            shifts = strays.sum(axis=2, keepdims=True)
+            own = (shifts**2).sum(axis=(1, 2)) / pairs
+            luck, squares = luck + own, squares + own**2 / (c.shape[1] - 1)
+            both += correction * ((strays - shifts * size) ** 2).sum(axis=(1, 2)) / pairs
+    # What varies from film to film and from seed to seed at once is in both: count it once, with the seeds. By chance
+    # they may show none of it (ties of counts), so the films keep half of theirs.
+    variance = luck + np.maximum(over_films - both, over_films / 2)
+    share = np.divide(luck, variance, out=np.zeros_like(mean), where=variance > 0)
+    freedom = np.divide(luck**2, squares, out=np.ones_like(mean), where=squares > 0)
+    return _Parts(mean, variance, share, freedom, over_films, sums, residuals, size)
 
 
 @lru_cache(maxsize=8)
-def _draws(units: int, seeds: int, resamples: int, seed: int) -> tuple[Floats, Floats]:
-    """Random signs of the units [R, U], and draws of Student's t with S - 1 degrees of freedom [R]; S = 1: zeros."""
-    rng = np.random.default_rng((seed, units, seeds))
-    signs = rng.choice((-1.0, 1.0), size=(resamples, units))
-    return signs, rng.standard_t(seeds - 1, resamples) if seeds > 1 else np.zeros(resamples)
+def _signs(units: int, resamples: int, seed: int) -> Floats:
+    """Signs [R, U], the first all 1: every pattern (of two opposite ones the one) where they are few, else random."""
+    if 2.0 ** (units - 1) <= resamples:
+        return np.asarray(1 - 2 * (np.arange(2 ** (units - 1))[:, None] >> np.arange(units) & 1), dtype=np.float64)
+    signs = np.random.default_rng((seed, units)).choice((-1.0, 1.0), size=(resamples + 1, units))
+    signs[0] = 1
+    return signs
 
 
 def _flipped(sums: Floats, size: Floats, signs: Floats) -> Floats:
-    """Studentised means [R, M] of `sums` [M, U] whose signs are flipped unit by unit.
+    """Studentised means [M, R], without sign, of `sums` [M, U] whose signs are flipped unit by unit.
 
     Of the sums themselves this is what no difference looks like (the sign-flip test); of their residuals, how a mean
     strays from the truth (the wild cluster bootstrap-t: Liu 1988; Cameron, Gelbach & Miller 2008, sec. III).
     """
-    n = len(size)
-    mean, total = signs @ sums.T, (sums**2).sum(axis=1)
-    squares = total - 2 * mean * (signs @ (sums * size).T) + mean**2 * (size**2).sum()
-    variance = np.maximum(squares, 1e-12 * total) * n / (n - 1)  # all signs equal may leave nothing but rounding
-    return np.asarray(np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0))
+    mean, total = sums @ signs.T, (sums**2).sum(axis=1, keepdims=True)
+    squares = total - 2 * mean * ((sums * size) @ signs.T) + mean**2 * (size**2).sum()
+    variance = np.maximum(squares, _ROUNDING * total) * len(size) / max(len(size) - 1, 1)
+    return np.asarray(np.abs(np.divide(mean, np.sqrt(variance), out=np.zeros_like(mean), where=variance > 0)))
 
 
-def _half_width(quantile: Floats, films: Floats, luck: Floats, seeds: int, level: float) -> Floats:
-    """Half the interval: its quantile goes from the films' to Student's t as the seeds' share of the variance grows.
+def _half_widths(parts: _Parts, signs: Floats, step: float, level: float) -> Floats:
+    """Half of each interval [M]: its quantile goes from the films' to Student's t as the seeds' share grows.
 
     Cochran (1964) goes with the share, which is too wide; Welch (1947) about with its square, which is too narrow where
-    seeds are few. The power between the two holds (`docs/statistics.md`).
+    seeds are few. The power between the two holds (`docs/statistics.md`). Flips of a few gross errors are bounded, so
+    that the films' quantile is at least Student's, too.
     """
-    total = films + luck
-    if seeds > 1:
-        share = np.divide(luck, total, out=np.zeros_like(total), where=total > 0)
-        quantile = quantile + (t_quantile(seeds - 1, level) - quantile) * share**1.5
-    return np.asarray(quantile * np.sqrt(total))
+    if 2.0 ** (1 - parts.units) > 1 - level + 1e-12:
+        return np.full_like(parts.mean, np.inf)
+    films = np.quantile(_flipped(parts.residuals, parts.size, signs), level, axis=1)
+    films = np.maximum(films, t_quantile(parts.units - 1, level))
+    seeds = np.array([t_quantile(freedom, level) for freedom in parts.freedom])
+    return np.asarray((films + (seeds - films) * parts.share**1.5) * np.sqrt(parts.variance + step**2))
 
 
-@lru_cache(maxsize=32)
-def t_quantile(freedom: int, level: float) -> float:
-    """The t for which P(|T| <= t) = level, T of Student's law with `freedom` degrees."""
+def _p_values(parts: _Parts, signs: Floats) -> Floats:
+    """Each of the sign-flip test over films or, where that is larger, with the luck of the seeds beside it.
+
+    Only units that differ have a sign: where they are few, all patterns are tried and the test is exact.
+    """
+    differ = parts.sums**2 > _ROUNDING * (parts.sums**2).sum(axis=1, keepdims=True)
+    count, p = differ.sum(axis=1), np.ones_like(parts.mean)
+    few = 2.0 ** (count - 1) <= len(signs)
+    if not few.all():
+        p[~few] = _beyond(parts, ~few, signs)
+    for row in np.flatnonzero(few & (count > 0)):
+        patterns = _signs(int(count[row]), len(signs), 0)
+        own = np.ones((len(patterns), parts.units))
+        own[:, differ[row]] = patterns
+        p[row] = _beyond(parts, np.array([row]), own)[0]
+    return p
+
+
+def _beyond(parts: _Parts, rows: NDArray[Any], signs: Floats) -> Floats:
+    """The share of the flipped means [M, R] of these rows that are no smaller than what was seen."""
+    films = -np.sort(-_flipped(parts.sums[rows], parts.size, signs), axis=1)
+    seeds = np.stack([_t_beyond(int(10 * freedom) / 10, len(signs)) for freedom in parts.freedom[rows]])
+    # With the share itself: a power of it does not hold far out, where Holm's steps look.
+    both = films + (seeds - films) * parts.share[rows, None]
+    seen = np.abs(parts.mean[rows, None]) * (1 - 1e-9)  # a null that equals the mean but for rounding counts as it
+    nulls = films * np.sqrt(parts.over_films[rows, None]), both * np.sqrt(parts.variance[rows, None])
+    return np.asarray(np.maximum(*((null >= seen).mean(axis=1) for null in nulls)))
+
+
+def t_quantile(freedom: float, level: float) -> float:
+    """The t for which P(|T| <= t) = level, T of Student's law; degrees of freedom, 1 or more, are cut to a tenth."""
+    return float(_t_beyond(int(10 * freedom) / 10, (1 - level,))[0])
+
+
+@lru_cache(maxsize=1024)
+def _t_beyond(freedom: float, tails: tuple[float, ...] | int) -> Floats:
+    """The t for which P(|T| > t) is each of `tails`, or 1/n, 2/n to 1 for a number n."""
     # With t = sqrt(freedom) / tan(a) the tail beyond t is the integral of sin(a)^(freedom - 1), from 0 to a.
-    steps = 200_000
-    edges = np.linspace(0, np.pi / 2, steps + 1)
-    tail = np.cumsum(np.sin((edges[1:] + edges[:-1]) / 2) ** (freedom - 1))
-    return float(np.sqrt(freedom) / np.tan(np.interp(1 - level, tail / tail[-1], edges[1:])))
-
-
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE))
+    edges = np.linspace(0, np.pi / 2, 20_001)
+    beyond = np.cumsum(np.sin((edges[1:] + edges[:-1]) / 2) ** (freedom - 1))
+    wanted = np.arange(1, tails + 1) / tails if isinstance(tails, int) else np.array(tails)
+    return np.asarray(np.sqrt(freedom) / np.tan(np.interp(wanted, beyond / beyond[-1], edges[1:])))

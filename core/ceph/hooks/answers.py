@@ -1,6 +1,7 @@
-"""What a hook's answer must look like: shape, type and device, checked without waiting for the device.
+"""What a hook's answer must look like: type, shape and device, checked without waiting for the device.
 
-An answer that works later (a module, a codec, a criterion, a warp) is checked at each use, see `ceph.hooks.parts`.
+What a part gives that a hook built (maps, targets, losses, points) is checked where the engine takes it, by
+`Hooks.promised`; numbers that are not finite are told when the flags are read.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,23 +27,38 @@ def given(answer: Any) -> str:
     return f"{type(answer).__name__} {' '.join(repr(answer).split()):.60}"
 
 
-class MapShape(NamedTuple):
-    """What is known of a network's maps: their number K, and the network pixels of one map pixel; None: nothing yet."""
-
-    landmarks: int | None = None
-    stride: int | None = None
-
-    def wrong(self, answer: Any, images: torch.Tensor) -> str:
-        """What is wrong with maps of `images` [B, 1, H, W], which are floating [B, K, h, w] beside them, else ""."""
-        sides = [-(-side // self.stride) for side in images.shape[-2:]] if self.stride else [None, None]
-        promised = [len(images), self.landmarks, *sides]
-        floats = isinstance(answer, torch.Tensor) and answer.is_floating_point()
-        if floats and answer.ndim == 4 and all(b in (None, a) for a, b in zip(answer.shape, promised, strict=True)):
-            same = answer.device == images.device
-            return "" if same else f"gave maps on {answer.device}; the images are on {images.device}"
+def wrong_tensor(
+    answer: Any, shape: tuple[int | None, ...], device: torch.device | None, dtype: torch.dtype | None = None
+) -> str:
+    """A floating tensor of this shape (None: any size) and dtype (None: any floating one), on the device."""
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    floats = isinstance(answer, torch.Tensor) and answer.is_floating_point() and dtype in (None, answer.dtype)
+    if (
+        not floats
+        or answer.ndim != len(shape)
+        or any(b not in (None, a) for a, b in zip(answer.shape, shape, strict=True))
+    ):
         kind = f"{given(answer)} of {answer.dtype}" if isinstance(answer, torch.Tensor) else given(answer)
-        named = ", ".join(str(size or name) for size, name in zip(promised, "BKhw", strict=True))
-        return f"gave {kind} where floating maps [{named}] are promised"
+        return f"gave {kind} where a {str(dtype or 'floating').removeprefix('torch.')} tensor [{sizes}] is promised"
+    if device is not None and answer.device != device:
+        return f"gave a tensor on {answer.device}; the batch is on {device}"
+    return ""
+
+
+def wrong_mask(answer: Any, shape: tuple[int, ...], device: torch.device | None) -> str:
+    """A mask on the device: a bool tensor that broadcasts to `shape`."""
+    if not isinstance(answer, torch.Tensor) or answer.dtype != torch.bool:
+        kind = f"a tensor of {answer.dtype}" if isinstance(answer, torch.Tensor) else given(answer)
+        return f"gave {kind} where a bool tensor that broadcasts to {list(shape)} is promised"
+    if not broadcasts(tuple(answer.shape), shape):
+        return f"gave a mask of shape {list(answer.shape)} where one that broadcasts to {list(shape)} is promised"
+    elsewhere = device is not None and answer.device != device
+    return f"gave a mask on {answer.device}; the batch is on {device}" if elsewhere else ""
+
+
+def broadcasts(sizes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of these sizes broadcasts to `shape`."""
+    return len(sizes) <= len(shape) and all(a in (1, b) for a, b in zip(sizes[::-1], shape[::-1], strict=False))
 
 
 def wrong_weights(answer: Any, shape: tuple[int, ...], device: torch.device | None) -> str:
@@ -51,7 +67,7 @@ def wrong_weights(answer: Any, shape: tuple[int, ...], device: torch.device | No
         kind = f"a tensor of {answer.dtype}" if isinstance(answer, torch.Tensor) else given(answer)
         return f"gave {kind} where a floating tensor that broadcasts to {list(shape)} is promised"
     sizes = tuple(answer.shape)
-    if len(sizes) > len(shape) or any(a not in (1, b) for a, b in zip(sizes[::-1], shape[::-1], strict=False)):
+    if not broadcasts(sizes, shape):
         return f"gave weights of shape {list(sizes)} where one that broadcasts to {list(shape)} is promised"
     if answer.requires_grad:
         return "gave weights that carry gradients; detach them"
@@ -87,13 +103,21 @@ def wrong_range(low: float, high: float, *, negative: bool = False) -> str:
     return ""
 
 
-def wrong_term(answer: Any, device: torch.device | None) -> str:
-    """A term of the loss: a floating scalar tensor on the device."""
-    if not isinstance(answer, torch.Tensor) or answer.ndim != 0 or not answer.is_floating_point():
-        return f"gave {given(answer)} where a scalar floating tensor is promised"
-    if device is not None and answer.device != device:
-        return f"gave a tensor on {answer.device}; the batch is on {device}"
+def wrong_term(answer: Any, asked: Mapping[str, Any]) -> str:
+    """A term of the loss: a floating scalar tensor on the device, or (sum, count), two of them."""
+    device = asked["pred"].device
+    pair = isinstance(answer, tuple) and len(answer) == 2
+    for number in answer if pair else (answer,):
+        if not isinstance(number, torch.Tensor) or number.ndim != 0 or not (number.is_floating_point() or pair):
+            return f"gave {given(answer)} where a scalar floating tensor, or (sum, count), is promised"
+        if number.device != device:
+            return f"gave a tensor on {number.device}; the batch is on {device}"
     return ""
+
+
+def wrong_losses(answer: Any, asked: Mapping[str, Any]) -> str:
+    """A loss of each landmark: float32 [B, K] on the device."""
+    return wrong_tensor(answer, tuple(asked["batch"].valid.shape), asked["pred"].device, torch.float32)
 
 
 def wrong_number(answer: Any) -> str:
@@ -132,9 +156,14 @@ def _module(answer: Any, _asked: Mapping[str, Any]) -> str:
     return "" if isinstance(answer, nn.Module) else f"gave {given(answer)} where a torch.nn.Module is promised"
 
 
-def _codec(answer: Any, _asked: Mapping[str, Any]) -> str:
-    lacking = [name for name in ("encode", "decode") if not callable(getattr(answer, name, None))]
-    return f"gave {given(answer)}, which lacks {' and '.join(lacking)}" if lacking else ""
+def _part(*methods: str) -> Check:
+    """A part with these methods."""
+
+    def check(answer: Any, _asked: Mapping[str, Any]) -> str:
+        lacking = [name for name in methods if not callable(getattr(answer, name, None))]
+        return f"gave {given(answer)}, which lacks {' and '.join(lacking)}" if lacking else ""
+
+    return check
 
 
 def _criterion(answer: Any, _asked: Mapping[str, Any]) -> str:
@@ -149,16 +178,34 @@ def _optimizer(answer: Any, _asked: Mapping[str, Any]) -> str:
 
 
 def _truth(answer: Any, asked: Mapping[str, Any]) -> str:
-    landmarks = asked["sample"].points.shape[1]
-    promised = f"(points [{landmarks}, 2], valid [{landmarks}] bool), both arrays,"
-    if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, np.ndarray) for part in answer)):
+    readers, landmarks = asked["sample"].valid.shape
+    promised = f"(points [{landmarks}, 2], valid [{landmarks}] bool), perhaps reader [{landmarks}] int, arrays,"
+    parts = answer if isinstance(answer, tuple) and len(answer) in (2, 3) else (None,)
+    if not all(isinstance(part, np.ndarray) for part in parts):
         return f"gave {given(answer)} where {promised} is promised"
-    points, valid = answer
-    shaped = points.shape == (landmarks, 2) and valid.shape == (landmarks,)
-    if not shaped or points.dtype.kind not in "fiu" or valid.dtype != np.bool_:
-        kinds = f"{given(points)} of {points.dtype}, {given(valid)} of {valid.dtype}"
-        return f"gave ({kinds}) where {promised} is promised"
-    return "" if np.isfinite(points[valid]).all() else "gave a point that is not finite but valid"
+    kinds = [("fiu", (landmarks, 2)), ("b", (landmarks,)), ("i", (landmarks,))]
+    if not all(p.dtype.kind in kind and p.shape == shape for p, (kind, shape) in zip(parts, kinds, strict=False)):
+        return f"gave ({', '.join(f'{given(part)} of {part.dtype}' for part in parts)}) where {promised} is promised"
+    if len(parts) == 3 and not np.isin(parts[2], range(-1, readers)).all():
+        return f"gave a reader that is none of -1 to {readers - 1}"
+    return "" if np.isfinite(parts[0][parts[1]]).all() else "gave a point that is not finite but valid"
+
+
+def shape_of(answer: Any) -> str:
+    """The shape and kind of what travels with a film, `float [3, 2]`; empty where it is no array of numbers."""
+    try:
+        array = np.asarray(answer)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists, tensors on another device or with gradients
+        return ""
+    kinds = {"f": "float", "i": "int", "u": "int", "b": "int"}
+    return f"{kinds[array.dtype.kind]} {list(array.shape)}" if array.dtype.kind in kinds else ""
+
+
+def wrong_extra(shape: str, first: str) -> str:
+    """What travels with a film: an array of numbers, of the `shape` that the first film's had."""
+    if not shape:
+        return "gave no array of numbers"
+    return "" if shape == first else f"gave {shape} for one film and {first} for another, where one shape is promised,"
 
 
 def _shape(answer: Any, _asked: Mapping[str, Any]) -> str:
@@ -166,24 +213,40 @@ def _shape(answer: Any, _asked: Mapping[str, Any]) -> str:
     return "" if sizes else f"gave {given(answer)} where (H, W), two positive ints, is promised"
 
 
-def _maps(answer: Any, asked: Mapping[str, Any]) -> str:
-    wrong = asked["maps"].wrong(answer, asked["images"])
-    return wrong or ("" if bool(torch.isfinite(answer).all()) else "gave maps that are not finite")
+def _reader(answer: Any, _asked: Mapping[str, Any]) -> str:
+    return lacking(answer, READER, "reader")
 
 
+def _metric(answer: Any, _asked: Mapping[str, Any]) -> str:
+    return wrong_number(answer.value if hasattr(answer, "higher_is_better") else answer)  # a Figure
+
+
+STATIONS = ("build_decoder", "build_constraint", "build_refiner", "build_offsets")  # of decoding, in order
+READER = ("name", "layout", "matches", "read")
 ONE: dict[str, Check] = {
     "build_model": _module,
-    "build_codec": _codec,
+    "build_targets": _part("encode"),
+    "build_decoder": _part("decode"),
+    "build_constraint": _part("constrain"),
+    "build_refiner": _part("refine"),
+    "build_offsets": _part("shift"),
     "build_criterion": _criterion,
     "build_optimizer": _optimizer,
     "truth": _truth,
     "batch_shape": _shape,
     "eval_model": _module,
-    "predict": _maps,
 }
-
+PART: dict[str, Check] = {  # what each value of a dict must be
+    "dataset_formats": _reader,
+    "modules": _module,
+    "landmark_losses": wrong_losses,
+    "loss_terms": wrong_term,
+    "metrics": _metric,
+}
 LISTED: dict[str, tuple[tuple[str, ...], str]] = {  # what each part in a list must have, and its name
     "warps": (("matrix", "displacement"), "Warp"),
     "augmentations": (("set_random_seed", "__call__"), "albumentations transform"),
+    "second_draws": (("isidentifier",), "name"),
+    "views": (("matrix", "photometric"), "View"),
+    "members": (("module", "size", "kind"), "Member"),
 }
-READER = ("name", "layout", "matches", "read")

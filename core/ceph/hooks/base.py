@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ceph.data.types import Sample
 
-API = 1  # the version of all that a plugin is given and promises; goes up when an old plugin would break
+API = 2  # the version of all that a plugin is given and promises; goes up when an old plugin would break
 
 hookimpl = pluggy.HookimplMarker("ceph")
 
@@ -37,7 +37,7 @@ class Plugin(Generic[ConfigT]):
     `load_state_dict`; the state holds tensors and plain values only.
     """
 
-    api: ClassVar[int] = 1
+    api: ClassVar[int] = API
     requires: ClassVar[tuple[str, ...]] = ()
     conflicts: ClassVar[tuple[str, ...]] = ()
 
@@ -79,8 +79,8 @@ class Plugin(Generic[ConfigT]):
 class Run:
     """What a plugin may know of the run.
 
-    `size` is (H, W) in network px; `samples` are the training split's; `config` is the whole resolved config, frozen
-    (`run.config.train.lr`); `folder` is the run folder, from `run_start` on.
+    `size` is (H, W) in network px; `samples` are the training split's, `unmarked` those of `data.unmarked`; `config` is
+    the whole resolved config, frozen (`run.config.train.lr`); `folder` is the run folder, from `run_start` on.
     """
 
     landmarks: tuple[str, ...]
@@ -92,3 +92,4 @@ class Run:
     device: torch.device
     config: Any
     folder: Path | None = None
+    unmarked: tuple[Sample, ...] = ()

@@ -13,6 +13,11 @@ from ceph.errors import Problem, nearest
 from ceph.hooks.base import API, Plugin
 from ceph.hooks.specs import VERBS, Specs
 
+# Hooks of API 1 that are gone, and those that ask the same now.
+GONE = {
+    "build_codec": "build_targets for encode, build_decoder or build_constraint for decode",
+    "predict": "views for further views of a film, members for further networks",
+}
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -77,7 +82,8 @@ def _alone(name: str, version: str, plugin: type[Any]) -> list[Problem]:
         problems.append(problem(what, hint, hook))
     for hook, options in marked.items():
         if hook not in VERBS:
-            problems.append(problem("there is no such hook", nearest(hook, VERBS), hook))
+            now = f"answer {GONE[hook]}; see docs/hooks.md" if hook in GONE else nearest(hook, VERBS)
+            problems.append(problem("there is no such hook" + " any more" * (hook in GONE), now, hook))
             continue
         problems += [problem(what, hint, hook) for what, hint in _implementation(plugin, hook, options)]
     if not marked and not problems:

@@ -21,9 +21,8 @@ from typing import Any
 # Hooks that are made while this logger is at DEBUG trace their calls to it; the run's log.txt gets them too.
 log = logging.getLogger("ceph.trace")
 
-FILE = "hooks.json"  # of a run folder
-STEP_HOOKS = ("pixel_weights", "landmark_weights", "loss_terms", "step_end")
-IN_STEP = (*STEP_HOOKS, "truth")  # truth: where films are loaded in the process that trains
+STEP_HOOKS = ("landmark_mask", "pixel_weights", "landmark_weights", "landmark_losses", "loss_terms", "step_end")
+IN_STEP = (*STEP_HOOKS, "truth", "extras")  # the last two: where films are loaded in the process that trains
 NOTE = (
     "wall time on the CPU in the process that trains, since it began or went on; on a GPU that of launching the work; "
     "calls in loader workers are not in it"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from ceph.data.types import Batch
 from ceph.errors import CephError, CheckpointError, ConfigError, Interrupted, PluginError, Problem
 from ceph.hooks import answers as check
 from ceph.hooks import trace
-from ceph.hooks.base import Plugin, Run
+from ceph.hooks.base import Plugin
+from ceph.hooks.blame import Blame, BlamedReader, file_of, frames_of
 from ceph.hooks.misuse import find_misuse, label, manager, taken_arguments
-from ceph.hooks.parts import Blame, Part, file_of, frames_of, guarded
 from ceph.hooks.specs import VERBS, Verb
 from ceph.hooks.trace import Spent, Tracer
 
@@ -45,13 +45,10 @@ class Hooks:
     any state and decides nothing. Where the logger `ceph.trace` is at DEBUG, the calls are traced too.
     """
 
-    shared_in = frozenset(("pixel_weights", "landmark_weights", "loss_terms", "step_end", "epoch_end"))
-
     def __init__(self, plugins: Mapping[str, Plugin[Any]], versions: Mapping[str, str] | None = None) -> None:
         self.plugins = dict(sorted(plugins.items()))
         self.versions = dict(versions or {})
         self.disabled: dict[str, str] = {}  # observers that failed, with the reason
-        self.maps = check.MapShape()  # known once a hook was asked about the run
         problems = find_misuse(self.plugins, self.versions)
         if problems:
             raise ConfigError(problems)
@@ -71,9 +68,25 @@ class Hooks:
         self._observers = {n for n, p in self.plugins.items() if n not in deciding and not _has_memory(p)}
         # Least and greatest number that each plugin gave since the last check, still on the device.
         self._seen: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor]] = {}
+        self.shapes: dict[tuple[str, str], str] = {}  # of `extras`, by plugin and name: all films have the first one's
 
     def __reduce__(self) -> tuple[type[Hooks], tuple[dict[str, Plugin[Any]], dict[str, str]]]:
         return type(self), (self.plugins, self.versions)
+
+    def copied(self, hooks: Collection[str]) -> Hooks:
+        """These hooks alone, asked of copies of the plugins that answer them."""
+        plugins, calls = {}, {h: self._calls[h] if h in hooks else () for h in self._calls}
+        for name in sorted({call.plugin for found in calls.values() for call in found}):
+            try:
+                plugins[name] = copy.deepcopy(self.plugins[name])
+            except Exception as error:
+                what = f"it cannot be copied for the loader of films: {type(error).__name__}: {error}"
+                hint = "keep what cannot be copied, such as an open file or a lock, out of the plugin"
+                raise self._error(name, "", what, hint=hint) from error
+        own = {h: tuple(c._replace(function=getattr(plugins[c.plugin], h)) for c in calls[h]) for h in calls}
+        found = copy.copy(self)
+        vars(found).update(plugins=plugins, _calls=own, _seen={}, shapes={}, _tracer=self._tracer)
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,6 +97,10 @@ class Hooks:
         """Tell whether any plugin implements the hook."""
         return bool(self._calls[hook])
 
+    def wants(self, argument: str, *hooks: str) -> bool:
+        """Tell whether a plugin takes this argument in one of `hooks`, so that it must be computed."""
+        return any(argument in call.arguments for hook in hooks for call in self._calls[hook])
+
     def answerers(self, hook: str) -> tuple[str, ...]:
         """The plugins that implement the hook, in the order of their answers."""
         return tuple(call.plugin for call in self._calls[hook])
@@ -93,30 +110,46 @@ class Hooks:
         calls = self._of(hook, "one", arguments)
         if not calls:
             return default()
-        core: list[T] = []
-
-        def given() -> T:
-            core.append(default())
-            return core[-1]
-
-        answer = self._ask(calls[0], {**arguments, "default": given})
-        self._right(calls[0], check.ONE[hook](answer, {**arguments, "maps": self.maps}), answer)
-        found: T = guarded(answer, arguments, core, self._blame(calls[0].plugin, hook), self.maps)
+        answer = self._ask(calls[0], {**arguments, "default": default})
+        self._right(calls[0], check.ONE[hook](answer, arguments))
+        found: T = answer
         return found
 
+    def promised(
+        self,
+        hook: str,
+        answer: Any,
+        shape: tuple[int | None, ...],
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+    ) -> torch.Tensor:
+        """What a part gave that `hook` built: the floating tensor of this shape that it promises, on the device.
+
+        None in `shape` is any size, `dtype` None any floating one. Nothing is waited for. Raises PluginError naming the
+        plugin that built the part.
+        """
+        if wrong := check.wrong_tensor(answer, shape, device, dtype):
+            raise self.fault(hook, wrong)
+        found: torch.Tensor = answer
+        return found
+
+    def fault(self, hook: str, wrong: str) -> CephError:
+        """The error for what the part gave that `hook` built; the core's own parts keep their promises."""
+        calls = self._calls[hook]
+        return self._error(calls[0].plugin, hook, wrong) if calls else CephError(f"what {hook} built {wrong}")
+
     def each(self, hook: str, /, **arguments: Any) -> list[tuple[str, list[Any]]]:
-        """The lists that plugins answer to a merge hook (warps, augmentations), apart: [(plugin, list)]."""
+        """The lists that plugins answer (warps, augmentations, views, members), apart: [(plugin, list)]."""
         found = []
-        for call in self._of(hook, "merge", arguments):
+        for call in self._of(hook, "mean" if VERBS[hook] == "mean" else "merge", arguments):
             answer = self._ask(call, arguments)
             if answer is None:
                 continue
             if not isinstance(answer, (list, tuple)):
                 raise self._broken(call, f"gave {check.given(answer)} where a list is promised")
             for part in answer:
-                self._right(call, check.lacking(part, *check.LISTED[hook]), part)
-            blame = self._blame(call.plugin, hook)
-            found.append((call.plugin, [Part(p, blame) for p in answer] if hook == "warps" else list(answer)))
+                self._right(call, check.lacking(part, *check.LISTED[hook]))
+            found.append((call.plugin, list(answer)))
         return found
 
     def merge(self, hook: str, /, **arguments: Any) -> dict[str, Any]:
@@ -138,6 +171,17 @@ class Hooks:
                 joined[key] = self._part(call, key, value, arguments)
         return joined
 
+    def all(self, hook: str, /, shape: tuple[int, ...], **arguments: Any) -> torch.Tensor | None:
+        """The logical and of the masks that plugins answer, or None where none does; it broadcasts to `shape`."""
+        total: torch.Tensor | None = None
+        device = _device(arguments)
+        for call in self._of(hook, "all", arguments):
+            answer = self._ask(call, arguments)
+            if answer is not None:
+                self._right(call, check.wrong_mask(answer, shape, device))
+                total = answer if total is None else total & answer
+        return total
+
     def product(self, hook: str, /, shape: tuple[int, ...], **arguments: Any) -> torch.Tensor | None:
         """The product of the weights that plugins answer, or None where none does.
 
@@ -152,10 +196,11 @@ class Hooks:
             if answer is None:
                 continue
             if hook == "sample_weights":
-                weights = self._right(call, check.wrong_table(answer, shape), answer)
-                weights = torch.tensor(weights.tolist(), dtype=torch.float64)
+                self._right(call, check.wrong_table(answer, shape))
+                weights = torch.tensor(answer.tolist(), dtype=torch.float64)
             else:
-                weights = self._right(call, check.wrong_weights(answer, shape, device), answer).float()
+                self._right(call, check.wrong_weights(answer, shape, device))
+                weights = answer.float()
                 self._watch(call, "", weights)
             total = weights if total is None else total * weights
         if total is not None and hook == "sample_weights" and not bool(total.any()):
@@ -191,10 +236,9 @@ class Hooks:
         asked = [key for key in self._seen if not hooks or key[1] in hooks]
         for (name, hook, part), (low, high) in [(key, self._seen.pop(key)) for key in asked]:
             least, greatest = torch.stack((low, high)).tolist()
-            wrong = check.wrong_range(least, greatest, negative=hook == "loss_terms")
+            wrong = check.wrong_range(least, greatest, negative=hook in ("loss_terms", "landmark_losses"))
             if wrong:
-                term = f" in the term '{part}'" if part else ""
-                raise self._error(name, hook, wrong + term)
+                raise self._error(name, hook, f"{wrong} under '{part}'" if part else wrong)
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
@@ -213,6 +257,10 @@ class Hooks:
             hook = deciding[0] if len(deciding) == 1 else ""
             raise self._blame(names[0], hook).raised(error, type(self.plugins[names[0]])) from error
 
+    def blames(self, hook: str) -> dict[str, Blame]:
+        """Whose fault it is when what plugins answered fails later, by plugin."""
+        return {call.plugin: self._blame(call.plugin, hook) for call in self._calls[hook]}
+
     def suspects(self, *hooks: str) -> str:
         """`; it may be plugin 'x' 1.0, hook build_model: --without x` for each plugin that answers one of `hooks`."""
         calls = [call for hook in hooks for call in self._calls[hook]]
@@ -228,10 +276,12 @@ class Hooks:
             h: tuple(c for c in calls if c.plugin not in self._observers) for h, calls in self._calls.items()
         }
 
-    def state_dict(self) -> dict[str, dict[str, Any]]:
-        """The state of every plugin under its name, {} for those without memory."""
+    def state_dict(self, names: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+        """The state of every plugin (or those of these names) under its name, {} for those without memory."""
         states: dict[str, dict[str, Any]] = {}
         for name, plugin in self.plugins.items():
+            if names is not None and name not in names:
+                continue
             if not _has_memory(plugin):
                 states[name] = {}
                 continue
@@ -260,15 +310,14 @@ class Hooks:
     def _of(self, hook: str, verb: Verb, arguments: Mapping[str, Any]) -> tuple[Call, ...]:
         if VERBS[hook] != verb:
             raise ValueError(f"{hook} is asked by the verb {VERBS[hook]}, not {verb}")
-        if isinstance(run := arguments.get("run"), Run):
-            self.maps = check.MapShape(len(run.landmarks), run.config.model.stride if run.config is not None else None)
         if self._tracer is not None:
             self._tracer.asked(hook, arguments)
         return self._calls[hook]
 
     def _ask(self, call: Call, arguments: Mapping[str, Any]) -> Any:
         chosen = {name: arguments[name] for name in call.arguments}
-        before = _versions(chosen) if call.hook in self.shared_in else None
+        if callable(chosen.get("rng")):  # each plugin has its own
+            chosen["rng"] = chosen["rng"](call.plugin)
         began = perf_counter()
         try:
             answer = call.function(**chosen)
@@ -280,9 +329,6 @@ class Hooks:
         except (Exception, SystemExit) as error:
             raise self._blame(call.plugin, call.hook).raised(error, call.function) from error
         seconds = perf_counter() - began
-        if before is not None and (written := [name for name, n in _versions(chosen).items() if n != before[name]]):
-            hint = "work on a copy: value.clone()"
-            raise self._broken(call, f"writes into {' and '.join(written)}, which all plugins are given", hint=hint)
         call.spent.calls += 1
         call.spent.seconds += seconds
         if self._tracer is not None:
@@ -290,24 +336,22 @@ class Hooks:
         return answer
 
     def _part(self, call: Call, key: str, value: Any, arguments: Mapping[str, Any]) -> Any:
-        wrong = ""
-        if call.hook == "loss_terms":
-            wrong = check.wrong_term(value, _device(arguments))
-        elif call.hook == "metrics":
-            wrong = check.wrong_number(value)
-        else:
-            wrong = check.lacking(value, check.READER, "reader")
-        self._right(call, wrong and f"{wrong} under '{key}'", value)
-        if call.hook == "loss_terms":
-            self._watch(call, key, value.detach())
-        if call.hook == "dataset_formats":
-            return Part(value, self._blame(call.plugin, call.hook))
-        return float(value) if call.hook == "metrics" else value
+        """A value of a merge hook's dict, once its type and shape are seen to be right."""
+        wrong = check.PART[call.hook](value, arguments) if call.hook in check.PART else ""
+        if call.hook == "modules" and (not key.isidentifier() or hasattr(arguments["model"], key)):
+            wrong = "gave a module under a name that the network has already, or that is none,"
+        if call.hook == "extras":
+            shape = check.shape_of(value)
+            wrong = check.wrong_extra(shape, self.shapes.setdefault((call.plugin, key), shape))
+        self._right(call, wrong and f"{wrong} under '{key}'")
+        if call.hook in ("loss_terms", "landmark_losses"):
+            for number in value if isinstance(value, tuple) else (value,):
+                self._watch(call, key, number.detach())
+        return BlamedReader(value, self._blame(call.plugin, call.hook)) if call.hook == "dataset_formats" else value
 
-    def _right(self, call: Call, wrong: str, answer: Any) -> Any:
+    def _right(self, call: Call, wrong: str) -> None:
         if wrong:
             raise self._broken(call, wrong)
-        return answer
 
     def _watch(self, call: Call, part: str, given: torch.Tensor) -> None:
         if given.numel() == 0:
@@ -333,19 +377,12 @@ class Hooks:
         return Blame(name, self.versions.get(name, ""), hook)
 
 
-def _versions(arguments: Mapping[str, Any]) -> dict[str, int]:
-    """How often each tensor among the arguments, or in a batch, was written into; nothing is waited for."""
-    tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
-    if isinstance(batch := arguments.get("batch"), Batch):
-        parts = ("image", "points", "valid", "index", "mm_per_px")
-        tensors |= {f"batch.{name}": getattr(batch, name) for name in parts}
-    return {name: tensor._version for name, tensor in tensors.items()}  # noqa: SLF001 - torch has no other word for it
-
-
 def _has_memory(plugin: Plugin[Any]) -> bool:
     return type(plugin).state_dict is not Plugin.state_dict
 
 
 def _device(arguments: Mapping[str, Any]) -> torch.device | None:
     """The device of the first tensor among the arguments, on which answers must be."""
-    return next((value.device for value in arguments.values() if isinstance(value, torch.Tensor)), None)
+    batch = arguments.get("batch")
+    tensors = (value for value in arguments.values() if isinstance(value, torch.Tensor))
+    return next((value.device for value in tensors), None) if batch is None else batch.valid.device

@@ -1,4 +1,4 @@
-"""Points to maps and back, in one object, so that the two cannot disagree.
+"""Points to maps, for training, and back: the core's targets, and the decoder that reads what they draw.
 
 Legend: B films, K landmarks, H x W network pixels, h x w map pixels. A network point q stands at
 (q + 0.5) / stride - 0.5 on the map. `kind` is `distribution` (a map sums to 1; softmax activates) or `heatmap` (its
@@ -13,63 +13,71 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+from ceph.data.types import Batch
+
 DECODERS = ("argmax", "dark", "local-soft-argmax")
 SUB_PIXEL = ("dark", "local-soft-argmax")
 
 
-class Codec(Protocol):
-    """What `build_codec` answers."""
+class Targets(Protocol):
+    """What `build_targets` answers."""
 
-    def encode(self, points: torch.Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> torch.Tensor:
-        """Points [B, K, 2] in network px -> target maps [B, K, h, w]."""
-        ...
-
-    def decode(self, pred: torch.Tensor, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Activations [B, K, h, w] -> points [B, K, 2] in network px and scores [B, K] in 0..1."""
+    def encode(self, batch: Batch, map_size: tuple[int, int]) -> torch.Tensor:
+        """The batch's points [B, K, 2] in network px -> target maps [B, K, h, w], fp32."""
         ...
 
 
-class GaussianCodec:
-    """Gaussian targets of `sigma_px` map pixels, rendered separably; decoded to a fraction of a map pixel."""
+class GaussianTargets:
+    """Gaussians of `sigma_px` map pixels about the points of a batch."""
 
-    def __init__(self, kind: str, sigma_px: float, stride: int, decoder: str) -> None:
-        self.kind, self.sigma_px, self.stride, self.decoder = kind, sigma_px, stride, decoder
+    def __init__(self, kind: str, sigma_px: float, stride: int) -> None:
+        self.kind, self.sigma_px, self.stride = kind, sigma_px, stride
+
+    def encode(self, batch: Batch, map_size: tuple[int, int]) -> torch.Tensor:
+        """The batch's points [B, K, 2] in network px -> target maps [B, K, h, w], fp32."""
+        return gaussians(batch.points, map_size, self.kind, self.sigma_px, self.stride)
+
+
+def gaussians(points: torch.Tensor, map_size: tuple[int, int], kind: str, sigma_px: float, stride: int) -> torch.Tensor:
+    """Maps [B, K, h, w], fp32, of points [B, K, 2] in network px, rendered separably; `sigma_px` is in map px."""
+    on_map = (points.float() + 0.5) / stride - 0.5
+    x, y = _bell(on_map[..., 0], map_size[1], sigma_px), _bell(on_map[..., 1], map_size[0], sigma_px)
+    if kind == "distribution":
+        # A point far outside leaves only zeros; the floor keeps its (invalid) target finite.
+        x, y = (axis / axis.sum(-1, keepdim=True).clamp_min(1e-12) for axis in (x, y))
+    return y[..., :, None] * x[..., None, :]
+
+
+class GaussianDecoder:
+    """Points of maps that are drawn as `gaussians` draws them, to a fraction of a map pixel; `name` of DECODERS."""
+
+    def __init__(self, kind: str, sigma_px: float, stride: int, name: str) -> None:
+        self.kind, self.sigma_px, self.stride, self.name = kind, sigma_px, stride, name
         self.radius = math.ceil(3.5 * sigma_px)
 
-    def encode(self, points: torch.Tensor, image_size: tuple[int, int], map_size: tuple[int, int]) -> torch.Tensor:
-        """Points [B, K, 2] in network px -> target maps [B, K, h, w], fp32."""
-        del image_size
-        on_map = (points.float() + 0.5) / self.stride - 0.5
-        x = _bell(on_map[..., 0], map_size[1], self.sigma_px)
-        y = _bell(on_map[..., 1], map_size[0], self.sigma_px)
-        if self.kind == "distribution":
-            # A point far outside leaves only zeros; the floor keeps its (invalid) target finite.
-            x, y = (axis / axis.sum(-1, keepdim=True).clamp_min(1e-12) for axis in (x, y))
-        return y[..., :, None] * x[..., None, :]
-
-    def decode(self, pred: torch.Tensor, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def decode(self, maps: torch.Tensor, image_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Activations [B, K, h, w] -> points [B, K, 2] in network px and scores [B, K].
 
         The score of a distribution is the mass within `radius` of the peak, that of a heatmap its peak.
         """
         del image_size
-        pred = pred.float()
-        peak = _peak(pred)
-        if self.decoder == "argmax":
-            on_map = peak.to(pred.dtype)
-        elif self.decoder == "dark":
-            on_map = dark(pred, peak, self.sigma_px)
+        maps = maps.float()
+        peak = _peak(maps)
+        if self.name == "argmax":
+            on_map = peak.to(maps.dtype)
+        elif self.name == "dark":
+            on_map = dark(maps, peak, self.sigma_px)
         else:
-            on_map = local_soft_argmax(pred, peak, self.radius)
-            height, width = pred.shape[-2:]
-            last = torch.tensor([width - 1, height - 1], device=pred.device)
+            on_map = local_soft_argmax(maps, peak, self.radius)
+            height, width = maps.shape[-2:]
+            last = torch.tensor([width - 1, height - 1], device=maps.device)
             # A window cut by the map's edge is lopsided and pulls the mean inward: there the parabola decides.
             cut = ((peak < self.radius) | (peak > last - self.radius)).any(-1, keepdim=True)
-            on_map = torch.where(cut, dark(pred, peak, self.sigma_px), on_map)
+            on_map = torch.where(cut, dark(maps, peak, self.sigma_px), on_map)
         if self.kind == "distribution":
-            score = _window(pred, peak, self.radius)[0].sum((-2, -1)).clamp(0, 1)
+            score = _window(maps, peak, self.radius)[0].sum((-2, -1)).clamp(0, 1)
         else:
-            score = _window(pred, peak, 0)[0][..., 0, 0]
+            score = _window(maps, peak, 0)[0][..., 0, 0]
         return (on_map + 0.5) * self.stride - 0.5, score
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import timm
@@ -42,6 +43,7 @@ class LandmarkNetwork(nn.Module):
             )
             for _ in used
         )
+        self.pyramid = Pyramid()
         self.head = nn.Conv2d(width, landmarks, 1)
         if prior is not None:
             nn.init.constant_(self.head.bias, float(torch.logit(torch.tensor(prior))))  # type: ignore[arg-type]
@@ -56,17 +58,62 @@ class LandmarkNetwork(nn.Module):
         if any(short):
             image = F.pad(image, (0, short[0], 0, short[1]), value=self.input_shift)
         features: Sequence[torch.Tensor] = self.backbone(image)
-        top: torch.Tensor | None = None
+        levels: list[torch.Tensor] = []
         for index, lateral, smooth in reversed(list(zip(self.used, self.lateral, self.smooth, strict=True))):
             here = lateral(features[index])
-            if top is not None:
-                here = here + F.interpolate(top, size=here.shape[-2:], mode="bilinear", align_corners=False)
-            top = smooth(here)
-        assert top is not None  # noqa: S101 - a backbone has at least one level
-        maps: torch.Tensor = self.head(top)
+            if levels:
+                here = here + F.interpolate(levels[0], size=here.shape[-2:], mode="bilinear", align_corners=False)
+            levels.insert(0, smooth(here))
+        maps: torch.Tensor = self.head(self.pyramid(*levels)[0])
         if self.finest > self.stride:
             maps = F.interpolate(maps, scale_factor=self.finest / self.stride, mode="bilinear", align_corners=False)
         return maps[..., : -(-height // self.stride), : -(-width // self.stride)]
+
+
+class Pyramid(nn.Module):
+    """Gives back the network's levels, [B, width, h, w] each, from fine to coarse: where others can see them."""
+
+    def forward(self, *levels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The levels as they are."""
+        return levels
+
+
+# --- modules that plugins give ---------------------------------------------------------------------------------------
+
+
+def add_parts(model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
+    """Make each of `parts` a child of the model, under its name."""
+    for name, part in parts.items():
+        model.add_module(name, part)
+    model.added_parts = tuple(parts)  # type: ignore[assignment] # copies of the model know theirs
+
+
+def parts_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The children that `add_parts` gave this model, or one that it is a copy of."""
+    return {name: model.get_submodule(name) for name in vars(model).get("added_parts", ())}
+
+
+def seen_by_parts(
+    model: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The maps of `forward(images)`, which runs `model`, and what its parts that take `features` make of the pyramid.
+
+    The outputs are under the parts' names; `pyramid` are the features themselves, from fine to coarse: of a network
+    without one the features of its backbone.
+    """
+    levels: list[Any] = []
+    source = model.get_submodule("pyramid" if hasattr(model, "pyramid") else "backbone")
+    handle = source.register_forward_hook(lambda _module, _given, found: levels.append(found))
+    try:
+        maps = forward(images)
+    finally:
+        handle.remove()
+    features = tuple(levels[0])
+    seeing = {n: part for n, part in parts_of(model).items() if "features" in signature(part.forward).parameters}
+    return maps, {**{name: part(features=features) for name, part in seeing.items()}, "pyramid": features}
+
+
+# --- backbones -------------------------------------------------------------------------------------------------------
 
 
 def build_backbone(name: str) -> nn.Module:

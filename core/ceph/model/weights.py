@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ceph.errors import CheckpointError, ConfigError
-from ceph.model.network import LandmarkNetwork
+from ceph.model.network import LandmarkNetwork, parts_of
 
 OFFLINE = "tf_efficientnet_lite0"
 
@@ -126,14 +126,21 @@ def read_weights(path: Path, key: str = "model.weights") -> dict[str, torch.Tens
 
 
 def transfer(
-    network: nn.Module, state: Mapping[str, torch.Tensor], theirs: tuple[str, ...], ours: tuple[str, ...]
+    network: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    theirs: tuple[str, ...],
+    ours: tuple[str, ...],
+    parts: Collection[str] = (),
 ) -> str:
     """Start `network` from a trained state; maps of landmarks that both sets have are matched by symbol.
 
-    Raises CheckpointError when the two networks differ in more than their landmarks.
+    Modules of plugins that only one of them has (`parts` are the state's) start anew, or stay behind. Raises
+    CheckpointError when the two networks differ in more than their landmarks.
     """
     own = network.state_dict()
-    new = dict(state)
+    known = parts_of(network)
+    new = {name: value for name, value in own.items() if name.partition(".")[0] in known}
+    new |= {n: v for n, v in state.items() if n.partition(".")[0] in known or n.partition(".")[0] not in parts}
     if theirs != ours:
         if not isinstance(network, LandmarkNetwork):
             raise CheckpointError("the landmarks differ, and this plugin's network cannot match them by symbol")

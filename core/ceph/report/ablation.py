@@ -11,7 +11,8 @@ LEVEL = 0.05
 READING = """## How to read this
 
 An effect is a difference of cells, on the same films and with the same seeds; below zero means smaller errors. Its
-95 % interval covers the choice of the films and, from two seeds on, the luck of the seeds; p is adjusted for the rows
+95 % interval covers the choice of the films and, from two seeds on, the luck of the seeds (one seed: the verdict says
+so); p is adjusted for the rows
 of its table (Holm). An effect is called better or worse only where the interval leaves out zero and p is at most 0.05;
 "no effect shown" does not prove that there is none. The hardest landmarks are those with the largest validation errors
 of the cell without plugins (or with the fewest, where that was not trained), unless they were named. Minutes, films
@@ -51,18 +52,22 @@ class EffectRow:
 
 @dataclass(frozen=True)
 class EffectTable:
-    """The effects of one family on one measure; `unit` is mm, where less is better, or points, where more is."""
+    """The effects of one family on one measure; `unit` is mm, where less is better, or points, where more is.
+
+    `scope` is what follows a verdict that does not hold for other seeds.
+    """
 
     family: str
     measure: str
     unit: str
     rows: tuple[EffectRow, ...]
+    scope: str = ""
 
     def verdict(self, row: EffectRow) -> str:
-        """`better`, `worse` or `no effect shown`."""
+        """`better`, `worse` (and the scope) or `no effect shown`."""
         if not row.shown:
             return "no effect shown"
-        return "better" if (row.value < 0) == (self.unit == "mm") else "worse"
+        return ("better" if (row.value < 0) == (self.unit == "mm") else "worse") + self.scope
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,12 @@ def rich_table(grid: Grid) -> Table:
     table = Table(title=grid.title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for i, name in enumerate(grid.header):
         first, last = i == 0, grid.header[i] == "verdict"
-        table.add_column(name, justify="left" if first or last else "right", no_wrap=not first)
+        table.add_column(
+            name,
+            justify="left" if first or last else "right",
+            no_wrap=not (first or last),
+            max_width=15 if last else None,
+        )
     for row in grid.rows:
         table.add_row(*row)
     return table

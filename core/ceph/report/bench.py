@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def bench_tables(found: Mapping[str, Any]) -> Iterator[Table | str]:
-    """What was measured (`ceph.bench.bench`): the machine, a step's stages, films a second, each plugin's share."""
+    """What was measured (`ceph.tools.bench`): the machine, a step's stages, films a second, each plugin's share."""
     size = "x".join(map(str, found["size"]))
     yield f"{found['network']}, {found['batch_size']} films of {size} px a batch"
     yield f"{found['device']}, {found['threads']} threads, torch {found['versions']['torch']}"

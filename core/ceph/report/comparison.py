@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from ceph.data.names import shown
 from ceph.errors import ConfigError
 from ceph.evaluation.comparison import Comparison, Difference
+from ceph.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,21 +23,23 @@ SUFFIXES = (".png", ".svg")
 
 
 def heading(comparison: Comparison) -> str:
-    """Which of the two is A and which is B, and on what they were compared."""
-    pairs, plural = comparison.pairs, "s" if len(comparison.pairs) > 1 else ""
-    seeds = f"seed{plural} {' '.join(str(a) for a, _ in pairs)}"
-    if any(a != b for a, b in pairs):
-        seeds += f" of A, {' '.join(str(b) for _, b in pairs)} of B"
+    """Which two configs, and on what they were compared."""
+    (mine, its), films = comparison.seeds, f"{comparison.films} film{'s' if comparison.films > 1 else ''}"
     units = "" if comparison.units == comparison.films else f" ({comparison.units} independent units)"
-    films = f"{comparison.films} film{'s' if comparison.films > 1 else ''}"
-    return f"A: {comparison.baseline}\nB: {comparison.other}\n{comparison.split}: {films}{units}; {seeds}"
+    seeds = f"seed{'s' if len(mine) > 1 else ''} {' '.join(map(str, mine))}"
+    if set(mine) != set(its):
+        seeds += f" of {comparison.baseline}, {' '.join(map(str, its))} of {comparison.other}"
+    return f"{comparison.other} against {comparison.baseline}\n{comparison.split}: {films}{units}; {seeds}"
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """MRE, SDR and each landmark of A and B; fits 80 columns."""
-    table = Table(title=Text("MRE in mm, SDR in %; * a difference is shown"), title_justify="left")
+    """MRE, SDR and each landmark of both configs; fits 80 columns."""
+    shown = f"* a difference is shown{_scope(comparison)}"
+    table = Table(title=Text(f"MRE in mm, SDR in %; {shown}"), title_justify="left", box=SIMPLE)
     table.add_column("", no_wrap=True)
-    for name in ("A", "B", "B - A", "95 % interval", "change %", "p"):
+    for name in (comparison.baseline, comparison.other):
+        table.add_column(Text(name), justify="right", overflow="fold", max_width=9)
+    for name in ("change", "95 % interval", "%", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row(*_cells(comparison.mre, 3, change=True), style="bold")
     for difference in comparison.sdr:
@@ -45,10 +50,14 @@ def comparison_table(comparison: Comparison) -> Table:
     return table
 
 
+def _scope(comparison: Comparison) -> str:
+    return " on these films, one seed" if comparison.one_seed else ""
+
+
 def _cells(row: Difference, digits: int, *, change: bool) -> list[str | Text]:
     found = row.estimate
     return [
-        Text(row.name),
+        Text(shown(row.name)),
         f"{row.baseline:.{digits}f}",
         f"{row.other:.{digits}f}",
         f"{found.value:+.{digits}f}",
@@ -63,13 +72,17 @@ def _p(p: float) -> str:
 
 
 def verdict(comparison: Comparison) -> str:
-    """What is shown and what is not, a sentence a line; then the notes."""
-    lines = [_about_mre(comparison.mre), _about("SDR", comparison.sdr, more_is_better=True)]
-    lines.append(_about("Landmarks", comparison.landmarks, more_is_better=False))
+    """What is shown and what is not, a sentence a line; then the notes. With one seed each says that it is one."""
+    who, scope = comparison.other, _scope(comparison)
+    lines = [_about_mre(comparison.mre, who, scope)]
+    lines += [
+        _about(what, rows, f"{who} is", scope, more_is_better=more)
+        for what, rows, more in (("SDR", comparison.sdr, True), ("Landmarks", comparison.landmarks, False))
+    ]
     return "\n".join([*lines, *(f"Note: {note}." for note in comparison.notes)])
 
 
-def _about_mre(mre: Difference) -> str:
+def _about_mre(mre: Difference, who: str, scope: str) -> str:
     found = mre.estimate
     if not mre.shown:
         includes = found.low <= 0 <= found.high
@@ -78,20 +91,20 @@ def _about_mre(mre: Difference) -> str:
     low, high = sorted((abs(found.low), abs(found.high)))
     share = f" ({100 * abs(found.value) / mre.baseline:.1f} %)" if mre.baseline > 0 else ""
     word = "lower" if found.value < 0 else "higher"
-    return f"MRE: B is {abs(found.value):.3f} mm{share} {word}, between {low:.3f} and {high:.3f} mm."
+    return f"MRE: {who} is {abs(found.value):.3f} mm{share} {word}{scope}, between {low:.3f} and {high:.3f} mm."
 
 
-def _about(what: str, rows: Sequence[Difference], *, more_is_better: bool) -> str:
+def _about(what: str, rows: Sequence[Difference], who: str, scope: str, *, more_is_better: bool) -> str:
     shown = [row for row in rows if row.shown]
     if not shown:
         return f"{what}: no difference shown: none of {len(rows)} survives Holm's correction."
     better = [row.name for row in shown if (row.estimate.value > 0) == more_is_better]
     worse = [row.name for row in shown if row.name not in better]
-    parts = [f"{word}: {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names]
+    parts = [f"{word}{scope}: {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names]
     rest = len(rows) - len(shown)
     if rest:
         parts.append(f"no difference shown for {'the other ' if rest > 1 else 'one other'}{rest if rest > 1 else ''}")
-    return f"{what}: B is {'; '.join(parts)}."
+    return f"{what}: {who} {'; '.join(parts)}."
 
 
 def require_picture(path: Path) -> None:
@@ -114,25 +127,25 @@ def forest_plot(comparisons: Sequence[Comparison], path: Path) -> None:
     axes = figure.subplots(2, len(comparisons), squeeze=False, height_ratios=[rows + 1, 5])
     for column, comparison in enumerate(comparisons):
         landmarks, rates = axes[0][column], axes[1][column]
-        landmarks.set_title(_title(comparison), fontsize=9, loc="left")
+        landmarks.set_title(_plain(heading(comparison)), fontsize=9, loc="left")
         _draw(landmarks, [comparison.mre, *comparison.landmarks], first="D")
         landmarks.axhline(0.5, color="0.7", linewidth=0.8)
-        landmarks.set_xlabel("difference in MRE, mm (left of zero: B is better)")
+        landmarks.set_xlabel(_plain(f"difference in MRE, mm (left of zero: {comparison.other} is better)"))
         _draw(rates, comparison.sdr)
-        rates.set_xlabel("difference in SDR, points (right of zero: B is better)")
+        rates.set_xlabel(_plain(f"difference in SDR, points (right of zero: {comparison.other} is better)"))
     legend = "filled: a difference is shown; open: none is; lines: 95 % intervals"
-    if any(len(c.pairs) == 1 for c in comparisons):
+    if any(c.one_seed for c in comparisons):
         legend += "\none seed: the interval does not cover what another seed would do"
     figure.supxlabel(legend, fontsize=8)
     try:
-        figure.savefig(path, dpi=150)
+        with replacing(path) as file:
+            figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {(error.strerror or str(error)).lower()}", key="--plot") from None
 
 
-def _title(comparison: Comparison) -> str:
-    # A dollar sign would begin a formula.
-    return "\n".join(line.replace("$", r"\$") for line in heading(comparison).splitlines())
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # a dollar sign would begin a formula
 
 
 def _draw(axes: Axes, rows: Sequence[Difference], first: str = "o") -> None:
@@ -145,7 +158,7 @@ def _draw(axes: Axes, rows: Sequence[Difference], first: str = "o") -> None:
             found.value, y, color="black", markerfacecolor="black" if row.shown else "white", linestyle="", **marker
         )
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(rows)), [row.name.replace("$", r"\$") for row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [_plain(row.name) for row in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -9,7 +9,8 @@ from typing import Any
 from ceph.evaluation.metrics import THRESHOLDS_MM, flatten, higher_is_better
 from ceph.report import charts
 from ceph.report.charts import Figure, Line
-from ceph.report.record import Record, Table, mapping, number
+from ceph.report.record import Record, Table
+from ceph.runfolder import mapping, number
 
 CURVES = 12  # charts of figures that plugins give
 LABELLED = 8  # lines of a chart that have a label
@@ -66,8 +67,8 @@ def best_epoch(record: Record) -> int | None:
     monitor = record.setting("train", "monitor").strip('"') or "mre_mm"
     values = [flatten(mapping(epoch, "validation")).get(monitor, math.nan) for epoch in record.epochs]
     known = [i for i, value in enumerate(values) if math.isfinite(value)]
-    sign = -1 if higher_is_better(monitor) else 1
-    return min(known, key=lambda i: sign * values[i], default=None)
+    upwards = any(higher_is_better(monitor, mapping(epoch, "validation")) for epoch in record.epochs)
+    return min(known, key=lambda i: -values[i] if upwards else values[i], default=None)
 
 
 def strategy_figures(record: Record) -> list[Figure]:

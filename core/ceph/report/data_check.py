@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ceph.data.check.check import Checked
@@ -21,10 +20,8 @@ def show(checked: Checked, console: Console) -> None:
     if data is not None:
         readers = ", ".join(data.readers)
         console.print(
-            escape(
-                f"{checked.path}: {data.format}, {len(data.samples)} films, {len(data.landmarks)} landmarks,"
-                f" readers: {readers or 'none'}"
-            ),
+            f"{checked.path}: {data.format}, {len(data.samples)} films, {len(data.landmarks)} landmarks,"
+            f" readers: {readers or 'none'}",
             soft_wrap=True,
         )
         console.print(_kinds(checked))
@@ -33,9 +30,9 @@ def show(checked: Checked, console: Console) -> None:
     warnings = [finding for finding in checked.findings if finding.level == "warning"]
     for title, findings, limit in (("errors", checked.errors, None), ("warnings", warnings, SHOWN)):
         if findings:
-            console.print(f"[bold]{title}: {len(findings)}[/bold]")
+            console.print(f"{title}: {len(findings)}", style="bold")
             for line in _lines(findings, limit):
-                console.print(escape(f"  {line}"), soft_wrap=True)
+                console.print(f"  {line}", soft_wrap=True)
     if not checked.findings:
         console.print("nothing is wrong")
 
@@ -61,7 +58,7 @@ def _kinds(checked: Checked) -> Table:
     for kind in checked.counts["kinds"]:
         height, width = kind["size"]
         cells = (kind["films"], height, width, f"{kind['mm_per_px']:g}")
-        table.add_row(kind["split"], *map(str, cells), escape(kind["machine"]) or "-")
+        table.add_row(kind["split"], *map(str, cells), kind["machine"] or "-")
     return table
 
 
@@ -75,10 +72,10 @@ def _readers(checked: Checked) -> Table:
         table.add_column(column, justify="right")
     for row in sorted(checked.disagreement, key=lambda row: -row.median_mm):
         table.add_row(
-            escape(row.landmark),
+            row.landmark,
             *([f"{row.readers[0]}, {row.readers[1]}"] if several else []),
             *(f"{mm:.1f}" for mm in (row.median_mm, row.p95_mm, row.largest_mm)),
-            escape(row.film),
+            row.film,
             f"{row.habit_mm[0]:+.1f}, {row.habit_mm[1]:+.1f}",
             str(row.n),
         )

@@ -11,10 +11,12 @@ import numpy as np
 
 from ceph.errors import ConfigError, DataError
 from ceph.evaluation.metrics import THRESHOLDS_MM
+from ceph.files import replacing
 from ceph.report.curves import best_epoch
 from ceph.report.film import CLINICAL_MM, cut_film
 from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows
-from ceph.report.record import Record, number
+from ceph.report.record import Record
+from ceph.runfolder import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +55,9 @@ def write_figures(record: Record, films: Films, folder: Path) -> list[Path]:
             for name, figure in _figures(record, films):
                 for suffix in SUFFIXES:
                     path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}{suffix}"
-                    figure.savefig(path, dpi=DPI, metadata={"Date": None} if suffix == ".svg" else None)
+                    undated = {"Date": None} if suffix == ".svg" else None
+                    with replacing(path) as file:
+                        figure.savefig(file, format=suffix[1:], dpi=DPI, metadata=undated)
                     written.append(path)
     except OSError as error:
         raise ConfigError(
@@ -69,7 +73,7 @@ def _figures(record: Record, films: Films) -> Iterator[tuple[str, Figure]]:
     for split in find_splits(record, films):
         if not split.order:
             continue
-        name = split.scored.split
+        name = split.name
         yield f"errors-{name}", error_curve(split)
         yield f"landmarks-{name}", landmarks(split)
         drawn = film_row(split)
@@ -175,12 +179,12 @@ def _draw_film(axes: Axes, split: Split, f: int) -> None:
     sample, scored = split.samples[f], split.scored
     if sample is None:
         return
-    cut = cut_film(sample, scored.found_px[f], scored.truth_px[f])
+    cut = cut_film(sample, scored.points_px[f], scored.truth_px[f])
     width, height = cut.size_mm
     axes.imshow(
         cut.shrunk(LONG_SIDE), cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="none"
     )
-    found, truth = cut.to_mm(scored.found_px[f]), cut.to_mm(scored.truth_px[f])
+    found, truth = cut.to_mm(scored.points_px[f]), cut.to_mm(scored.truth_px[f])
     for line, colour in ((2.2, "black"), (0.8, "white")):
         for a, b in zip(truth, found, strict=True):
             axes.plot(*zip(a, b, strict=True), color=colour, linewidth=line * 0.7)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
-from ceph.report.record import Floats
+from ceph.report.findings import Floats
 
 MARGIN_MM = 12.0  # of film around the landmarks
 LONG_SIDE = 640  # px of the JPEG, at most

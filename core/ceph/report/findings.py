@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from ceph.data.types import Sample
 from ceph.evaluation.metrics import summarise
 from ceph.evaluation.statistics import estimate_many, units_of
-from ceph.report.record import Floats, Record, Scored, mapping
+from ceph.report.record import Record
+from ceph.runfolder import Predictions, mapping
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,8 @@ class Readers:
 class Split:
     """A scored split with what is known of its films; `samples` are None where a film is not to be found."""
 
-    scored: Scored
+    name: str
+    scored: Predictions
     truth: str
     figures: Mapping[str, Any]
     interval_mm: tuple[float, float]  # 95 % of the MRE over films, as evaluation found it; NaN where it did not
@@ -65,19 +69,20 @@ class Split:
 
 def find_splits(record: Record, films: Films) -> list[Split]:
     """The scored splits of a run, each joined with the films that it was scored on."""
-    return [_joined(record, scored, films) for scored in record.splits]
+    return [_joined(record, name, scored, films) for name, scored in record.splits.items()]
 
 
-def _joined(record: Record, scored: Scored, films: Films) -> Split:
+def _joined(record: Record, name: str, scored: Predictions, films: Films) -> Split:
     truth = record.setting("data", "truth")
-    samples = tuple(films.samples.get((scored.split, film)) for film in scored.ids)
+    samples = tuple(films.samples.get((name, film)) for film in scored.ids)
     known = len(films.landmarks) and set(scored.landmarks) <= set(films.landmarks)
     columns = [films.landmarks.index(symbol) for symbol in scored.landmarks] if known else []
     return Split(
+        name,
         scored,
         truth,
         summarise(scored.errors_mm, scored.landmarks, truth),
-        _interval(mapping(record.figures, scored.split, "interval_95")),
+        _interval(mapping(record.figures, name, "interval_95")),
         samples,
         reader_distances(scored, samples, columns) if known else None,
         landmark_intervals(scored.errors_mm, samples),
@@ -91,7 +96,7 @@ def _interval(intervals: Mapping[str, Any]) -> tuple[float, float]:
     return (found[0], found[1]) if found and known else (math.nan, math.nan)
 
 
-def reader_distances(scored: Scored, samples: Sequence[Sample | None], columns: Sequence[int]) -> Readers | None:
+def reader_distances(scored: Predictions, samples: Sequence[Sample | None], columns: Sequence[int]) -> Readers | None:
     """How far the readers of each film are apart; None where no film has two of them. `columns` [K] of the samples."""
     apart, from_truth = np.full_like(scored.errors_mm, np.nan), np.full_like(scored.errors_mm, np.nan)
     for f, sample in enumerate(samples):
@@ -117,7 +122,7 @@ def landmark_intervals(errors_mm: Floats, samples: Sequence[Sample | None]) -> F
         if not used.any():
             continue
         values = np.where(used[:, None], errors_mm[:, columns], 0.0).T[:, None]
-        estimates = estimate_many(np.ascontiguousarray(values), used.astype(np.float64), units)
+        estimates = estimate_many([np.ascontiguousarray(values)], used.astype(np.float64), units)
         found[columns] = [(max(e.low, 0.0), e.high) if np.isfinite(e.high) else (np.nan, np.nan) for e in estimates]
     return found
 
@@ -134,7 +139,9 @@ def landmark_rows(split: Split) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["mre_mm"] if math.isfinite(row["mre_mm"]) else math.inf)
 
 
-def by_machine(scored: Scored, samples: Sequence[Sample | None], truth: str) -> list[tuple[str, Mapping[str, Any]]]:
+def by_machine(
+    scored: Predictions, samples: Sequence[Sample | None], truth: str
+) -> list[tuple[str, Mapping[str, Any]]]:
     """The figures of the films of each machine; empty where the set names none."""
     names = ["" if sample is None else sample.machine for sample in samples]
     rows: list[tuple[str, Mapping[str, Any]]] = []

@@ -16,15 +16,16 @@ from markupsafe import Markup
 
 from ceph.errors import ConfigError, DataError
 from ceph.evaluation.metrics import THRESHOLDS_MM
+from ceph.files import write_text
 from ceph.report import charts
 from ceph.report.charts import Dot, Figure, Interval, Line
 from ceph.report.curves import is_curve, learning_figures, strategy_figures
 from ceph.report.film import film_svg
 from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows, mean_of
-from ceph.report.record import Record, mapping, number
+from ceph.report.record import Record
 from ceph.report.text import between, digits, kept_together
+from ceph.runfolder import REPORT, mapping, number
 
-FILE = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
 WORST = 6  # films with a picture, of each split
 ROWS = 12  # of a plugin's table
@@ -55,7 +56,7 @@ class SplitPage:
     @property
     def name(self) -> str:
         """The split's name."""
-        return self.split.scored.split
+        return self.split.name
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,10 @@ class PluginPage:
 
 def write_html(record: Record, films: Films) -> Path:
     """Write report.html into the run folder, in one move, and return its path. Raises ConfigError where it cannot."""
-    path = record.folder / FILE
-    page, fresh = render(record, films), path.with_name(f".{FILE}.new")
+    path = record.folder / REPORT
+    page = render(record, films)
     try:
-        fresh.write_text(page, encoding="utf-8")
-        fresh.replace(path)
+        write_text(path, page)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
     return path
@@ -127,6 +127,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
     planned, size = record.setting("train", "epochs"), record.setting("data", "size").strip("[]").replace(", ", " × ")
     done = f"{len(record.epochs)} of {planned}" if str(len(record.epochs)) != planned else planned
     found = [
+        ("State", state_of(record)),
         ("Started", str(record.environment.get("started", "")).replace("T", " ")),
         ("Network", f"{record.setting('model', 'backbone')}, input {size} px"),
         ("Films", films),
@@ -138,6 +139,14 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("Device", str(record.environment.get("device", ""))),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def state_of(record: Record) -> str:
+    """What the run does or how it ended, and why."""
+    if record.state is None:
+        return ""
+    why = f": {record.state.why.partition(chr(10))[0]}" if record.state.why else ""
+    return f"{record.state.state}, {record.state.since.replace('T', ' ')}{why}"
 
 
 def versions(record: Record) -> list[tuple[str, str]]:
@@ -279,7 +288,7 @@ def pictures(split: Split) -> Iterable[Picture]:
             + " mm"
         )
         try:
-            svg = film_svg(sample, scored.landmarks, scored.found_px[f], scored.truth_px[f], errors)
+            svg = film_svg(sample, scored.landmarks, scored.points_px[f], scored.truth_px[f], errors)
         except (DataError, OSError) as error:
             yield Picture(sample.id, float(film_mm[f]), str(error), None)
         else:

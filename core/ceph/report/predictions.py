@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ceph.data.names import guarded, shown
 
 FORMATS = ("json", "csv", "coco")
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
@@ -21,7 +23,8 @@ class FilmPoints:
     """The points found on one film.
 
     `film` is its path as it was given, `size` (H, W) in px, `points_px` [K, 2] (x, y) in its pixels with the centre of
-    the first pixel at (0, 0), `scores` [K] 0..1 as the run's codec gives them, `mm_per_px` None where it is unknown.
+    the first pixel at (0, 0), `scores` [K] 0..1 as the run's stations give them, `mm_per_px` None where it is unknown;
+    `assumed_mm_per_px` is what a look at the film took it to be instead.
     """
 
     film: str
@@ -29,14 +32,17 @@ class FilmPoints:
     mm_per_px: float | None
     points_px: NDArray[np.float64]
     scores: NDArray[np.float64]
+    assumed_mm_per_px: float | None = None
 
 
 def render(
     kind: str, films: Sequence[FilmPoints], landmarks: Sequence[str], run: str, broken: Mapping[str, str]
 ) -> str:
     """The whole text of a file of the kind `json`, `csv` or `coco`; `broken` are films that were not read, and why."""
+    films = [replace(film, film=shown(film.film)) for film in films]
     if kind == "csv":
         return as_csv(films, landmarks)
+    broken = {shown(film): shown(why) for film, why in broken.items()}
     content = as_coco(films, landmarks) if kind == "coco" else as_json(films, landmarks, run, broken)
     return json_lines(content)
 
@@ -65,6 +71,7 @@ def as_json(
                 "width_px": film.size[1],
                 "height_px": film.size[0],
                 "mm_per_px": film.mm_per_px,
+                **({} if film.assumed_mm_per_px is None else {"assumed_mm_per_px": film.assumed_mm_per_px}),
                 "points": {
                     symbol: {"x_px": x, "y_px": y, "x_mm": x_mm, "y_mm": y_mm, "score": score}
                     for symbol, x, y, score, x_mm, y_mm in rows(film, landmarks)
@@ -77,22 +84,28 @@ def as_json(
 
 
 def as_csv(films: Sequence[FilmPoints], landmarks: Sequence[str]) -> str:
-    """A line a point; mm are empty where the film's spacing is unknown."""
+    """A line a point; mm are empty where the film's spacing is unknown.
+
+    Where a look at a film took a spacing for it there is a further column, `assumed_mm_per_px`.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    assumed = any(film.assumed_mm_per_px is not None for film in films)
+    writer.writerow([*COLUMNS, "assumed_mm_per_px"] if assumed else COLUMNS)
     for film in films:
         for row in rows(film, landmarks):
-            writer.writerow([film.film, *("" if value is None else value for value in row)])
+            values = [film.film, *row, film.assumed_mm_per_px] if assumed else [film.film, *row]
+            writer.writerow("" if value is None else guarded(value) for value in values)
     return text.getvalue()
 
 
 def as_coco(films: Sequence[FilmPoints], landmarks: Sequence[str]) -> dict[str, Any]:
-    """COCO keypoints, an annotation a film; `spacing` is the film's mm per px, and is left out where unknown."""
+    """COCO keypoints, an annotation a film; `spacing` is the film's mm per px, left out where unknown."""
     images, annotations = [], []
     for number, film in enumerate(films, 1):
         image = {"id": number, "file_name": film.film, "width": film.size[1], "height": film.size[0]}
-        images.append(image if film.mm_per_px is None else {**image, "spacing": film.mm_per_px})
+        spacings = {"spacing": film.mm_per_px, "assumed_spacing": film.assumed_mm_per_px}
+        images.append({**image, **{name: mm for name, mm in spacings.items() if mm is not None}})
         found = rows(film, landmarks)
         annotations.append(
             {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from ceph.report.record import Record, number, read_record
+from ceph.report.record import read_record
 from ceph.report.text import digits
+from ceph.runfolder import CHECKPOINTS, is_run, number
+from ceph.runfolder.place import LOG, STATE
 
 DEPTH = 4  # folders below the one that is named
 
@@ -22,7 +23,7 @@ class Listed:
 
     name: str
     started: str
-    state: str  # finished, running, interrupted or failed
+    state: str  # finished, running, interrupted or failed; unknown where it cannot be read
     epochs: int
     planned: int | None
     validation_mm: float | None
@@ -44,8 +45,8 @@ def find_runs(folder: Path) -> list[Listed]:
 
 
 def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """Folders that hold a config.yaml and checkpoints or a log; links to folders are not followed."""
-    if (folder / "config.yaml").is_file() and any((folder / name).exists() for name in ("checkpoints", "log.txt")):
+    """Folders that hold a config and what a run leaves beside it; links to folders are not followed."""
+    if is_run(folder) and any((folder / name).exists() for name in (STATE, CHECKPOINTS, LOG)):
         yield folder
         return
     if depth == 0:
@@ -64,49 +65,23 @@ def describe(run: Path, below: Path) -> Listed:
     scored = {split: number(figures, "mre_mm") for split, figures in record.figures.items()}
     errors = {split: mm for split, mm in scored.items() if mm == mm}
     so_far = [mm for epoch in record.epochs if (mm := number(epoch, "validation", "mre_mm")) == mm]
-    planned = record.setting("train", "epochs")
-    seed = record.setting("train", "seed")
     return Listed(
         name=record.name if run == below else run.relative_to(below).as_posix(),
         started=str(record.environment.get("started", "")),
-        state=state(record),
+        state=record.state.state if record.state else "unknown",
         epochs=len(record.epochs),
-        planned=int(planned) if planned.isdigit() else None,
+        planned=_whole(record.setting("train", "epochs")),
         validation_mm=errors.pop("validation", min(so_far, default=None)),
         tests_mm={split: mm for split, mm in sorted(errors.items()) if split != "train"},
         plugins=tuple(map(str, record.plugins)),
         backbone=record.setting("model", "backbone"),
-        seed=int(seed) if seed.isdigit() else None,
+        seed=_whole(record.setting("train", "seed")),
         note="; ".join(record.notes),
     )
 
 
-def state(record: Record) -> str:
-    """`running` while a process holds the folder, else what its log ends with."""
-    if is_locked(record.folder):
-        return "running"
-    for level, message in reversed(record.log):
-        if message.startswith("done: "):
-            return "finished"
-        if message.startswith("stopped: "):
-            return "failed" if level == "ERROR" else "interrupted"
-        if message.startswith(("going on at ", "initial weights")):
-            break
-    return "interrupted"
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the run folder; the lock of a run dies with it."""
-    path = folder / ".lock"
-    if not path.is_file() or not os.access(path, os.W_OK):
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        return True
-    lock.release()
-    return False
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,19}", text) else None
 
 
 def run_rows(runs: Sequence[Listed]) -> tuple[list[str], list[list[str]]]:

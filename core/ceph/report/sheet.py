@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ceph.files import replacing
+
 Picture = NDArray[np.uint8]  # [H, W, 3], RGB
 
 GAP, CAPTION = 6, 18  # px between the tiles, and below each for its caption
@@ -63,4 +65,5 @@ def line(text: str, width: int) -> Picture:
 
 def write_png(picture: Picture, path: Path) -> None:
     """Write a picture as PNG. Raises OSError where it cannot be written."""
-    Image.fromarray(picture).save(path, format="PNG")
+    with replacing(path) as file:
+        Image.fromarray(picture).save(file, format="PNG")

@@ -20,9 +20,15 @@ from torch.overrides import TorchFunctionMode
 
 from ceph.data.formats.base import Reader
 from ceph.errors import CephError, PluginError
+from ceph.evaluation.look import Look
+from ceph.evaluation.means import View, viewed
+from ceph.evaluation.stations import wrong_found
+from ceph.hooks.answers import LISTED, STATIONS
 from ceph.hooks.base import PluginConfig
 from ceph.hooks.misuse import taken_arguments
 from ceph.hooks.specs import VERBS
+from ceph.hooks.trace import STEP_HOOKS
+from ceph.model.network import seen_by_parts
 from ceph.testing import stage
 from ceph.testing.compare import difference, snapshot
 from ceph.testing.rehearsal import EPOCHS, Question, Rehearsal, material, seed_everything
@@ -149,9 +155,13 @@ def _finite(**tensors: Any) -> str:
 
 
 def _maps(found: Any, like: torch.Tensor, what: str) -> str:
-    if not isinstance(found, torch.Tensor) or found.shape != like.shape:
-        return f"{what} {list(getattr(found, 'shape', []))} where {list(like.shape)} is promised"
+    if not isinstance(found, torch.Tensor) or found.shape != like.shape or not found.is_floating_point():
+        return f"{what} {list(getattr(found, 'shape', []))} where floating {list(like.shape)} is promised"
     return _finite(maps=found)
+
+
+def _kept(given: Any, before: Any, what: str) -> str:
+    return f"what it gave writes into {what}" if difference(snapshot(before), snapshot(given)) else ""
 
 
 def _build_model(model: nn.Module, _question: Question) -> str:
@@ -161,29 +171,44 @@ def _build_model(model: nn.Module, _question: Question) -> str:
         return _maps(model.eval()(material().batches[0].image), material().preds[0], "gave a module with maps")
 
 
-def _build_codec(codec: Any, _question: Question) -> str:
-    batch, pred = material().batches[0], material().preds[0]
-    size = (batch.image.shape[-2], batch.image.shape[-1])
-    target = codec.encode(batch.points, size, (pred.shape[-2], pred.shape[-1]))
-    wrong = _maps(target, pred, "encode gives")
-    if wrong:
-        return wrong
-    points, scores = codec.decode(target, size)
-    if points.shape != batch.points.shape or scores.shape != batch.valid.shape:
-        promised = f"{list(batch.points.shape)} and {list(batch.valid.shape)}"
-        return f"decode gives {list(points.shape)} and {list(scores.shape)} where {promised} are promised"
-    return _finite(points=points, scores=scores)
+def _build_targets(targets: Any, _question: Question) -> str:
+    pred, batch = material().preds[0], copy.deepcopy(material().batches[0])
+    wrong = _maps(targets.encode(batch, (pred.shape[-2], pred.shape[-1])), pred, "encode gives")
+    return wrong or _kept(batch, material().batches[0], "the batch")
+
+
+def _station(station: Any, question: Question) -> str:
+    """Run the core's decoder, with the station in its place, on maps of known points."""
+    m, pred, item = material(), material().preds[0], material().items[0]
+    stations = dataclasses.replace(m.stations, **{question.hook.removeprefix("build_"): station})
+    look = Look(item, m.prepared.train.film, m.stations.mm_per_px, pred.device)
+    to_film = torch.linalg.inv(item.film_to_network).float()
+    target = m.targets.encode(m.batches[0], (pred.shape[-2], pred.shape[-1]))
+    maps, model = target.clone(), question.arguments["model"]
+    with torch.no_grad():
+        found = stations.stages(maps, m.prepared.config.data.size, look, model, to_film)[-1]
+    if wrong := wrong_found((found.points, found.scores), target):
+        return f"its station gave {wrong}"
+    return _finite(points=found.points, scores=found.scores) or _kept(maps, target, "maps")
+
+
+def _modules(parts: Mapping[str, nn.Module], question: Question) -> str:
+    """Run the network, which has the parts by now, on a batch."""
+    model = question.arguments["model"]
+    outputs = seen_by_parts(model, model, material().batches[0].image)[1]
+    return _finite(**{f"outputs of '{n}'": outputs[n] for n in parts if isinstance(outputs.get(n), torch.Tensor)})
 
 
 def _build_criterion(criterion: Any, _question: Question) -> str:
     m = material()
     pred, batch = m.preds[0].clone().requires_grad_(), m.batches[0]
-    target = m.codec.encode(batch.points, (batch.image.shape[-2], batch.image.shape[-1]), tuple(pred.shape[-2:]))  # type: ignore[arg-type]
+    target = m.targets.encode(batch, (pred.shape[-2], pred.shape[-1]))
+    before = target.clone()
     loss = criterion(pred, target, None)
     if loss.shape != batch.valid.shape or loss.dtype != torch.float32:
         return f"gave {loss.dtype} {list(loss.shape)} where float32 {list(batch.valid.shape)} is promised"
     (gradient,) = torch.autograd.grad(loss.sum(), pred)
-    return _finite(losses=loss, gradients=gradient)
+    return _finite(losses=loss, gradients=gradient) or _kept((pred, target), (m.preds[0], before), "maps or targets")
 
 
 def _build_optimizer(pair: tuple[torch.optim.Optimizer, Callable[[float], float]], question: Question) -> str:
@@ -200,23 +225,39 @@ def _eval_model(model: nn.Module, _question: Question) -> str:
         return _maps(model(material().batches[0].image), material().preds[0], "gave a module with maps")
 
 
-def _predict(maps: torch.Tensor, _question: Question) -> str:
-    wrong = _maps(maps, material().preds[0], "gave")
-    inside = wrong or bool(((maps >= 0) & (maps <= 1 + 1e-5)).all())
-    return wrong or ("" if inside else "gave numbers outside 0..1, so no activations; apply the softmax or sigmoid")
+def _views(found: list[tuple[str, list[Any]]], _question: Question) -> str:
+    images = material().batches[0].image
+    return _finite(images=torch.stack([viewed(images, view)[0] for _, views in found for view in [View(), *views]]))
 
 
-def _loss_terms(terms: Mapping[str, torch.Tensor], question: Question) -> str:
-    pred = question.arguments["pred"]
-    for name, term in terms.items():
-        if term.requires_grad:
-            (gradient,) = torch.autograd.grad(term, pred, retain_graph=True, allow_unused=True)
-            if gradient is not None and not bool(torch.isfinite(gradient).all()):
-                return f"gave '{name}', whose gradient is not finite; mind landmarks that are not valid, and sqrt(0)"
+def _members(found: list[tuple[str, list[Any]]], _question: Question) -> str:
+    m = material()
+    for member in (member for _, members in found for member in members):
+        height, width = member.size or m.prepared.config.data.size
+        with torch.no_grad():
+            maps = member.module.eval()(torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0)))
+        if maps.ndim != 4 or maps.shape[:2] != (1, m.preds[0].shape[1]):
+            return f"gave a member with maps {list(maps.shape)} where [B, {m.preds[0].shape[1]}, h, w] is promised"
     return ""
 
 
-def wrong_warps(found: list[tuple[str, list[Any]]], _question: Question | None = None) -> str:
+def _added(found: Mapping[str, Any], question: Question) -> str:
+    """What is wrong with the gradients of losses or terms, to the maps and to what modules gave."""
+    outputs = question.arguments["outputs"].values()
+    live = [part for part in outputs if isinstance(part, torch.Tensor) and part.requires_grad]
+    for name, part in found.items():
+        total = part[0] if isinstance(part, tuple) else part.sum()
+        if total.requires_grad:
+            given = [question.arguments["pred"], *live]
+            for gradient in torch.autograd.grad(total, given, retain_graph=True, allow_unused=True):
+                if gradient is not None and not bool(torch.isfinite(gradient).all()):
+                    return (
+                        f"gave '{name}', whose gradient is not finite; mind landmarks that are not valid, and sqrt(0)"
+                    )
+    return ""
+
+
+def wrong_warps(found: list[tuple[str, list[Any]]]) -> str:
     """What is wrong with the warps of plugins, [(plugin, list)], each drawn once; empty where nothing is."""
     size = (96, 80)
     for warp in (warp for _, warps in found for warp in warps):
@@ -229,10 +270,18 @@ def wrong_warps(found: list[tuple[str, list[Any]]], _question: Question | None =
     return ""
 
 
+def _warps(found: list[tuple[str, list[Any]]], _question: Question) -> str:
+    from ceph.data.augment import Augmentation
+
+    Augmentation(dict(found), {}, dict.fromkeys(dict(found), "")).draw_warp(0, (96, 80))
+    return wrong_warps(found)
+
+
 def _augmentations(found: list[tuple[str, list[Any]]], question: Question) -> str:
     from ceph.data.augment import Augmentation
 
-    Augmentation({}, {question.arguments["stage"]: dict(found)})
+    transforms = {question.arguments["stage"]: dict(found)}
+    Augmentation({}, transforms, dict.fromkeys(dict(found), "")).change_pixels(np.zeros((96, 80), np.uint8), 0)
     return ""
 
 
@@ -244,19 +293,23 @@ def _dataset_formats(readers: Mapping[str, Any], _question: Question) -> str:
 WRONG: dict[str, Callable[[Any, Question], str]] = {
     "dataset_formats": _dataset_formats,
     "build_model": _build_model,
-    "build_codec": _build_codec,
+    "modules": _modules,
+    "build_targets": _build_targets,
+    **dict.fromkeys(STATIONS, _station),
     "build_criterion": _build_criterion,
     "build_optimizer": _build_optimizer,
-    "warps": wrong_warps,
+    "warps": _warps,
     "augmentations": _augmentations,
     "eval_model": _eval_model,
-    "predict": _predict,
-    "loss_terms": _loss_terms,
+    "views": _views,
+    "members": _members,
+    "landmark_losses": _added,
+    "loss_terms": _added,
 }
 
 # --- what must not change --------------------------------------------------------------------------------------------
 
-KEEPS_MODEL = {"eval_model", "predict"}  # the other hooks may change the model
+KEEPS_MODEL = {"eval_model", "members"}  # the other hooks may change the model
 
 
 def inputs_are_left_alone(subject: Subject) -> None:
@@ -280,7 +333,7 @@ def inputs_are_left_alone(subject: Subject) -> None:
 
 
 COMPARED = [hook for hook, verb in VERBS.items() if verb != "tell" and not hook.startswith("build_")]
-COMPARED = [hook for hook in COMPARED if hook not in ("warps", "augmentations", "dataset_formats")]
+COMPARED = [hook for hook in COMPARED if hook not in (*LISTED, "dataset_formats")]
 
 
 def answers_repeat(subject: Subject) -> None:
@@ -304,7 +357,7 @@ def draws_are_its_own(subject: Subject) -> None:
         before = _generators()
         rehearsal.quietly(question)
         moved = [name for name, state in _generators().items() if state != before[name]]
-        if moved and not question.hook.startswith("build_"):  # those make weights, seeded by the run
+        if moved and not question.hook.startswith(("build_", "modules")):  # those make weights, seeded by the run
             raise subject.failure(
                 f"it draws from {moved[0]}'s global generator, or seeds it",
                 "draw from the rng you are given, or from ceph.plugin.generator(seed, name, epoch, ...)",
@@ -313,9 +366,10 @@ def draws_are_its_own(subject: Subject) -> None:
 
 
 def _generators() -> dict[str, Any]:
-    """The states of the global generators, as texts."""
-    states = {"torch": torch.get_rng_state().tolist(), "numpy": np.random.get_state(legacy=False)}
-    return {"random": repr(random.getstate()), **{name: repr(state) for name, state in states.items()}}
+    """The states of the global generators."""
+    words = np.random.get_state()
+    state = (*words[:1], words[1].tobytes(), *words[2:])  # type: ignore[index]
+    return {"random": random.getstate(), "torch": torch.get_rng_state().numpy().tobytes(), "numpy": state}
 
 
 def batch_shape_is_pure(subject: Subject) -> None:
@@ -385,8 +439,6 @@ def memory_is_saved(subject: Subject) -> None:
 
 # --- the device ------------------------------------------------------------------------------------------------------
 
-STEP_HOOKS = ("pixel_weights", "landmark_weights", "loss_terms", "step_end")
-
 
 class _Waits(Exception):
     pass
@@ -438,6 +490,10 @@ def _fake(value: Any, mode: Any) -> Any:
     if isinstance(value, nn.Module):
         with FakeCopyMode(mode):
             return copy.deepcopy(value)
+    if isinstance(value, Mapping):
+        return {name: _fake(part, mode) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_fake(part, mode) for part in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: _fake(getattr(value, field.name), mode) for field in dataclasses.fields(value)}
         return dataclasses.replace(value, **parts)

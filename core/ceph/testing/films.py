@@ -103,7 +103,7 @@ def changes_pickle(subject: Subject) -> None:
     """What the loader's workers are sent pickles, and draws there what it draws here."""
     rehearsal = Rehearsal(subject)
     try:
-        if "truth" in subject.implemented:
+        if {"truth", "extras"} & set(subject.implemented):
             pickle.dumps(rehearsal.hooks)
         augmentation = changes(subject)
         again = pickle.loads(pickle.dumps(augmentation))  # noqa: S301 - written a moment ago

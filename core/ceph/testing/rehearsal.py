@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from ceph.assembly import make_codec, make_criterion, make_model, make_optimizer
 from ceph.data.augment import STAGES
-from ceph.data.dataset import collate, to_batch
-from ceph.data.plan import derive, plan_epoch
+from ceph.data.dataset import Films, Item, collate, to_batch
+from ceph.data.formats.base import DataSet
+from ceph.data.plan import Entry, derive, plan_epoch
 from ceph.data.truth import MEAN, combine
 from ceph.data.types import Batch, Sample
 from ceph.errors import CephError
 from ceph.evaluation.metrics import summarise
+from ceph.evaluation.stations import Stations
+from ceph.hooks.answers import LISTED, STATIONS
 from ceph.hooks.base import Run
+from ceph.hooks.sampling import begun_state
 from ceph.hooks.specs import VERBS
-from ceph.model.codec import Codec, activate, soft_points
-from ceph.run import Prepared, Result, prepare
+from ceph.model.codec import Targets, soft_points
+from ceph.model.network import add_parts, seen_by_parts
+from ceph.run.assembly import make_criterion, make_model, make_optimizer, make_stations, make_targets
+from ceph.run.films import read_data, training_films
+from ceph.run.train import Prepared, Result, prepare
 from ceph.testing import stage
 from ceph.testing.subject import Subject
 from ceph.training.loss import Criterion
+from ceph.training.seen import image_size, masked
 
+ADDED = ("landmark_losses", "loss_terms")
 EPOCHS = 3  # rehearsed before a plugin is asked once more: long enough for warm-ups of two epochs
 
 
@@ -54,9 +62,14 @@ class Material:
     """What all rehearsals share; nothing of it is ever given to a plugin but as a copy."""
 
     prepared: Prepared
+    data: DataSet
+    plan: tuple[tuple[Entry, ...], ...]  # of each batch
+    validation: Item
     model: nn.Module
-    codec: Codec
+    targets: Targets
+    stations: Stations
     criterion: Criterion
+    items: tuple[Item, ...]
     batches: tuple[Batch, ...]
     preds: tuple[torch.Tensor, ...]
 
@@ -69,28 +82,39 @@ class Material:
 @cache
 def material() -> Material:
     """Films, a network and two batches, made once a process."""
-    from ceph.run import as_resolved
+    from ceph.run.train import as_resolved
 
     prepared = prepare(as_resolved(stage.values()))
     hooks, config, run = prepared.hooks, prepared.config, prepared.run
     torch.manual_seed(0)
     model = make_model(config, hooks, run)
-    plan = plan_epoch(len(run.samples), 4, seed=0, epoch=0, size=run.size)
-    batches = tuple(
-        with_gaps(to_batch(collate([prepared.train[entry] for entry in batch]), run.device))
-        for batch in plan.batches[:2]
-    )
+    plan = tuple(map(tuple, plan_epoch(len(run.samples), 4, seed=0, epoch=0, size=run.size).batches[:2]))
+    items = loaded(prepared.train, plan)
+    batches = tuple(with_gaps(to_batch(item, run.device)) for item in items)
     with torch.no_grad():
         preds = tuple(model(batch.image).float() for batch in batches)
-    return Material(prepared, model, make_codec(config, hooks, run), make_criterion(config, hooks, run), batches, preds)
+    films = prepared.validation
+    (validation,) = loaded(films, [[Entry(film, run.size, 0) for film in range(len(films))]])
+    built = make_targets(config, hooks, run), make_stations(config, hooks, run), make_criterion(config, hooks, run)
+    return Material(prepared, read_data(config, hooks), plan, validation, model, *built, items, batches, preds)
+
+
+def loaded(films: Films, plan: Sequence[Sequence[Entry]]) -> tuple[Item, ...]:
+    """The collated films of each batch of the plan."""
+    return tuple(collate([films[entry] for entry in entries]) for entries in plan)
 
 
 def with_gaps(batch: Batch) -> Batch:
-    """The batch without one landmark of its first film and without all of its last film."""
-    valid = batch.valid.clone()
-    valid[0, 3] = False
-    valid[-1] = False
-    return replace(batch, valid=valid, points=torch.where(valid[..., None], batch.points, 0.0))
+    """The batch, and its further draws, without one landmark of its first film and without all of its last film."""
+
+    def gaps(one: Any) -> Any:
+        valid = one.valid.clone()
+        valid[0, 3] = False
+        valid[-1] = False
+        return replace(one, valid=valid, points=torch.where(valid[..., None], one.points, 0.0))
+
+    found: Batch = replace(gaps(batch), draws={name: gaps(draw) for name, draw in batch.draws.items()})
+    return found
 
 
 class Rehearsal:
@@ -98,9 +122,8 @@ class Rehearsal:
 
     def __init__(self, subject: Subject) -> None:
         self.subject, self.hooks, self.material = subject, subject.hooks(), material()
-        self.hooks.shared_in = frozenset()  # a check of its own looks at what is written into
         self.model = copy.deepcopy(self.material.model).train()
-        self.epoch = 0
+        self.mask: torch.Tensor | None = None  # of the step's batch
 
     @cached_property
     def run(self) -> Run:
@@ -128,21 +151,28 @@ class Rehearsal:
         hooks, config = m.prepared.hooks, m.prepared.config
         yield Question("check_run", 0, {"run": run})
         yield Question("dataset_formats", 0, {})
-        for known in (run, replace(run, samples=())):  # a finished run is loaded without samples
+        finished = replace(run, samples=())  # a finished run is loaded without samples
+        for known, model in ((finished, copy.deepcopy(m.model)), (run, self.model)):
             yield Question("build_model", 0, {"run": known}, lambda: make_model(config, hooks, run))
-            yield Question("build_codec", 0, {"run": known}, lambda: m.codec)
+            yield Question("modules", 0, {"run": known, "model": model})
+        yield Question("build_targets", 0, {"run": run}, lambda: m.targets)
+        for known in (finished, run):
+            for hook in STATIONS:
+                yield Question(hook, 0, {"run": known, "model": self.model}, lambda: m.stations.decoder)
         yield Question("build_criterion", 0, {"run": run}, lambda: m.criterion)
         default = lambda: make_optimizer(config, hooks, self.model, run)  # noqa: E731
         yield Question("build_optimizer", 0, {"model": self.model, "run": run}, default)
         yield Question("warps", 0, {})
         for name in STAGES:
             yield Question("augmentations", 0, {"stage": name})
+        yield Question("second_draws", 0, {})
+        yield Question("views", 0, {})
         folder = Path(tempfile.mkdtemp(dir=stage.folder()))
-        yield Question("run_start", 0, {"run": replace(run, folder=folder)})
+        yield Question("run_start", 0, {"run": replace(run, folder=folder), "model": self.model})
 
     def of_epoch(self, epoch: int) -> Iterator[Question]:
         """The questions of one epoch."""
-        m, run = self.material, self.run
+        run = self.run
         self.model.train()
         yield Question("epoch_start", epoch, {"epoch": epoch, "model": self.model})
         yield Question("sample_weights", epoch, {"epoch": epoch, "samples": self.samples})
@@ -154,43 +184,90 @@ class Rehearsal:
         readers = ("",) * len(sample.points)
         plain = lambda: combine(sample.points, sample.valid, MEAN, readers)  # noqa: E731
         yield Question("truth", epoch, {"sample": sample, "rng": rng}, plain)
-        for number in range(len(m.batches)):
-            yield from self.of_step(epoch, number)
+        for asked in self.of_films(epoch):
+            yield Question("extras", epoch, {**asked, "rng": np.random.default_rng(derive(epoch, "extras"))})
+        for number, batch in enumerate(self.batches()):
+            yield from self.of_step(epoch, number, batch)
         self.model.eval()
-        images = m.batches[0].image.clone()
-        activated = partial(activate, kind=m.kind)
-        own = lambda: activated(self.model(images))  # noqa: E731
-        yield Question("eval_model", epoch, {"model": self.model}, lambda: self.model)
-        yield Question("predict", epoch, {"model": self.model, "images": images, "activate": activated}, own)
+        yield Question("eval_model", epoch, {"epoch": epoch, "model": self.model}, lambda: self.model)
+        yield Question("members", epoch, {"model": self.model})
         errors_mm = self.errors_mm("validation", epoch, len(self.validation))
         points_px = np.stack([np.nan_to_num(sample.points[0]) for sample in self.validation])
         arrays = {"errors_mm": errors_mm, "points_px": points_px, "valid": ~np.isnan(errors_mm)}
-        yield Question("metrics", epoch, {**arrays, "samples": self.validation, "landmarks": run.landmarks})
+        of_split = {"split": "validation", "samples": self.validation, "landmarks": run.landmarks}
+        yield Question("metrics", epoch, {**arrays, **of_split, "outputs": self.seen_in_validation()})
         table_mm = self.errors_mm("train", epoch, len(run.samples))
         table_mm[epoch % len(table_mm)] = np.nan  # a film that was not drawn
         tables = {"loss": torch.from_numpy(table_mm + 1).float(), "errors_mm": torch.from_numpy(table_mm).float()}
         figures = summarise(errors_mm, run.landmarks, MEAN)
-        yield Question("epoch_end", epoch, {"epoch": epoch, "samples": self.samples, **tables, "metrics": figures})
+        about: dict[str, Any] = {"epoch": epoch, "model": self.model, "samples": self.samples, "metrics": figures}
+        yield Question("epoch_end", epoch, {**about, **tables})
 
-    def of_step(self, epoch: int, number: int) -> Iterator[Question]:
+    def of_films(self, epoch: int) -> list[Mapping[str, Any]]:
+        """What is given to `extras` for the first films of an epoch; none where nobody asks."""
+        asked: list[Mapping[str, Any]] = []
+
+        def noted(sample: Sample, truth: Any, look: Any, _seed: int) -> dict[str, torch.Tensor]:
+            asked.append({"sample": copies([sample])[0], "truth": truth, "look": look})
+            return {}
+
+        if self.hooks.answers("extras"):
+            films = replace(self.material.prepared.train, extras=noted)
+            for film in range(2):
+                films[Entry(film, self.run.size, derive(epoch, film))]
+        return asked
+
+    def batches(self) -> tuple[Batch, ...]:
+        """The batches of an epoch, with what the plugin sends along, where that can be had."""
+        m = self.material
+        if not any(map(self.hooks.answers, ("extras", "second_draws"))):
+            return m.batches
+        with suppress(Exception):  # a stranger's code may raise anything; each hook has a check of its own
+            seed_everything(0)
+            films = training_films(m.data, m.prepared.config, self.hooks)
+            if films.begin is not None:
+                films = replace(films, augmentation=films.begin(begun_state(self.hooks)))
+            return tuple(with_gaps(to_batch(item, self.run.device)) for item in loaded(films, m.plan))
+        return m.batches
+
+    def seen(self, batch: Batch, number: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Raw maps of a batch, detached, and the outputs of the plugin's modules."""
+        m = self.material
+        wanted = self.hooks.answers("modules") or self.hooks.wants("outputs", *ADDED)
+        with suppress(Exception):  # a module that raises has a check of its own
+            if wanted or batch is not m.batches[number]:
+                pred, outputs = seen_by_parts(self.model, self.model, batch.image)
+                return pred.detach().float(), outputs
+        return m.preds[number], {}
+
+    def seen_in_validation(self) -> dict[str, torch.Tensor]:
+        """The outputs of the plugin's modules for the validation films."""
+        if self.hooks.answers("modules"):
+            with suppress(Exception), torch.no_grad():  # as in `seen`
+                images = to_batch(self.material.validation, self.run.device).image
+                outputs = seen_by_parts(self.model, self.model, images)[1]
+                return {name: part for name, part in outputs.items() if isinstance(part, torch.Tensor)}
+        return {}
+
+    def of_step(self, epoch: int, number: int, given: Batch) -> Iterator[Question]:
         """The questions of one step, on one of the batches; a resumed step has the same random numbers."""
         m, step = self.material, epoch * len(self.material.batches) + number
-        pred = m.preds[number]
-        given = m.batches[number]
-        size, map_size = (given.image.shape[-2], given.image.shape[-1]), (pred.shape[-2], pred.shape[-1])
+        self.mask, done = None, epoch + number / len(m.batches)
 
         def batch() -> Batch:
-            names = ("image", "points", "valid", "index", "mm_per_px")
-            own = {name: getattr(given, name).clone() for name in names}
-            return replace(given, **own, epoch=epoch, step=step)
+            return replace(copy.deepcopy(masked(given, self.mask)), epoch=epoch, step=step, epochs_done=done)
 
-        target = m.codec.encode(given.points, size, map_size)
-        loss = m.criterion(pred, target, None).masked_fill(~given.valid, 0.0)
+        yield Question("landmark_mask", epoch, {"batch": batch()})
+        pred, outputs = self.seen(given, number)
+        target = m.targets.encode(batch(), (pred.shape[-2], pred.shape[-1]))
+        loss = m.criterion(pred, target, None).masked_fill(~batch().valid, 0.0)
         yield Question("pixel_weights", epoch, {"batch": batch(), "pred": pred.clone(), "target": target})
         yield Question("landmark_weights", epoch, {"batch": batch(), "loss": loss.clone()})
-        live = pred.clone().requires_grad_()
-        points = soft_points(live, m.kind, size)
-        yield Question("loss_terms", epoch, {"batch": batch(), "pred": live, "points": points})
+        for hook in ADDED:
+            live = pred.clone().requires_grad_()
+            points = soft_points(live, m.kind, image_size(given))
+            added = {"pred": live, "points": points, "model": self.model, "outputs": outputs}
+            yield Question(hook, epoch, {"batch": batch(), **added})
         yield Question("step_end", epoch, {"step": step, "model": self.model, "loss": loss.mean()})
 
     @cached_property
@@ -219,12 +296,16 @@ class Rehearsal:
             hooks.tell(hook, **arguments)
         elif verb == "one":
             answer = hooks.one(hook, question.default, **arguments)
+        elif verb == "all":
+            answer = self.mask = hooks.all(hook, tuple(arguments["batch"].valid.shape), **arguments)
         elif verb == "product":
             answer = hooks.product(hook, self.shape(question), **arguments)
-        elif hook in ("warps", "augmentations"):
+        elif hook in LISTED:
             answer = hooks.each(hook, **arguments)
         else:
             answer = hooks.merge(hook, **arguments)
+            if hook == "modules":
+                add_parts(arguments["model"], answer)
         hooks.check()
         return answer
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from ceph.assembly import make_model
 from ceph.config.load import Resolved
 from ceph.data.plan import derive
 from ceph.errors import CephError, Interrupted
@@ -21,13 +20,15 @@ from ceph.hooks.misuse import hooks_of
 from ceph.hooks.specs import VERBS
 from ceph.hooks.verbs import Hooks
 from ceph.report.progress import Silent
-from ceph.run import Prepared, Result, build, prepare
+from ceph.run.assembly import make_model
+from ceph.run.train import Prepared, Result, build, prepare
 from ceph.testing import stage
 from ceph.testing.subject import LeftOut, Subject, asserted
 from ceph.training import checkpoint
 from ceph.training.engine import fit, restore
 from ceph.training.progress import Progress
-from ceph.training.runtime import StopRequest, flushed_denormals
+from ceph.training.runtime import flushed_denormals
+from ceph.training.stop import StopRequest
 
 Weights = Mapping[str, torch.Tensor]
 TWO_STEPS = {"epochs": 1, "batch_size": 5}  # of twelve films
@@ -74,7 +75,7 @@ def _train(
     prepared = prepare(resolved)
     torch.manual_seed(derive(resolved.config.train.seed, "weights"))
     job = build(prepared, make_model(prepared.config, prepared.hooks, prepared.run), where)
-    prepared.hooks.tell("run_start", run=job.run)
+    prepared.hooks.tell("run_start", run=job.run, model=job.model)
     progress = restore(job, checkpoint.load_last(where / "checkpoints")[0]) if resumed else Progress()
     fit(job, progress, watcher, stop)
     return prepared, progress

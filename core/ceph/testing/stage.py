@@ -13,7 +13,7 @@ from typing import Any
 
 from ceph.config.load import Resolved, from_values
 from ceph.config.models import read_only
-from ceph.data.synthetic import write
+from ceph.data.synthetic.sets import write
 from ceph.testing.subject import Subject
 
 FILMS, HEIGHT = 16, 330  # twelve of them train

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from ceph.errors import CephError, ConfigError
 from ceph.hooks import discovery
 from ceph.hooks.base import Plugin
+from ceph.hooks.blame import file_of
 from ceph.hooks.discovery import InstalledPlugin, LoadedPlugin
 from ceph.hooks.misuse import find_misuse, hooks_of, label
-from ceph.hooks.parts import file_of
 from ceph.hooks.verbs import Hooks
 
 

@@ -1,7 +1,8 @@
 """Batch norms whose statistics are those of the global batch.
 
-torch's own SyncBatchNorm needs a GPU; this is arithmetic on any device, so that several processes on CPUs train as one
-does. The norms keep their class, names and state: only their forward pass in training is another.
+On a GPU they are torch's own SyncBatchNorm. That needs one; elsewhere this is arithmetic on any device, so that several
+processes on CPUs train as one does, and the norms keep their class: only their forward pass in training is another.
+Names and state are the same either way.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronise(model: nn.Module) -> None:
     """Make all batch norms of a model take their statistics over all processes while they train."""
+    if any(tensor.device.type == "cuda" for tensor in (*model.parameters(), *model.buffers())):
+        convert_sync_batchnorm(model)  # in place: norms are replaced in their parents, with their parameters
+        return
     for module in model.modules():
         if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm) and module.track_running_stats:
             module.forward = MethodType(_forward, module)  # type: ignore[method-assign]

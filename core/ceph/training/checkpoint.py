@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ceph.errors import CheckpointError
+from ceph.files import fresh_name, read_bytes, replacing, sync_folder, write_bytes
 from ceph.training.packing import pack, unpack
 
 FORMAT = 2
+MAX_BYTES = 2**36
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 
 
@@ -29,22 +30,17 @@ def save(folder: Path, name: str, content: Mapping[str, Any]) -> None:
     """
     data = pack({"format": FORMAT, **content})
     digest = hashlib.sha256(data).hexdigest()
-    fresh = folder / f".{name}.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
+        with replacing(folder / name) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if name == LAST and _intact(folder, LAST):  # a damaged one must not push out the good one before it
-            keep = folder / f".{PREVIOUS}.new"
-            keep.unlink(missing_ok=True)
-            os.link(folder / LAST, keep)
-            _put(folder, keep, PREVIOUS, _sums(folder, LAST))
-        _put(folder, fresh, name, [digest])
+            if name == LAST and _intact(folder, LAST):  # a damaged one must not push out the good one before it
+                _keep(folder)
+            _write_sums(folder, name, [*_sums(folder, name), digest])
+        _write_sums(folder, name, [digest])
     except OSError as error:
-        with suppress(OSError):
-            fresh.unlink()
         raise CheckpointError(
             f"cannot write {folder / name}: {error.strerror or error}",
             hint="free some space, or make the folder writable, and go on: ceph run --resume "
@@ -56,7 +52,7 @@ def load(folder: Path, name: str) -> dict[str, Any]:
     """Read `folder/name`, tensors on the CPU. Raises CheckpointError where it is missing or damaged."""
     path = folder / name
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, MAX_BYTES)
     except OSError as error:
         raise CheckpointError(f"there is no checkpoint {path} ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() not in _sums(folder, name):
@@ -85,42 +81,32 @@ def load_last(folder: Path) -> tuple[dict[str, Any], str]:
         return load(folder, PREVIOUS), f"{error}; going on from {folder / PREVIOUS}, the one before"
 
 
-def _put(folder: Path, fresh: Path, name: str, digests: list[str]) -> None:
-    """Move `fresh` to `name`, whose sums are `digests`; whenever this is cut short, `name` has its sum."""
-    _write_sums(folder, name, _sums(folder, name) + digests)
-    fresh.replace(folder / name)
-    _sync(folder)
-    _write_sums(folder, name, digests)
+def _keep(folder: Path) -> None:
+    """Make `last` the one before it; whenever this is cut short, `previous` has its sum."""
+    digests, fresh = _sums(folder, LAST), fresh_name(folder / PREVIOUS)
+    os.link(folder / LAST, fresh)
+    _write_sums(folder, PREVIOUS, _sums(folder, PREVIOUS) + digests)
+    fresh.replace(folder / PREVIOUS)
+    fresh.unlink(missing_ok=True)  # still there where both were one file already
+    sync_folder(folder)
+    _write_sums(folder, PREVIOUS, digests)
 
 
 def _intact(folder: Path, name: str) -> bool:
     try:
-        return hashlib.sha256((folder / name).read_bytes()).hexdigest() in _sums(folder, name)
+        return hashlib.sha256(read_bytes(folder / name, MAX_BYTES)).hexdigest() in _sums(folder, name)
     except OSError:
         return False
 
 
 def _sums(folder: Path, name: str) -> list[str]:
     try:
-        return [line.split()[0] for line in (folder / f"{name}.sha256").read_text("ascii").splitlines() if line.strip()]
+        text = read_bytes(folder / f"{name}.sha256", 2**16).decode("ascii")
+        return [line.split()[0] for line in text.splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):
         return []
 
 
 def _write_sums(folder: Path, name: str, digests: list[str]) -> None:
-    fresh = folder / f".{name}.sha256.new"
-    with fresh.open("w", encoding="ascii") as file:
-        file.writelines(f"{digest}  {name}\n" for digest in dict.fromkeys(digests))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(folder / f"{name}.sha256")
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    lines = (f"{digest}  {name}\n" for digest in dict.fromkeys(digests))
+    write_bytes(folder / f"{name}.sha256", "".join(lines).encode("ascii"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
@@ -23,15 +24,22 @@ from ceph.data.dataset import Item, to_batch
 from ceph.data.plan import EpochPlan, derive, plan_epoch
 from ceph.data.types import Batch
 from ceph.errors import CephError, CheckpointError, Interrupted, TrainingError
+from ceph.hooks.sampling import begun_state
 from ceph.model.codec import float_maps, soft_points
+from ceph.model.network import seen_by_parts
 from ceph.training import checkpoint, nonfinite
 from ceph.training.job import Job
-from ceph.training.loss import masked_sums, weighted_mean
+from ceph.training.loss import ratio, weighted_mean
 from ceph.training.memory import LOADED, explained
 from ceph.training.optim import set_rates
 from ceph.training.progress import Progress, Rows, Unread, Watcher, epoch_tables, landmark_weights
 from ceph.training.ranks import connected
-from ceph.training.runtime import StopRequest
+from ceph.training.seen import Seen, image_size, masked
+from ceph.training.stop import StopRequest
+
+log = logging.getLogger("ceph")
+
+ADDED = ("landmark_losses", "loss_terms")  # the hooks that add to the loss
 
 
 def fit(job: Job, progress: Progress, watcher: Watcher, stop: StopRequest) -> None:
@@ -48,9 +56,9 @@ def fit(job: Job, progress: Progress, watcher: Watcher, stop: StopRequest) -> No
                 train_epoch(job, progress, watcher, stop)
                 nonfinite.require_finite_weights(job, progress)
                 trained = copy.deepcopy(memory(job, progress))
-                figures = evaluate_epoch(job, progress)
+                module, figures = evaluate_epoch(job, progress)
                 watcher.epoch(progress.records[-1])
-                keep_best(job, progress, figures)
+                keep_best(job, progress, module, figures)
                 progress.next_epoch()
                 trained = None
                 save_last(job, progress)
@@ -69,7 +77,7 @@ def train_epoch(job: Job, progress: Progress, watcher: Watcher, stop: StopReques
     plan = planned_epoch(job, progress)
     progress.drawn, progress.megapixels, progress.sizes = plan.films, plan.pixels / 1e6, plan.sizes
     total, ranks = len(plan.batches), job.runtime.ranks
-    items = job.loader.load(plan.part(ranks.rank, ranks.count, progress.batch))
+    items = job.loader.load(plan.part(ranks.rank, ranks.count, progress.batch), progress.sampling)
     watch_every = 1 if job.runtime.device.type == "cpu" else settings.check_every
     began, before = perf_counter(), progress.step
     while progress.batch < total:
@@ -77,8 +85,9 @@ def train_epoch(job: Job, progress: Progress, watcher: Watcher, stop: StopReques
         batches = plan.batches[first : first + settings.accumulate]
         job.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(derive(settings.seed, "step", progress.epoch, first))
-        set_rates(job.optimizer, job.rates, job.schedule(progress.epoch + first / total))
-        loss = train_step(job, progress, items, [len(b) for b in batches], last=first + len(batches) == total)
+        done, last = progress.epoch + first / total, first + len(batches) == total
+        set_rates(job.optimizer, job.rates, job.factor(done))
+        loss = train_step(job, progress, items, [len(b) for b in batches], epochs_done=done, last=last)
         if progress.step % watch_every == 0 or progress.batch == total:
             watcher.step(progress.epoch, progress.batch, total, float(loss))
         end_if_asked(job, progress, stop, done=progress.batch == total)
@@ -86,7 +95,7 @@ def train_epoch(job: Job, progress: Progress, watcher: Watcher, stop: StopReques
 
 
 def train_step(
-    job: Job, progress: Progress, items: Iterator[Item], films: Sequence[int], *, last: bool
+    job: Job, progress: Progress, items: Iterator[Item], films: Sequence[int], *, epochs_done: float, last: bool
 ) -> torch.Tensor:
     """One optimiser step over micro-batches of so many `films`; returns their mean loss, detached.
 
@@ -95,29 +104,35 @@ def train_step(
     settings, ranks = job.run.config.train, job.runtime.ranks
     total: torch.Tensor = torch.zeros((), device=job.runtime.device)
     finite = torch.ones(2, dtype=torch.bool, device=job.runtime.device)
-    seen: list[Rows] = []
+    rows: list[Rows] = []
     statistics = [b.clone() for b in job.model.buffers()] if settings.non_finite == "skip" else []
-    for count in films:
+    for number, count in enumerate(films, 1):
         with explained(f"loading a batch of {count} films"):
-            batch = to_batch(next(items), job.runtime.device, epoch=progress.epoch, step=progress.step)
+            batch = to_batch(
+                next(items), job.runtime.device, epoch=progress.epoch, step=progress.step, epochs_done=epochs_done
+            )
         if not ranks.share(count):  # a film that another process trains: it stands in and counts for nothing
             batch = dataclasses.replace(batch, valid=torch.zeros_like(batch.valid))
-        with explained(f"training a batch of {len(batch.index)} films at {_size(batch)} px"):
-            loss, rows, whole = batch_loss(job, batch)
+        with (
+            explained(f"training a batch of {len(batch.index)} films at {_size(batch)} px"),
+            ranks.exchanging(job.forward, gradients=number == len(films)),
+        ):
+            loss, seen = batch_loss(job, batch)
             job.scaler.scale(loss / len(films)).backward()  # type: ignore[no-untyped-call]
         total += loss.detach() / len(films)
-        finite &= whole
-        seen.append(ranks.gathered(rows, count))
+        finite &= seen.finite
+        rows.append(ranks.gathered(seen.rows(job.kind), count))
     total = ranks.averaged(total)
+    ranks.average_gradients(job.parts)
     job.scaler.unscale_(job.optimizer)
     norm = nn.utils.clip_grad_norm_(job.model.parameters(), settings.clip_norm or math.inf)
     found = torch.stack((*finite, torch.isfinite(total), torch.isfinite(norm) | job.scaler.is_enabled()))
-    progress.unread.append(Unread(progress.step, torch.cat([rows[0] for rows in seen]), found))
+    progress.unread.append(Unread(progress.step, torch.cat([row[0] for row in rows]), found))
     sound = not nonfinite.is_due(job, progress, last=last) or nonfinite.is_sound(job, progress)
     if sound:
         job.scaler.step(job.optimizer)
     job.scaler.update()
-    progress.note(seen if sound else [(i, *(torch.full_like(p, math.nan) for p in parts)) for i, *parts in seen])
+    progress.note(rows if sound else [(i, *(torch.full_like(p, math.nan) for p in parts)) for i, *parts in rows])
     if not settings.sync_batchnorm:
         ranks.copy_buffers(job.model)
     if sound:
@@ -128,39 +143,41 @@ def train_step(
     return total
 
 
-def batch_loss(job: Job, batch: Batch) -> tuple[torch.Tensor, Rows, torch.Tensor]:
-    """The training loss of a micro-batch, a scalar; its rows, detached; whether maps and criterion are finite, [2].
+def batch_loss(job: Job, batch: Batch) -> tuple[torch.Tensor, Seen]:
+    """The training loss of a micro-batch, a scalar, and what it was made of.
 
     Of several processes each gives its part of the loss of the whole micro-batch; the parts average to it.
     """
-    hooks, ranks, size = job.hooks, job.runtime.ranks, (batch.image.shape[-2], batch.image.shape[-1])
-    with job.runtime.autocast():
-        pred = float_maps(job.forward(batch.image))
-    target = job.codec.encode(batch.points, size, (pred.shape[-2], pred.shape[-1]))
+    hooks, ranks = job.hooks, job.runtime.ranks
+    batch = masked(batch, hooks.all("landmark_mask", tuple(batch.valid.shape), batch=batch))
+    pred, outputs = forward(job, batch.image)
+    target = job.targets.encode(batch, (pred.shape[-2], pred.shape[-1]))
+    target = hooks.promised("build_targets", target, tuple(pred.shape), pred.device)
     pixels = hooks.product("pixel_weights", tuple(pred.shape), batch=batch, pred=pred.detach(), target=target)
-    loss = job.criterion(pred, target, pixels).masked_fill(~batch.valid, 0.0)
-    raw = loss.detach()
-    weights = hooks.product("landmark_weights", tuple(raw.shape), batch=batch, loss=raw)
-    numerator, denominator = masked_sums(loss, batch.valid, weights)
-    value = weighted_mean(numerator, ranks.averaged(denominator))
-    if hooks.answers("loss_terms"):
-        points, share = soft_points(pred, job.kind, size), ranks.share_of(batch.valid.sum())
-        for term in hooks.merge("loss_terms", batch=batch, pred=pred, points=points).values():
-            value = value + term * share
-    weighed = torch.ones_like(raw) if weights is None else weights.detach().expand_as(raw)
-    parts = (raw, training_errors_mm(job, batch, pred.detach()), weighed)
-    finite = torch.isfinite(raw).all()
-    maps = torch.isfinite(pred.detach()).all() if hooks.answers("pixel_weights") else torch.ones_like(finite)
-    rows = (batch.index, *(part.masked_fill(~batch.valid, math.nan) for part in parts))
-    return value, rows, torch.stack((maps, finite))
+    loss = job.criterion(pred, target, pixels)
+    loss = hooks.promised("build_criterion", loss, tuple(batch.valid.shape), pred.device, torch.float32)
+    loss = loss.masked_fill(~batch.valid, 0.0)
+    main = loss.detach()
+    weights = hooks.product("landmark_weights", tuple(main.shape), batch=batch, loss=main)
+    points = soft_points(pred, job.kind, image_size(batch)) if hooks.wants("points", *ADDED) else pred
+    added = {"batch": batch, "pred": pred, "points": points, "model": job.model, "outputs": outputs}
+    for more in hooks.merge("landmark_losses", **added).values():
+        loss = loss + more.masked_fill(~batch.valid, 0.0)
+    value = weighted_mean(loss, batch.valid, weights, ranks.averaged)
+    for term in hooks.merge("loss_terms", **added).values():
+        total, count = term if isinstance(term, tuple) else (term * batch.valid.sum(), batch.valid.sum())
+        value = value + ratio(total, ranks.averaged(count.to(total.dtype)))
+    return value, Seen(batch, pred.detach(), main, weights)
 
 
-@torch.no_grad()
-def training_errors_mm(job: Job, batch: Batch, pred: torch.Tensor) -> torch.Tensor:
-    """Errors [B, K] in mm of the points as they are now decoded from the training maps."""
-    found = soft_points(pred, job.kind, (batch.image.shape[-2], batch.image.shape[-1]))
-    distance: torch.Tensor = torch.linalg.vector_norm(found - batch.points, dim=-1)
-    return distance * batch.mm_per_px[:, None]
+def forward(job: Job, images: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Raw maps [B, K, h, w], fp32, of images [B, 1, H, W], and the outputs of the modules that see features."""
+    wanted = job.hooks.answers("modules") or job.hooks.wants("outputs", *ADDED)
+    with job.runtime.autocast():
+        pred, outputs = seen_by_parts(job.model, job.forward, images) if wanted else (job.forward(images), {})
+    sides = (-(-side // job.run.config.model.stride) for side in images.shape[-2:])
+    shape = (len(images), len(job.run.landmarks), *sides)
+    return float_maps(job.hooks.promised("build_model", pred, shape, images.device)), outputs
 
 
 def planned_epoch(job: Job, progress: Progress) -> EpochPlan:
@@ -169,6 +186,7 @@ def planned_epoch(job: Job, progress: Progress) -> EpochPlan:
     if not progress.planned:
         weights = job.hooks.product("sample_weights", (len(job.run.samples),), epoch=epoch, samples=job.run.samples)
         progress.weights = None if weights is None else weights.detach().double().cpu()
+        progress.sampling = begun_state(job.hooks)
         progress.planned = True
         job.hooks.check()
 
@@ -188,19 +206,23 @@ def planned_epoch(job: Job, progress: Progress) -> EpochPlan:
         weights=table,
         batch_shape=batch_shape if job.hooks.answers("batch_shape") else None,
         constant_pixels=settings.constant_pixels,
+        unmarked=len(job.run.unmarked),
+        unmarked_share=job.run.config.data.unmarked_share,
     )
 
 
-def evaluate_epoch(job: Job, progress: Progress) -> dict[str, Any]:
-    """Validate, tell the plugins, and write the epoch's record."""
-    module = job.hooks.one("eval_model", lambda: job.model, model=job.model)
+def evaluate_epoch(job: Job, progress: Progress) -> tuple[nn.Module, dict[str, Any]]:
+    """Validate, tell the plugins, and write the epoch's record; returns the module that was validated."""
+    module: nn.Module = job.hooks.one("eval_model", lambda: job.model, epoch=progress.epoch, model=job.model)
     figures = job.validate(module)
     loss, errors_mm = epoch_tables(progress, len(job.run.samples))
-    job.hooks.tell(
-        "epoch_end", epoch=progress.epoch, samples=job.run.samples, loss=loss, errors_mm=errors_mm, metrics=figures
-    )
+    about = {"model": job.model, "samples": job.run.samples, "loss": loss, "errors_mm": errors_mm, "metrics": figures}
+    job.hooks.tell("epoch_end", epoch=progress.epoch, **about)
     job.hooks.check()
-    weighed = landmark_weights(progress, job.run.landmarks) if job.hooks.answers("landmark_weights") else {}
+    weighed = {}
+    if job.hooks.answers("landmark_weights"):
+        weighed = landmark_weights(progress, job.run.landmarks)
+        warn_of_nothing(job, progress)
     progress.records.append(
         {
             "epoch": progress.epoch,
@@ -210,29 +232,51 @@ def evaluate_epoch(job: Job, progress: Progress) -> dict[str, Any]:
             "skipped_steps": progress.skipped,
             "sizes": progress.sizes,
             "landmark_weights": weighed,
-            "lr": [rate * job.schedule(progress.epoch + 1) for rate in job.rates],
+            "lr": [rate * job.factor(progress.epoch + 1) for rate in job.rates],
             "loss": float(torch.nanmean(loss)),
             "train_mre_mm": float(torch.nanmean(errors_mm)),
             "validation": figures,
         }
     )
-    return figures
+    return module, figures
 
 
-def keep_best(job: Job, progress: Progress, figures: Mapping[str, Any]) -> None:
-    """Write `best` when the monitored figure is better than ever; it holds the weights that were evaluated."""
+def warn_of_nothing(job: Job, progress: Progress) -> None:
+    """Warn of an epoch whose weights left nothing to train, and of landmarks that weighed nothing in all of it."""
+    counted = progress.table("counted")
+    idle = (counted.nan_to_num() <= 0).all(dim=0) & ~counted.isnan().all(dim=0)
+    if not bool(idle.any()):
+        return
+    names = " and ".join(job.hooks.answerers("landmark_weights"))
+    what = (
+        "every landmark"
+        if bool(idle[~counted.isnan().all(dim=0)].all())
+        else ", ".join(
+            symbol for symbol, weighs_nothing in zip(job.run.landmarks, idle.tolist(), strict=True) if weighs_nothing
+        )
+    )
+    log.warning(
+        "epoch %d: %s weighed 0 in all of it, so it trained nothing there; weights are from %s",
+        progress.epoch + 1,
+        what,
+        names,
+    )
+
+
+def keep_best(job: Job, progress: Progress, module: nn.Module, figures: Mapping[str, Any]) -> None:
+    """Write `best` when the monitored figure is better than ever; it holds `module`, which was evaluated."""
     value = job.monitor(figures)
     if value >= progress.best and progress.best_epoch >= 0:
         return
     progress.best, progress.best_epoch = value, progress.epoch
     if not job.runtime.ranks.first:
         return
-    module = job.hooks.one("eval_model", lambda: job.model, model=job.model)
     content = {
         "model": module.state_dict(),
-        "codec": job.codec.state_dict() if hasattr(job.codec, "state_dict") else {},
+        "stations": job.stations.state_dict(),
         "landmarks": list(job.run.landmarks),
         "kind": job.kind,
+        "parts": list(job.parts),
         "epoch": progress.epoch,
         "value": value,
     }
@@ -247,6 +291,7 @@ def save_last(job: Job, progress: Progress, remembered: Mapping[str, Any] | None
         "model": job.model.state_dict(),
         "optimizer": job.optimizer.state_dict(),
         "scaler": job.scaler.state_dict(),
+        "stations": job.stations.state_dict(),
         "landmarks": list(job.run.landmarks),
         **(remembered or memory(job, progress)),
     }
@@ -274,6 +319,7 @@ def restore(job: Job, content: Mapping[str, Any], without: tuple[str, ...] = ())
             f"ceph run --init-from {job.checkpoints.parent}",
         ) from error
     job.scaler.load_state_dict(content["scaler"])
+    job.stations.load_state_dict(content["stations"])
     job.hooks.load_state_dict(content["plugins"], without=without)
     return Progress.from_state(content["progress"])
 
@@ -286,7 +332,8 @@ def last_epoch(settings: TrainConfig) -> int:
 def finished(progress: Progress, settings: TrainConfig) -> bool:
     """Whether all epochs are trained, or the monitored figure has not improved for `early_stopping` of them."""
     patience = settings.early_stopping
-    tired = patience is not None and progress.best_epoch >= 0 and progress.epoch - 1 - progress.best_epoch >= patience
+    best = max(progress.best_epoch, settings.schedule_from - 1)  # a new schedule is given its time
+    tired = patience is not None and best >= 0 and progress.epoch - 1 - best >= patience
     return tired or progress.epoch >= last_epoch(settings)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from ceph.data.dataset import Loader
+from ceph.evaluation.stations import Stations
 from ceph.hooks.base import Run
 from ceph.hooks.verbs import Hooks
-from ceph.model.codec import Codec
+from ceph.model.codec import Targets
 from ceph.training.loss import Criterion
 from ceph.training.optim import Schedule, initial_rates
 from ceph.training.runtime import Runtime
@@ -30,7 +33,8 @@ class Job:
     runtime: Runtime
     model: nn.Module
     forward: Callable[[torch.Tensor], torch.Tensor]  # the model, compiled or wrapped; hooks get the model itself
-    codec: Codec
+    targets: Targets
+    stations: Stations
     kind: str
     criterion: Criterion
     optimizer: torch.optim.Optimizer
@@ -41,7 +45,16 @@ class Job:
     monitor: Callable[[Mapping[str, Any]], float]  # figures -> a number, smaller is better
     checkpoints: Path
     rates: list[float] = field(default_factory=list)
+    parts: Mapping[str, nn.Module] = field(default_factory=dict)  # the model's children that plugins gave
 
     def __post_init__(self) -> None:
         if not self.rates:
             object.__setattr__(self, "rates", initial_rates(self.optimizer))
+
+    def factor(self, epochs_done: float) -> float:
+        """What multiplies each rate now. Raises PluginError where a plugin's schedule gives no finite number >= 0."""
+        found = self.schedule(epochs_done)
+        if not (isinstance(found, (int, float, np.number)) and math.isfinite(found) and found >= 0):
+            promised = "where a finite number >= 0 is promised"
+            raise self.hooks.fault("build_optimizer", f"its schedule gave {type(found).__name__} {found} {promised}")
+        return float(found)

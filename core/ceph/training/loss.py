@@ -78,17 +78,22 @@ CRITERIA: dict[str, Criterion] = {
 }
 
 
-def masked_sums(
-    loss: torch.Tensor, valid: torch.Tensor, weights: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numerator and denominator of the training loss: sum(w valid loss) and sum(w valid), over [B, K]."""
+def weighted_mean(
+    loss: torch.Tensor,
+    valid: torch.Tensor,
+    weights: torch.Tensor | None,
+    averaged: Callable[[torch.Tensor], torch.Tensor] = lambda total: total,
+) -> torch.Tensor:
+    """sum(w valid loss) / sum(w valid) over [B, K]; zero where nothing counts. The weights' scale has no effect.
+
+    `averaged` is the mean of a number over the processes of a job: each gives its part, and the parts average to the
+    loss of the whole batch.
+    """
     weight = valid.to(loss.dtype) if weights is None else weights.to(loss.dtype) * valid
-    return (weight * loss).sum(), weight.expand_as(loss).sum()
+    return ratio((weight * loss).sum(), averaged(weight.expand_as(loss).sum()))
 
 
-def weighted_mean(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
-    """Numerator / denominator; zero where nothing counts. The overall scale of the weights has no effect."""
-    nothing = denominator <= 0
-    return torch.where(
-        nothing, numerator * 0, numerator / torch.where(nothing, torch.ones_like(denominator), denominator)
-    )
+def ratio(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """Total / count, and zero (with a gradient of zero) where the count is."""
+    nothing = count <= 0
+    return torch.where(nothing, total * 0, total / torch.where(nothing, torch.ones_like(count), count))

@@ -17,6 +17,7 @@ TRAINING = (
 )
 NETWORK = ("lower model.width, or choose a smaller model.backbone",)
 FREE = ("end other programs on this machine, or use one with more memory",)
+ANYTHING = ("lower data.size or a batch size where one is set", *FREE)
 LOADED = ("the network is as large as it was trained", *FREE)
 
 _SHARED = re.compile(r"shared memory|/torch_|bus error", re.IGNORECASE)

@@ -15,7 +15,13 @@ from ceph.training.progress import Progress, Unread
 log = logging.getLogger("ceph")
 
 FLAGS = ("maps", "criterion", "loss", "gradient")  # of `Unread.finite`; the last two are the same in all processes
-BUILT = ("build_model", "build_codec", "build_criterion", "build_optimizer")  # what a loss and its step come from
+BUILT = (
+    "build_model",
+    "modules",
+    "build_targets",
+    "build_criterion",
+    "build_optimizer",
+)  # what a loss and its step come from
 MOST_SKIPPED = 10  # steps in a row; then something is wrong that skipping does not cure
 
 
@@ -85,7 +91,8 @@ def _guilty(job: Job, flags: Sequence[Sequence[bool]]) -> PluginError | None:
 
 
 def _told(job: Job, progress: Progress, unread: Unread, finite: Sequence[bool]) -> str:
-    names = ", ".join(job.run.samples[film].id for film in unread.films.tolist())
+    films = unread.films.tolist()
+    names = ", ".join(job.run.samples[film].id if film >= 0 else "an unmarked film" for film in films)
     part = "loss" if not finite[2] else "gradient"
     if not all(bool(torch.isfinite(p).all()) for p in job.model.parameters()):
         part = "weights"

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 TABLES = ("index", "loss", "errors_mm", "counted")  # of the running epoch
-PLAIN = ("epoch", "batch", "step", "best", "best_epoch", "planned", "records", "skipped", "skipped_in_a_row")
+PLAIN = (
+    *("epoch", "batch", "step", "best", "best_epoch", "planned", "sampling", "records", "skipped"),
+    "skipped_in_a_row",
+)
 # Of a micro-batch: index [B], and loss, errors in mm, weights [B, K], NaN where not valid.
 Rows = tuple[torch.Tensor, ...]
 
@@ -47,6 +50,7 @@ class Progress:
     best_epoch: int = -1
     weights: torch.Tensor | None = None  # [N] float64: this epoch's sampling weights
     planned: bool = False
+    sampling: dict[str, Any] = field(default_factory=dict)  # the state of plugins with which films of this epoch load
     drawn: int = 0  # films that the epoch's plan draws
     megapixels: float = 0.0  # network pixels of these
     sizes: dict[str, int] = field(default_factory=dict)  # films that the plan draws, by the size of the network's image
@@ -109,9 +113,11 @@ class Progress:
 def epoch_tables(progress: Progress, films: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean loss and error in mm of each training film and landmark over its draws, [N, K] each; NaN where not drawn."""
     index = progress.table("index")
+    marked = index >= 0  # the others are films without points
+    index = index[marked]
 
     def mean(values: torch.Tensor) -> torch.Tensor:
-        values = values.double()
+        values = values[marked].double()
         known = ~values.isnan()
         total = torch.zeros(films, values.shape[1], dtype=torch.float64).index_add_(0, index, values.nan_to_num())
         return (total / torch.zeros_like(total).index_add_(0, index, known.double())).float()

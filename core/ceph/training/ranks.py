@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -55,12 +55,6 @@ class Ranks:
         total = value.detach().clone()
         dist.all_reduce(total)
         return total / self.count
-
-    def share_of(self, known: torch.Tensor) -> torch.Tensor | float:
-        """The factor of a mean over this process's `known` landmarks, so that over all the factors' mean is 1."""
-        if self.count == 1:
-            return 1.0
-        return known / self.averaged(known.float()).clamp_min(1e-12)
 
     def gathered(self, parts: Sequence[torch.Tensor], films: int) -> tuple[torch.Tensor, ...]:
         """Rows [B, ...] of each process's slice of a micro-batch -> [films, ...] of all of it, in its own order."""
@@ -122,8 +116,36 @@ class Ranks:
         parts = torch.split(flat, [buffer.numel() for buffer in buffers])
         torch._foreach_copy_(buffers, [p.view_as(b) for p, b in zip(parts, buffers, strict=True)])
 
-    def wrap(self, model: nn.Module, *, sync_batchnorm: bool) -> nn.Module:
+    @contextmanager
+    def exchanging(self, forward: object, *, gradients: bool) -> Iterator[None]:
+        """Around a backward pass: without `gradients` they wait for the last micro-batch of an accumulation."""
+        quiet = isinstance(forward, DistributedDataParallel) and not gradients
+        with forward.no_sync() if quiet else nullcontext():  # type: ignore[attr-defined]
+            yield
+
+    def average_gradients(self, parts: Mapping[str, nn.Module]) -> None:
+        """Average the gradients of modules that stand outside of `wrap`, as plugins call them anywhere in a step.
+
+        A parameter that no process used has none; elsewhere a missing gradient counts as zero.
+        """
+        learning = [p for part in parts.values() for p in part.parameters() if p.requires_grad]
+        if self.count == 1 or not learning:
+            return
+        used = torch.tensor([p.grad is not None for p in learning], dtype=torch.float32, device=self.device)
+        dist.all_reduce(used)
+        kept = [p for p, times in zip(learning, used.tolist(), strict=True) if times]
+        if not kept:
+            return
+        for p in kept:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        flat = self.averaged(torch.cat([p.grad.flatten() for p in kept]))  # type: ignore[union-attr]
+        for p, part in zip(kept, torch.split(flat, [p.numel() for p in kept]), strict=True):
+            p.grad = part.view_as(p)
+
+    def wrap(self, model: nn.Module, *, sync_batchnorm: bool, apart: Sequence[str] = ()) -> nn.Module:
         """The model as one that averages its gradients over all processes; the model itself with one process.
+
+        The children named in `apart` are not: see `average_gradients`.
 
         Parameters may be frozen and thawed later. The buckets of gradients keep their layout for the whole run, so that
         a resumed run adds in the same order.
@@ -134,6 +156,9 @@ class Ranks:
             synchronise(model)
         learning = [p.requires_grad for p in model.parameters()]
         model.requires_grad_(requires_grad=True)
+        outside = [name for name, _ in model.named_parameters() if name.partition(".")[0] in apart]
+        outside += [name for name, _ in model.named_buffers() if name.partition(".")[0] in apart]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, outside)  # type: ignore[no-untyped-call] # noqa: SLF001 - its only door
         devices = [self.device] if self.device.type == "cuda" else None
         wrapped = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
         for parameter, learns in zip(model.parameters(), learning, strict=True):

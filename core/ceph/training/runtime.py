@@ -1,14 +1,12 @@
-"""The machine under the loop: device, precision, ranks, determinism, signals. The only place that knows accelerate."""
+"""The machine under the loop: device, precision, ranks, determinism. The only place that knows accelerate."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 import torch
 from accelerate import PartialState
@@ -111,40 +109,3 @@ def keep_freed_memory() -> None:
         return
     for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 * 2**20)):
         mallopt(option, value)
-
-
-class StopRequest:
-    """Set by SIGINT or SIGTERM; the loop looks at it between steps. A second signal ends the process at once.
-
-    One of several processes is `patient`: launchers repeat a signal, and kill what has not ended after a while.
-    """
-
-    def __init__(self, *, patient: bool = False) -> None:
-        self.signal, self.patient = 0, patient
-
-    def __bool__(self) -> bool:
-        return self.signal != 0
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal."""
-        if self.signal and not self.patient:
-            os._exit(128 + number)
-        self.signal = number
-
-
-@contextmanager
-def stop_on_signals(*, patient: bool = False) -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a StopRequest while a run goes on; outside the main thread leave them alone."""
-    request = StopRequest(patient=patient)
-    try:
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:
-        yield request
-        return
-    # A handler around this one may have had a signal whose exception Python dropped, as in a destructor.
-    request.signal = max(getattr(handler, "signal", 0) for handler in before.values())
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -17,8 +17,7 @@ from ceph.data.dataset import bare_item, collate, to_batch
 from ceph.data.geometry import inverse, resize
 from ceph.data.images import read_film
 from ceph.data.types import Matrix
-from ceph.evaluation.predict import averaged
-from ceph.trained import Trained, load
+from ceph.run.trained import Trained, load
 
 FILMS_HELD = 8
 GLOW = (0, 140, 255)  # BGR of the map on the film
@@ -65,15 +64,10 @@ class Maps:
 
 def activation_maps(trained: Trained, film: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Matrix]:
     """What the decoder reads points from: maps [K, h, w], and the matrix [3, 3] from map px to film px."""
-    evaluator = trained.evaluator
-    maps = []
     with torch.inference_mode(), trained.predicting(1):
-        items = [collate([bare_item(film, size, len(trained.landmarks))]) for size in evaluator.sizes]
-        for item in items:
-            image = to_batch(item, trained.runtime.device).image
-            with trained.runtime.autocast():
-                maps.append(evaluator.activations(trained.network, image).float())
-        mean = averaged(maps, items, sums_to_one=trained.config.target_kind == "distribution")[0]
+        items = [collate([bare_item(film, size, len(trained.landmarks))]) for size in trained.ensemble.sizes]
+        images = [to_batch(item, trained.runtime.device).image for item in items]
+        mean = trained.ensemble.maps(items, images, trained.runtime.autocast)[0][0]
     stride = items[0].image.shape[-1] / mean.shape[-1]
     to_film = inverse(items[0].film_to_network[0].numpy()) @ resize(stride, stride)
     return mean.cpu().numpy(), to_film

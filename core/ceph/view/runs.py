@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from ceph.assembly import make_hooks, read_data
 from ceph.config.load import resolve
-from ceph.data.files import read_text
 from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.errors import CephError, DataError
-from ceph.training.folder import CONFIG, require_run
+from ceph.run.assembly import make_hooks
+from ceph.run.films import read_data
+from ceph.runfolder import (
+    CONFIG,
+    Predictions,
+    finite,
+    number,
+    predicted_splits,
+    predictions_file,
+    read_predictions,
+    read_records,
+    read_stages,
+    require_run,
+    stages_file,
+    standing,
+)
+from ceph.runfolder.place import EPOCHS
 from ceph.view.maps import Maps
 
-PREDICTIONS = "predictions-"
-TABLE_BYTES = 256 * 2**20
 LONGEST = 4096  # px of a picture sent to the browser; the longer side of a larger film is shrunk to it
 QUALITY = 92
 FILES_HELD = 24
@@ -59,26 +69,32 @@ class ViewedRun:
 
     def splits(self) -> list[str]:
         """The splits that have predictions, validation first."""
-        names = [path.stem.removeprefix(PREDICTIONS) for path in self.folder.glob(f"{PREDICTIONS}*.csv")]
-        return sorted(names, key=lambda name: (name != "validation", name))
+        return predicted_splits(self.folder)
+
+    def predictions(self, split: str) -> Predictions:
+        """What the run has found on a split. Raises DataError."""
+        return read_points(self.folder, split, changed(predictions_file(self.folder, split)))
 
     def films(self, split: str) -> dict[str, Any]:
         """The landmarks and films of a split with all their points, as the page wants them. Raises DataError."""
-        path = self.folder / f"{PREDICTIONS}{split}.csv"
-        table = read_points(path, changed(path))
-        landmarks = list(dict.fromkeys(symbol for film in table.values() for symbol in film))
+        found, stages = self.predictions(split), stages_file(self.folder, split)
+        tracks = read_moves(self.folder, split, changed(stages)) if stages.exists() else {}
         return {
-            "landmarks": landmarks,
+            "landmarks": list(found.landmarks),
             "readers": list(self.readers),
-            "films": [self._film(split, film, points, landmarks) for film, points in table.items()],
+            "films": [
+                {
+                    **self._film(split, place, found),
+                    "tracks": [tracks.get((film, symbol), []) for symbol in found.landmarks],
+                }
+                for place, film in enumerate(found.ids)
+            ],
         }
 
-    def _film(
-        self, split: str, film: str, points: Mapping[str, Sequence[float | None]], landmarks: Sequence[str]
-    ) -> dict[str, Any]:
+    def _film(self, split: str, place: int, found: Predictions) -> dict[str, Any]:
+        film = found.ids[place]
         sample = self.samples.get((split, film))
-        rows = [points.get(symbol, (None,) * 6) for symbol in landmarks]
-        marks = {} if sample is None else self._marks(sample, landmarks)
+        marks = {} if sample is None else self._marks(sample, found.landmarks)
         mm = None if sample is None else sample.mm_per_px
         return {
             "id": film,
@@ -87,12 +103,12 @@ class ViewedRun:
             "mm_per_px": mm,
             "width": sample.size[1] if sample else None,
             "height": sample.size[0] if sample else None,
-            "points": [_pair(x, y) for x, y, *_ in rows],
-            "scores": [score for _, _, score, *_ in rows],
-            "truth": [_pair(x, y) for _, _, _, x, y, _ in rows],
-            "errors": [error for *_, error in rows],
+            "points": _pairs(found.points_px[place]),
+            "scores": _plain(found.scores[place]),
+            "truth": _pairs(found.truth_px[place]),
+            "errors": _plain(found.errors_mm[place]),
             "readers": marks,
-            "apart": _apart(list(marks.values()), mm) or [None] * len(landmarks),
+            "apart": _apart(list(marks.values()), mm) or [None] * len(found.landmarks),
         }
 
     def _marks(self, sample: Sample, landmarks: Sequence[str]) -> dict[str, list[Point]]:
@@ -105,8 +121,7 @@ class ViewedRun:
 
     def path(self, split: str, film: int) -> Path:
         """The file of the film that stands at place `film` of a split. Raises DataError where there is none."""
-        table = self.folder / f"{PREDICTIONS}{split}.csv"
-        ids = list(read_points(table, changed(table)))
+        ids = self.predictions(split).ids
         sample = self.samples.get((split, ids[film])) if film < len(ids) else None
         if sample is None:
             raise DataError(self.missing or f"the data set of {self.name} has no such film")
@@ -114,12 +129,12 @@ class ViewedRun:
 
     def curves(self) -> dict[str, Any]:
         """What each epoch has come to, and how far the run is."""
-        file = self.folder / "metrics.jsonl"
+        file = self.folder / EPOCHS
         return {
             "epochs": self.epochs,
-            "finished": (self.folder / "metrics.json").exists(),
+            "state": standing(self.folder).state,
             "age_s": time.time() - changed(file) if file.exists() else None,
-            "records": read_epochs(file, changed(file)),
+            "records": read_epochs(self.folder, changed(file)),
         }
 
 
@@ -129,24 +144,24 @@ def changed(path: Path) -> float:
 
 
 @lru_cache(maxsize=FILES_HELD)
-def read_points(path: Path, _changed: float) -> dict[str, dict[str, list[float | None]]]:
-    """By film and symbol: -> [x_px, y_px, score, true_x_px, true_y_px, error_mm] of a predictions-<split>.csv."""
-    found: dict[str, dict[str, list[float | None]]] = {}
-    lines = csv.reader(io.StringIO(read_text(path, limit=TABLE_BYTES)))
-    next(lines, None)
-    for number, line in enumerate(lines, 2):
-        try:
-            film, symbol, *values = line
-            x, y, score, true_x, true_y, error = (_number(value) for value in values)
-        except ValueError:
-            raise DataError(f"{path}:{number}: is not as a run writes it: {','.join(line)[:80]!r}") from None
-        found.setdefault(film, {})[symbol] = [x, y, score, true_x, true_y, error]
-    return found
+def read_points(folder: Path, split: str, _changed: float) -> Predictions:
+    """The predictions of a split, read again where they have changed."""
+    return read_predictions(folder, split)
 
 
-def _number(text: str) -> float | None:
-    value = float(text) if text else math.nan
-    return value if math.isfinite(value) else None
+@lru_cache(maxsize=FILES_HELD)
+def read_moves(folder: Path, split: str, _changed: float) -> dict[tuple[str, str], list[tuple[str, float, float]]]:
+    """The points that decoding moved on a split, read again where they have changed."""
+    return read_stages(folder, split)
+
+
+def _plain(values: NDArray[np.float64]) -> list[Any]:
+    """Numbers as JSON has them: None where one is not finite."""
+    return [None if not math.isfinite(value) else value for value in values.tolist()]
+
+
+def _pairs(points: Points) -> list[Point]:
+    return [_pair(*_plain(point)) for point in points]
 
 
 def _pair(x: float | None, y: float | None) -> Point:
@@ -169,27 +184,24 @@ def _apart(marks: Sequence[Sequence[Point]], mm_per_px: float | None) -> list[fl
 
 
 @lru_cache(maxsize=FILES_HELD)
-def read_epochs(file: Path, _changed: float) -> list[dict[str, Any]]:
-    """The figures of metrics.jsonl that the page draws; a damaged line is passed over."""
-    return list(_epochs(file))
+def read_epochs(folder: Path, _changed: float) -> list[dict[str, Any]]:
+    """The figures of the epochs that the page draws; none where they cannot be read."""
+    try:
+        return [_shown(record) for record in read_records(folder)]
+    except DataError:
+        return []
 
 
-def _epochs(file: Path) -> Iterator[dict[str, Any]]:
-    for line in file.read_text("utf-8").splitlines() if file.exists() else ():
-        try:
-            record = json.loads(line)
-            scored = record.get("validation") or {}
-            rates = record.get("lr") or [None]
-            yield {
-                "epoch": record["epoch"] + 1,
-                "loss": record.get("loss"),
-                "train_mre_mm": record.get("train_mre_mm"),
-                "mre_mm": scored.get("mre_mm"),
-                "sdr_2mm": (scored.get("sdr_percent") or {}).get("2.0"),
-                "lr": rates[-1] if isinstance(rates, list) else rates,
-            }
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue
+def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
+    rates = record.get("lr")
+    named = {
+        "loss": number(record, "loss"),
+        "train_mre_mm": number(record, "train_mre_mm"),
+        "mre_mm": number(record, "validation", "mre_mm"),
+        "sdr_2mm": number(record, "validation", "sdr_percent", "2.0"),
+        "lr": number({"lr": rates[-1]}, "lr") if isinstance(rates, list) and rates else math.nan,
+    }
+    return {"epoch": int(number(record, "epoch")) + 1, **finite(named)}
 
 
 @lru_cache(maxsize=FILES_HELD)

@@ -71,7 +71,6 @@ def make_app(runs: Sequence[ViewedRun], secret: str) -> Starlette:
     def page(_request: Request) -> Response:
         return FileResponse(PAGE / "index.html")
 
-    @explained("reading the curves of runs", FREE)
     def list_runs(_request: Request) -> Response:
         names = short_names([run.folder for run in runs])
         return JSONResponse(
@@ -87,16 +86,13 @@ def make_app(runs: Sequence[ViewedRun], secret: str) -> Starlette:
             ]
         )
 
-    @explained("reading the points of films", FREE)
     def films(request: Request) -> Response:
         return JSONResponse(run_of(request).films(split_of(request)))
 
-    @explained("showing a film", FREE)
     def film(request: Request) -> Response:
         path = run_of(request).path(split_of(request), request.path_params["film"])
         return Response(picture(path, changed(path)), media_type="image/jpeg")
 
-    @explained("computing the map of a film", FREE)
     def glow(request: Request) -> Response:
         run, split = run_of(request), split_of(request)
         landmarks = run.films(split)["landmarks"]
@@ -106,12 +102,15 @@ def make_app(runs: Sequence[ViewedRun], secret: str) -> Starlette:
         return JSONResponse(run.maps.glow(run.path(split, request.path_params["film"]), landmarks[number]))
 
     place = "{run:int}/{split:str}"
+    answers = {
+        ("/runs", "reading the curves of runs"): list_runs,
+        (f"/films/{place}", "reading the points of films"): films,
+        (f"/film/{place}/{{film:int}}", "showing a film"): film,
+        (f"/map/{place}/{{film:int}}/{{landmark:int}}", "computing the map of a film"): glow,
+    }
     inner = [
         Route("/", page),
-        Route("/runs", list_runs),
-        Route(f"/films/{place}", films),
-        Route(f"/film/{place}/{{film:int}}", film),
-        Route(f"/map/{place}/{{film:int}}/{{landmark:int}}", glow),
+        *(Route(path, explained(doing, FREE)(answer)) for (path, doing), answer in answers.items()),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
     return Starlette(

@@ -1,6 +1,7 @@
 """dynamic-weights keeps the rules of plugins, and weighs slow landmarks more."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def test_a_landmark_without_a_known_error_counts_as_unchanged():
 
 def test_two_epochs_must_be_known():
     plugin = DynamicWeights(DynamicWeightsConfig(temperature=1.0))
-    batch, loss = type("Batch", (), {"epoch": 2}), torch.ones(1, 2)
+    plugin.run_start(SimpleNamespace(epochs=10))
+    batch, loss = SimpleNamespace(epochs_done=2.0), torch.ones(1, 2)
     assert plugin.landmark_weights(batch, loss) is None
     plugin.epoch_end(torch.tensor([[2.0, 2.0]]))
     plugin.epoch_end(torch.tensor([[1.0, 2.0], [math.nan, math.nan]]))

@@ -10,11 +10,13 @@ from typing import Any
 
 from ceph.data.check.copies import find_copies
 from ceph.data.check.counts import counts, find_in_counts
+from ceph.data.check.exchanged import find_exchanged
 from ceph.data.check.findings import Finding, name
 from ceph.data.check.looks import Look, look_at
 from ceph.data.check.outliers import find_outliers
 from ceph.data.check.readers import Disagreement, disagreement
 from ceph.data.formats.base import DataSet
+from ceph.data.grey import FEW_LEVELS
 from ceph.data.types import Sample
 from ceph.errors import DataError
 
@@ -63,8 +65,10 @@ def check(path: str, data: DataSet, outside: Sequence[str] = ()) -> Checked:
         if isinstance(look, DataError)
         for problem in look.problems
     ]
+    found += _dull(data.samples, looks)
     found += _copies(data.samples, looks)
     found += find_in_counts(data, outside)
+    found += find_exchanged(data, looks)
     found += find_outliers(data, looks)
     rows, apart = disagreement(data)
     found += apart
@@ -79,7 +83,7 @@ def unreadable(path: str, error: DataError) -> Checked:
 
 @contextmanager
 def outside_noted() -> Iterator[list[str]]:
-    """Gather the points that lie outside their films while a set is read inside the block, instead of logging them."""
+    """Gather the points outside their films while a set is read in the block; what a check finds anew is not logged."""
     noted: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -95,6 +99,21 @@ def outside_noted() -> Iterator[list[str]]:
         yield noted
     finally:
         log.removeFilter(keep)
+
+
+def _dull(samples: Sequence[Sample], looks: Sequence[Look | None]) -> list[Finding]:
+    """Films that show few grey levels."""
+    return [
+        Finding(
+            "grey",
+            "warning",
+            f"{name(sample)}: shows {look.levels} of 256 grey levels: a border, a marker or the window that it was"
+            " saved through took the others; export it again",
+            (sample.id,),
+        )
+        for sample, look in zip(samples, looks, strict=True)
+        if look and look.levels < FEW_LEVELS
+    ]
 
 
 def _copies(samples: Sequence[Sample], looks: Sequence[Look | None]) -> list[Finding]:

@@ -10,11 +10,10 @@ import numpy as np
 
 from ceph.data.check.findings import Finding, listed, name
 from ceph.data.formats.base import DataSet
+from ceph.data.plausible import head_doubts, impossible
 from ceph.data.types import Sample
 
 NEEDED = ("train", "validation")  # splits without which nothing trains
-# The anterior cranial base of children and adults, magnified or not, with room: beyond, the spacing is wrong.
-SELLA_NASION_MM = (45.0, 100.0)
 
 
 def counts(data: DataSet) -> dict[str, Any]:
@@ -37,7 +36,10 @@ def counts(data: DataSet) -> dict[str, Any]:
 def find_in_counts(data: DataSet, outside: Sequence[str]) -> list[Finding]:
     """Points that are missing or outside their film, a wrong spacing, groups and points that stand in several films."""
     found = [Finding("outside", "error", f"outside its film, and left out: {text}") for text in outside]
-    found += _spacing(data)
+    found += [
+        Finding("impossible", "error", f"{one.what} ({one.hint})") for one in impossible(data.samples, data.landmarks)
+    ]
+    found += [Finding("spacing", "error", text, mm=mm) for text, mm in head_doubts(data.samples, data.landmarks)]
     found += _joined(data.samples)
     found += _same_points(data.samples)
     for split in NEEDED:
@@ -60,24 +62,6 @@ def _missing(data: DataSet) -> Iterable[Finding]:
         elif without := [data.samples[film] for film in np.flatnonzero(some & ~marked[:, k])]:
             text = f"{symbol} is missing in {len(without)} films: {listed(without)}"
             yield Finding("missing", "warning", text, tuple(s.id for s in without), (symbol,))
-
-
-def _spacing(data: DataSet) -> list[Finding]:
-    """Whether the set as a whole is of the size of heads, where it has the points that tell."""
-    if not {"S", "N"} <= set(data.landmarks):
-        return []
-    s, n = data.landmarks.index("S"), data.landmarks.index("N")
-    lengths = np.array([np.linalg.norm(x.points[:, s] - x.points[:, n], axis=-1) * x.mm_per_px for x in data.samples])
-    if np.isnan(lengths).all():
-        return []
-    middle, (low, high) = float(np.nanmedian(lengths)), SELLA_NASION_MM
-    if low <= middle <= high:
-        return []
-    text = (
-        f"from S to N it is {middle:.0f} mm in the median film, in heads {low:.0f} to {high:.0f}:"
-        " the mm per pixel are wrong"
-    )
-    return [Finding("spacing", "error", text, mm=middle)]
 
 
 def _joined(samples: Sequence[Sample]) -> list[Finding]:

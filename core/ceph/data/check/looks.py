@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ceph.data.grey import histogram, levels_left
 from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.errors import DataError
@@ -26,12 +27,14 @@ THREADS = min(8, os.cpu_count() or 1)
 class Look:
     """A film, small: `image` [h, w] at about 0.6 mm a pixel, and `thumb` [192, 192], squashed to a square.
 
-    `per_mm` (x, y) is the number of pixels of `image` in a millimetre.
+    `per_mm` (x, y) is the number of pixels of `image` in a millimetre; `levels` is how many of 256 grey levels the film
+    shows.
     """
 
     image: Image
     thumb: Image
     per_mm: tuple[float, float]
+    levels: int
 
     def pixels(self, points_mm: Points) -> Points:
         """Points in mm (from the film's upper left corner) as pixels of `image`, whose first centre is (0, 0)."""
@@ -50,7 +53,8 @@ def look(sample: Sample) -> Look | DataError:
     image: Image = cv2.resize(film, (w, h), interpolation=cv2.INTER_AREA)
     # From the film itself, not from `image`: a copy may claim another spacing.
     thumb: Image = cv2.resize(film, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
-    return Look(image, thumb, (w / (W * sample.mm_per_px), h / (H * sample.mm_per_px)))
+    levels = levels_left(histogram(film, 0, 255))
+    return Look(image, thumb, (w / (W * sample.mm_per_px), h / (H * sample.mm_per_px)), levels)
 
 
 def look_at(samples: Sequence[Sample]) -> list[Look | DataError]:

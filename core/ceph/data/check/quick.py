@@ -10,6 +10,7 @@ import numpy as np
 
 from ceph.data.check.findings import listed
 from ceph.data.types import Sample
+from ceph.data.unmarked import SPLIT as UNMARKED
 
 ENDS = {(".jpg", ".jpeg"): b"\xff\xd9", (".png",): b"IEND"}
 TAIL_BYTES = 4096  # some scanners write a little behind the image
@@ -32,7 +33,7 @@ def quick_check(samples: Sequence[Sample], digests: Sequence[str], landmarks: Se
         if len({sample.split for sample in films}) > 1
     ]
     lines += [f"{sample.path} seems to be cut off" for sample in samples if _cut_off(sample.path)]
-    return lines + list(_without_points(samples, landmarks))
+    return lines + list(_without_points([s for s in samples if s.split != UNMARKED], landmarks))
 
 
 def trained_on(samples: Sequence[Sample], digests: Sequence[str], films: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -41,7 +42,7 @@ def trained_on(samples: Sequence[Sample], digests: Sequence[str], films: Mapping
     `films` are the hashes of the run's films, by split and id, as in its data_fingerprint.json.
     """
     lines = []
-    for split in ("train", "validation"):
+    for split in ("train", "validation", UNMARKED):
         used = {mark.partition(":")[0]: film for film, mark in films.get(split, {}).items()}
         again = [s for s, digest in zip(samples, digests, strict=True) if digest in used and s.split != split]
         if again:

@@ -1,19 +1,20 @@
-"""Read and write the Aariz layout: splits of films, 29 landmarks in JSON by two readers, a table of pixel sizes."""
+"""Read and write the Aariz layout: splits of films, 29 landmarks in JSON by two readers, CVM stages, pixel sizes."""
 
 from __future__ import annotations
 
 import json
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ceph.data.files import inside, listing, read_text
-from ceph.data.formats.base import DataSet, Findings, Marks, index_of
+from ceph.data.formats.base import DataSet, Findings, Marks
 from ceph.data.formats.film_table import Facts, read_table
 from ceph.data.formats.records import make_sample, marks_of, plain
+from ceph.data.formats.spelling import index_of
 from ceph.data.formats.splits import kind
 from ceph.data.formats.tables import number_text, parse_rows, write_rows
 from ceph.data.images import SUFFIXES, film_size
@@ -29,6 +30,7 @@ FOLDERS = {split: folder for folder, split in SPLITS.items()}
 READERS = {"senior": "Senior Orthodontists", "junior": "Junior Orthodontists"}
 FILMS = "Cephalograms"
 MARKS = Path("Annotations", "Cephalometric Landmarks")
+CVM, CVM_STAGE = Path("Annotations", "CVM Stages"), "cvm_stage"  # of the cervical vertebrae's maturation, 1 to 6
 TABLE = "cephalogram_machine_mappings.csv"
 
 
@@ -60,9 +62,7 @@ def parse_points(annotation: Field, film: str) -> Points:
     Raises DataError naming file and field: an unknown or doubled symbol, a value that is no number, another film's id.
     """
     points = np.full((len(LANDMARKS), 2), np.nan)
-    identity = annotation.get("ceph_id")
-    if identity is not None and identity.text() != film:
-        identity.fail(f"is {reprlib.repr(identity.value)}, but the file is named for film {film}")
+    _require_named_for(annotation, film)
     listed: set[int] = set()
     for landmark in annotation["landmarks"].items():
         symbol = landmark["symbol"]
@@ -78,6 +78,25 @@ def parse_points(annotation: Field, film: str) -> Points:
     return points
 
 
+def read_labels(root: Path, part: Path, film: str) -> dict[str, float]:
+    """The CVM stage of a film, 1 to 6, where the split's folder `part` says one; DataError where it is none."""
+    file = part / CVM / f"{film}.json"
+    if not file.is_file():
+        return {}
+    annotation = read_json(inside(root, file))
+    _require_named_for(annotation, film)
+    stage = annotation[CVM_STAGE]["value"]
+    if stage.number() not in range(1, 7):
+        stage.fail(f"is {stage.number():g}, no stage from 1 to 6")
+    return {CVM_STAGE: stage.number()}
+
+
+def _require_named_for(annotation: Field, film: str) -> None:
+    identity = annotation.get("ceph_id")
+    if identity is not None and identity.text() != film:
+        identity.fail(f"is {reprlib.repr(identity.value)}, but the file is named for film {film}")
+
+
 class Aariz:
     """The layout of the Aariz set; any of its splits may be there."""
 
@@ -85,7 +104,7 @@ class Aariz:
     landmarks = LANDMARKS
     readers = tuple(READERS)
     complete = False
-    beside = ("*/Annotations/CVM Stages/*.json", "CVM stages")  # what is in the set but not read
+    labels = (CVM_STAGE,)
     layout = f"{{train,valid,test}}/{FILMS} beside {{train,valid,test}}/{MARKS.as_posix()}"
 
     def matches(self, folder: Path) -> bool:
@@ -121,11 +140,14 @@ class Aariz:
                             )
                         origin = table.get(film, Origin("", None))
                         size = film_size(path)
-                        points, valid = _points(film, path, size, marks, readers, findings)
+                        points, valid, outside = _points(film, path, size, marks, readers, findings)
                         native = Facts(
                             split=SPLITS[part], machine=origin.machine, mm_per_px=origin.mm_per_px, source="Aariz table"
                         )
-                        samples[film] = make_sample(film, path, size, points, valid, native, facts, mm_per_px, findings)
+                        sample = make_sample(
+                            film, path, size, points, valid, outside, native, facts, mm_per_px, findings
+                        )
+                        samples[film] = replace(sample, labels=read_labels(folder, folder / part, film))
         if not samples and not findings.problems:
             raise DataError(f"{folder}: holds no films", hint=f"a film is a {', '.join(SUFFIXES)} file")
         findings.report()
@@ -136,7 +158,7 @@ class Aariz:
         return f"{FOLDERS[kind(sample.split)]}/{FILMS}/{sample.id}"
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
-        """Write an annotation of each film by each reader, with the landmarks marked, and the table."""
+        """Write an annotation of each film by each reader, with the landmarks marked, CVM stages, and the table."""
         rows = []
         for sample in data.samples:
             part = FOLDERS[kind(sample.split)]
@@ -152,6 +174,12 @@ class Aariz:
                 ]
                 content = {"ceph_id": film.stem, "landmarks": landmarks, "dataset_split": part.title()}
                 file.write_text(json.dumps(content), encoding="utf-8")
+            if CVM_STAGE in sample.labels:
+                value = int(sample.labels[CVM_STAGE])
+                file = folder / part / CVM / f"{film.stem}.json"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                stage = {"title": f"CVM-S{value}", "value": value}
+                file.write_text(json.dumps({"ceph_id": film.stem, CVM_STAGE: stage}), encoding="utf-8")
         write_rows(folder / TABLE, ("cephalogram_id", "machine", "pixel_size", "image_format", "mode"), rows)
 
 
@@ -175,8 +203,8 @@ def _check_marks(films: Mapping[str, Path], marks: Marks, part: Path, findings: 
 
 def _points(
     film: str, path: Path, size: tuple[int, int], marks: Marks, readers: Sequence[str], findings: Findings
-) -> tuple[Points, Flags]:
-    """The points [R, K, 2] and valid [R, K] of one film, not valid for a reader who has no folder in its split."""
+) -> tuple[Points, Flags, Flags]:
+    """The points [R, K, 2], valid and outside [R, K] of one film, not valid for a reader without a folder there."""
     files = marks.of(film, path, ".json")
     raw = np.full((len(readers), len(LANDMARKS), 2), np.nan)
     for row, reader in enumerate(readers):

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ceph.data.files import listing
+from ceph.data.spacing import hint, plausible
 from ceph.data.types import Flags, Points, Sample
-from ceph.errors import ConfigError, DataError, Problem, nearest
+from ceph.errors import ConfigError, DataError, Problem
 
 logger = logging.getLogger("ceph")
 
 SHOWN = 20  # problems of one set that are printed; the rest is counted
 OUTSIDE_SHOWN = 5
-# Spacings of films and their scans lie well inside; a spacing in micrometres or dots per inch does not.
-SPACING_RANGE_MM = (0.01, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +73,8 @@ def _flaw(sample: Sample, marks: tuple[int, int]) -> str:
     spacing = sample.mm_per_px
     if not isinstance(spacing, (int, float, np.floating)) or not 0 < spacing < math.inf:
         return f"mm_per_px {spacing!r} where a number above zero is promised"
+    if not plausible(float(spacing)):
+        return f"mm_per_px {spacing:g}: {hint(float(spacing))}"
     promised = (("points", sample.points, (*marks, 2), np.floating), ("valid", sample.valid, marks, np.bool_))
     for name, array, shape, kind in promised:
         if not isinstance(array, np.ndarray) or array.shape != shape or not np.issubdtype(array.dtype, kind):
@@ -110,7 +110,8 @@ class Writer(Protocol):
 
     `landmarks` are all that the format knows, None where it takes any names, and () where it only numbers them;
     `readers` likewise, () for a format of one reader who has no name. `complete`: it holds splits, groups, machines,
-    spacings and their sources itself; else a table of films (`film_table`) is written beside it.
+    spacings and their sources itself; else a table of films (`film_table`) is written beside it. One that has a place
+    for labels of a film names them in `labels`.
     """
 
     name: str
@@ -150,6 +151,12 @@ def settle(points: Points, size: tuple[int, int]) -> tuple[Points, Flags, Flags]
     return np.where(valid[..., None], points, np.nan), valid, marked & ~on_film
 
 
+def picked(sample: Sample, columns: Sequence[int]) -> Sample:
+    """`sample` with the landmarks in these columns only, in this order."""
+    outside = None if sample.outside is None else sample.outside[:, columns]
+    return replace(sample, points=sample.points[:, columns], valid=sample.valid[:, columns], outside=outside)
+
+
 @dataclass
 class Findings:
     """Gathers what is wrong with the files of a set, so that a person sees all of it at once."""
@@ -169,7 +176,7 @@ class Findings:
 
     def settle(
         self, film: str, points: Points, size: tuple[int, int], readers: Sequence[str], landmarks: Sequence[str]
-    ) -> tuple[Points, Flags]:
+    ) -> tuple[Points, Flags, Flags]:
         """`settle` for one film, noting the points that lie outside it."""
         points, valid, outside = settle(marks := points, size)
         for r, k in np.argwhere(outside):
@@ -177,7 +184,7 @@ class Findings:
             self.outside.append(
                 f"{landmarks[k]} of film {film} ({readers[r]}: x {x:g}, y {y:g}; film {size[1]} x {size[0]})"
             )
-        return points, valid
+        return points, valid, outside
 
     def spacing(self, film: str, mm_per_px: float | None) -> float:
         """`mm_per_px` of one film; NaN, noted, where it is unknown (`report` raises then)."""
@@ -240,18 +247,3 @@ class Marks:
                     hint="add it, or take the film out of the folder",
                 )
         return {reader: files[film] for reader, files in self.files.items()}
-
-
-def index_of(symbol: str, landmarks: Sequence[str]) -> int:
-    """Where `symbol` stands among `landmarks`; ValueError saying so, with the nearest name, where it does not."""
-    try:
-        return landmarks.index(symbol)
-    except ValueError:
-        near = nearest(symbol, landmarks) if len(symbol) <= 40 else ""
-        raise ValueError(f"unknown landmark {reprlib.repr(symbol)}{': ' if near else ''}{near}") from None
-
-
-def plausible_spacing(value: float) -> bool:
-    """Whether `value` can be the mm of a film's pixel."""
-    low, high = SPACING_RANGE_MM
-    return math.isfinite(value) and low <= value <= high

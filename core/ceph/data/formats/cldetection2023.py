@@ -10,13 +10,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ceph.data.files import inside, read_text
-from ceph.data.formats.base import DataSet, Findings, plausible_spacing
+from ceph.data.formats.base import DataSet
 from ceph.data.formats.film_table import Facts
+from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.isbi2015 import LANDMARKS as ISBI_LANDMARKS
-from ceph.data.formats.locate import MAX_SET_BYTES, Films, annotation_files, begins
-from ceph.data.formats.records import ONE_READER, Film, assemble, marks_of, plain
+from ceph.data.formats.locate import Films
+from ceph.data.formats.records import ONE_READER, Film, Found, marks_of, plain
 from ceph.data.formats.tables import number_text
+from ceph.data.spacing import plausible_spacing
 from ceph.data.strict_json import Field, parse_json
 from ceph.data.types import Sample
 
@@ -24,31 +25,22 @@ from ceph.data.types import Sample
 LANDMARKS = (*ISBI_LANDMARKS, *"D UIA LIA Cm Ptm Co Pn Ba PT Bo UL` LL` Gn` Me` G N` C U6 L6".split())  # noqa: SIM905 - 19 lines
 
 
-class ClDetection2023:
+class ClDetection2023(InFiles):
     """The challenge's ground truth, one reader."""
 
     name = "cldetection2023"
     layout = 'a .json file of "Multiple points", also in labels/, and the films by number (1.bmp, ...) below'
     landmarks = LANDMARKS
     readers = ()
-    complete = False
+    marks = (r"\A\s*\{", r'"type"\s*:\s*"Multiple points"', r'"points"\s*:\s*\[')
 
-    def matches(self, folder: Path) -> bool:
-        """Whether a JSON file begins as the challenge's does."""
-        return bool(_files(folder))
-
-    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
-        """Read the films that have points; `scale` of their points is the mm of a pixel."""
-        findings = Findings()
-        places = Films(folder)
+    def add(self, text: str, file: Path, found: Found) -> None:
+        """Add the films that have points; `scale` of their points is the mm of a pixel."""
         films: dict[int, Film] = {}
-        for file in _files(folder):
-            with findings.gather():
-                content = Field(parse_json(read_text(inside(folder, file), limit=MAX_SET_BYTES), file), file)
-                for point in content["points"].items():
-                    with findings.gather():
-                        _add(point, places, films)
-        return assemble(self.name, places, list(films.values()), findings, mm_per_px=mm_per_px, landmarks=LANDMARKS)
+        for point in Field(parse_json(text, file), file)["points"].items():
+            with found.findings.gather():
+                _add(point, found, films)
+        found.landmarks = list(LANDMARKS)
 
     def place(self, sample: Sample, number: int) -> str:
         """By number: the film's own where it has one, as the ISBI films do."""
@@ -75,19 +67,13 @@ class ClDetection2023:
         (folder / "labels" / "train-gt.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _files(folder: Path) -> list[Path]:
-    return begins(
-        annotation_files(folder, ".json"), r"\A\s*\{", r'"type"\s*:\s*"Multiple points"', r'"points"\s*:\s*\['
-    )
-
-
 def _number(stem: str) -> int:
     """The film's number that its file is named for; 0 where it is none."""
     return int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 9 else 0
 
 
-def _add(point: Field, places: Films, films: dict[int, Film]) -> None:
-    """Add one point to the film that it is on."""
+def _add(point: Field, found: Found, films: dict[int, Film]) -> None:
+    """Add one point to the film that it is on; `films` are those of this file, by number."""
     values = [value.number() for value in point["point"].items()]
     if len(values) != 3:
         point["point"].fail(f"must be x, y and the film's number, not {len(values)} numbers")
@@ -99,12 +85,13 @@ def _add(point: Field, places: Films, films: dict[int, Film]) -> None:
         point["name"].fail(f"{name!r} is no number of a landmark, 1 to {len(LANDMARKS)}")
     number = int(z)
     if number not in films:
-        films[number] = Film(_path(point, number, places), f"{point.file}: film {number}", {ONE_READER: {}})
+        films[number] = found.film(_path(point, number, found.places), f"{point.file}: film {number}")
     film = films[number]
+    marks = film.marks.setdefault(ONE_READER, {})
     symbol = LANDMARKS[_number(name) - 1]
-    if symbol in film.marks[ONE_READER]:
+    if symbol in marks:
         point["name"].fail(f"point {name} ({symbol}) of film {number} stands twice")
-    film.marks[ONE_READER][symbol] = (x, y)
+    marks[symbol] = (x, y)
     if (scale := _scale(point)) is not None:
         if film.facts.mm_per_px not in (None, scale):
             point["scale"].fail(f"{scale:g}, though other points of film {number} have {film.facts.mm_per_px:g}")
@@ -133,6 +120,4 @@ def _scale(point: Field) -> float | None:
         value = float(scale.value) if isinstance(scale.value, str) else scale.number()
     except ValueError:
         value = float("nan")
-    if not plausible_spacing(value):
-        scale.fail(f"{scale.value!r} is no spacing of a film", hint="mm per pixel")
-    return value
+    return plausible_spacing(value, f"{scale.value!r}", scale.fail)

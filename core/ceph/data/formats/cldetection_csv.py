@@ -10,25 +10,24 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ceph.data.files import inside, read_text
-from ceph.data.formats.base import DataSet, Findings
+from ceph.data.formats.base import DataSet
 from ceph.data.formats.cldetection2023 import LANDMARKS
 from ceph.data.formats.film_table import Facts
-from ceph.data.formats.locate import MAX_SET_BYTES, Films, annotation_files, head
-from ceph.data.formats.records import ONE_READER, Film, assemble, marks_of
+from ceph.data.formats.in_files import InFiles
+from ceph.data.formats.locate import Films, head
+from ceph.data.formats.records import ONE_READER, Film, Found, marks_of
 from ceph.data.formats.splits import ORDER, split_of
 from ceph.data.formats.tables import Row, header, number_text, parse_rows, write_rows
-from ceph.data.types import Sample
 from ceph.errors import DataError, Place
 
 POINTS_2024 = 53  # their names are not published with the challenge: p1 to p53
 
 
-class ClDetectionCsv:
+class ClDetectionCsv(InFiles):
     """One of the two kinds of table. `columns` of the film may be called differently; the first is written."""
 
+    suffix = ".csv"
     readers = ()
-    complete = False
 
     def __init__(
         self, name: str, columns: Sequence[str], spacing: str, landmarks: tuple[str, ...], *, split: bool
@@ -40,40 +39,25 @@ class ClDetectionCsv:
         self.split = split  # a file for each split, or one
         self.layout = f"a .csv file {columns[0]},{spacing},p1x,p1y,..., also in labels/, and the films below"
 
-    def matches(self, folder: Path) -> bool:
+    def knows(self, file: Path) -> bool:
         """Whether a table has these columns."""
-        return bool(self._files(folder))
+        return self.fits(header(head(file)))
 
-    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
-        """Read all tables of this kind; the file's name may state the split."""
-        findings = Findings()
-        places = Films(folder)
-        films: list[Film] = []
-        counts: set[int] = set()
-        for file in self._files(folder):
-            with findings.gather():
-                columns, rows = parse_rows(read_text(inside(folder, file), limit=MAX_SET_BYTES), file)
-                film_column = next(column for column in self.columns if column in columns)
-                counts.add(count := self._count(columns, file))
-                for row in rows:
-                    with findings.gather():
-                        films.append(self._film(row, film_column, count, places, split_of(file.stem)))
-        count = max(counts, default=0)
-        names = self.landmarks or tuple(numbered(count))
-        return assemble(
-            self.name,
-            places,
-            films,
-            findings,
-            mm_per_px=mm_per_px,
-            landmarks=names,
-            numbered=not self.landmarks,
-            named=bool(self.landmarks) or count == POINTS_2024,
-        )
-
-    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
-        """All films lie together."""
-        return f"images/{sample.id}"
+    def add(self, text: str, file: Path, found: Found) -> None:
+        """Add the films of a table; its name may state the split."""
+        columns, rows = parse_rows(text, file)
+        film_column = next((column for column in self.columns if column in columns), "")
+        if not film_column or self.spacing not in columns:
+            raise DataError(
+                f"must have a column {self.columns[0]!r} and {self.spacing!r}", place=Place(str(file), 1, 1)
+            )
+        count = self._count(columns, file)
+        found.landmarks += self._names(count)
+        found.numbered = not self.landmarks
+        found.named = bool(self.landmarks) or len(set(found.landmarks)) == POINTS_2024
+        for row in rows:
+            with found.findings.gather():
+                found.films.append(self._film(row, film_column, count, found.places, split_of(file.stem)))
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write labels.csv, or a table for each split."""
@@ -93,9 +77,6 @@ class ClDetectionCsv:
                 rows.append((film, number_text(sample.mm_per_px), *points))
             if rows:
                 write_rows(folder / f"{split or 'labels'}.csv", columns, rows)
-
-    def _files(self, folder: Path) -> list[Path]:
-        return [file for file in annotation_files(folder, ".csv") if self.fits(header(head(file)))]
 
     def fits(self, columns: Sequence[str]) -> bool:
         """Whether a table of this kind has these columns."""

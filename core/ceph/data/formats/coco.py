@@ -10,50 +10,33 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ceph.data.files import inside, read_text
-from ceph.data.formats.base import DataSet, Findings, plausible_spacing
+from ceph.data.formats.base import DataSet
 from ceph.data.formats.film_table import Facts
-from ceph.data.formats.locate import MAX_SET_BYTES, Films, annotation_files, begins
-from ceph.data.formats.records import ONE_READER, Film, assemble, marks_of, plain
+from ceph.data.formats.in_files import InFiles
+from ceph.data.formats.locate import Films
+from ceph.data.formats.records import ONE_READER, Film, Found, check_link, marks_of, plain
 from ceph.data.formats.splits import ORDER, split_of
+from ceph.data.spacing import plausible_spacing
 from ceph.data.strict_json import Field, parse_json
 from ceph.data.types import Sample
 
 READERS = "readers"  # of the file's `info`: their names in order
 
 
-class Coco:
+class Coco(InFiles):
     """COCO keypoints, one category."""
 
     name = "coco"
     layout = "a .json file with images, annotations and categories, also in annotations/, beside the films"
-    landmarks = None
-    readers = None
+    marks = (r"\A\s*\{", r'"(images|annotations|categories)"\s*:\s*\[', r'"(file_name|keypoints|category_id)"\s*:')
     complete = True
 
-    def matches(self, folder: Path) -> bool:
-        """Whether a JSON file begins as COCO files do."""
-        return bool(_files(folder))
-
-    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
-        """Read all files; films are found by `file_name` wherever they lie in the folder."""
-        findings = Findings()
-        places = Films(folder)
-        films: list[Film] = []
-        landmarks: list[str] = []
-        readers: list[str] = []
-        for file in _files(folder):
-            with findings.gather():
-                content = Field(parse_json(read_text(inside(folder, file), limit=MAX_SET_BYTES), file), file)
-                found = _films(content, places, findings, split_of(file.stem))
-                films += found
-                landmarks += _keypoints(content)[1]
-                readers += _names(content)
-        return assemble(self.name, places, films, findings, mm_per_px=mm_per_px, landmarks=landmarks, readers=readers)
-
-    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
-        """All films lie together."""
-        return f"images/{sample.id}"
+    def add(self, text: str, file: Path, found: Found) -> None:
+        """Films are found by `file_name` wherever they lie in the folder."""
+        content = Field(parse_json(text, file), file)
+        found.films += _films(content, found, split_of(file.stem))
+        found.landmarks += _keypoints(content)[1]
+        found.readers += _names(content)
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write annotations/<split>.json, an annotation for each reader of a film."""
@@ -63,13 +46,6 @@ class Coco:
             if samples:
                 content = _content(data, samples, films)
                 (folder / "annotations" / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
-
-
-def _files(folder: Path) -> list[Path]:
-    files = annotation_files(folder, ".json")
-    return begins(
-        files, r"\A\s*\{", r'"(images|annotations|categories)"\s*:\s*\[', r'"(file_name|keypoints|category_id)"\s*:'
-    )
 
 
 def _keypoints(content: Field) -> tuple[int, list[str]]:
@@ -89,8 +65,9 @@ def _names(content: Field) -> list[str]:
     return [name.text() for name in listed.items()] if listed is not None else []
 
 
-def _films(content: Field, places: Films, findings: Findings, split: str) -> list[Film]:
+def _films(content: Field, found: Found, split: str) -> list[Film]:
     """The films of one file that have an annotation."""
+    findings = found.findings
     category, landmarks = _keypoints(content)
     films: dict[int, Film] = {}
     images: dict[int, Field] = {}
@@ -109,7 +86,9 @@ def _films(content: Field, places: Films, findings: Findings, split: str) -> lis
             if number not in images:
                 annotation["image_id"].fail(f"{number} is no image of this file")
             if number not in films:
-                films[number] = _film(images[number], places, split)
+                films[number] = _film(images[number], found.places, split)
+                if len(images) == 1:  # a file for each film
+                    check_link(images[number]["file_name"], films[number].path, found.places)
             reader = annotation.get("reader")
             name = reader.text() if reader is not None else ONE_READER
             if name in films[number].marks:
@@ -128,9 +107,9 @@ def _film(image: Field, places: Films, split: str) -> Film:
     if path is None:
         name.fail(f"{name.text()!r} is not in {places.root}", hint="put the films into the folder of the annotations")
     spacing = image.get("spacing")
-    mm_per_px = spacing.number() if spacing is not None and spacing.value is not None else None
-    if spacing is not None and mm_per_px is not None and not plausible_spacing(mm_per_px):
-        spacing.fail(f"{mm_per_px:g} is no spacing of a film", hint="mm per pixel")
+    mm_per_px = None
+    if spacing is not None and spacing.value is not None:
+        mm_per_px = plausible_spacing(spacing.number(), f"{spacing.value!r}", spacing.fail)
     stated = _text(image, "split")
     if stated and stated not in ORDER:
         image["split"].fail(f"unknown split {stated!r}", hint=f"valid: {', '.join(ORDER)}")

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from ceph.data.files import inside, read_text
 from ceph.data.formats.base import DataSet, Findings
-from ceph.data.formats.locate import MAX_SET_BYTES, Films, annotation_files, begins
-from ceph.data.formats.records import ONE_READER, Film, Marks, assemble, from_corner, marks_of, to_corner
+from ceph.data.formats.in_files import InFiles
+from ceph.data.formats.locate import Films
+from ceph.data.formats.records import ONE_READER, Film, Found, Marks, from_corner, marks_of, to_corner
 from ceph.data.formats.splits import split_of
-from ceph.data.types import Sample
 from ceph.errors import DataError, Place
 
 SKELETON = "cephalogram"
@@ -26,47 +25,24 @@ READER = "reader"
 ONE_EACH = f"where several readers marked one film, each skeleton needs its attribute `{READER}`"
 
 
-class Cvat:
+class Cvat(InFiles):
     """CVAT's own format, of a task or a project of images."""
 
     name = "cvat"
     layout = "annotations.xml of CVAT for images 1.1 beside images/"
-    landmarks = None
-    readers = None
-    complete = False
+    suffix = ".xml"
+    marks = (r"<annotations\b", r"<version>\s*1\.1\s*</version>")
 
-    def matches(self, folder: Path) -> bool:
-        """Whether an XML file begins as CVAT's do."""
-        return bool(_files(folder))
-
-    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
-        """Read the skeletons and single points of every image; `subset` may state the split."""
-        findings = Findings()
-        places = Films(folder)
-        films: list[Film] = []
-        landmarks: list[str] = []
-        for file in _files(folder):
-            with findings.gather():
-                root = parse_xml(read_text(inside(folder, file), limit=MAX_SET_BYTES), file)
-                landmarks += _sublabels(root)
-                if root.find("track") is not None:
-                    raise DataError(f"{file}: is an export of a video", hint="export it as `CVAT for images 1.1`")
-                for image in root.iter("image"):
-                    with findings.gather():
-                        if film := _film(image, file, places, findings):
-                            films.append(film)
-        return assemble(
-            self.name,
-            places,
-            films,
-            findings,
-            mm_per_px=mm_per_px,
-            landmarks=landmarks,
-        )
-
-    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
-        """All films lie together."""
-        return f"images/{sample.id}"
+    def add(self, text: str, file: Path, found: Found) -> None:
+        """Add the skeletons and single points of every image; `subset` may state the split."""
+        root = parse_xml(text, file)
+        found.landmarks += _sublabels(root)
+        if root.find("track") is not None:
+            raise DataError(f"{file}: is an export of a video", hint="export it as `CVAT for images 1.1`")
+        for image in root.iter("image"):
+            with found.findings.gather():
+                if film := _film(image, file, found.places, found.findings):
+                    found.films.append(film)
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write annotations.xml with its labels."""
@@ -86,10 +62,6 @@ class Cvat:
                 _skeleton(image, reader, marks_of(sample, row, data.landmarks), data.landmarks)
         ET.indent(root)
         ET.ElementTree(root).write(folder / "annotations.xml", encoding="utf-8", xml_declaration=True)
-
-
-def _files(folder: Path) -> list[Path]:
-    return begins(annotation_files(folder, ".xml"), r"<annotations\b", r"<version>\s*1\.1\s*</version>")
 
 
 def parse_xml(text: str, file: Path) -> ET.Element:

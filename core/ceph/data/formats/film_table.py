@@ -9,7 +9,9 @@ itself says holds.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from ceph.data.files import inside, read_text
 from ceph.data.formats.splits import ORDER
 from ceph.data.formats.tables import Row, number_text, parse_rows, write_rows
 from ceph.data.types import Sample
-from ceph.errors import DataError, Place, nearest
+from ceph.errors import ConfigError, DataError, Place, nearest
 
 TABLE = "ceph-films.csv"
 COLUMNS = ("film", "id", "split", "group", "machine", "mm_per_px", "spacing_source")
@@ -35,12 +37,27 @@ class Facts:
     source: str = ""
 
 
+_elsewhere: ContextVar[Path | None] = ContextVar("_elsewhere", default=None)
+
+
+@contextmanager
+def table_at(file: Path | None) -> Iterator[None]:
+    """Inside, the table of each set that is read is `file` (None: its folder's own)."""
+    token = _elsewhere.set(file)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
 def read_table(folder: Path) -> dict[str, Facts]:
     """The facts by film of the table in `folder`; none where there is no table. DataError names a wrong line."""
-    file = folder / TABLE
+    file = _elsewhere.get() or folder / TABLE
     if not file.is_file():
+        if _elsewhere.get():
+            raise ConfigError(f"there is no file {file}", key="data.films_table", hint=f"name a file like {TABLE}")
         return {}
-    columns, rows = parse_rows(read_text(inside(folder, file)), file, ("film",))
+    columns, rows = parse_rows(read_text(file if _elsewhere.get() else inside(folder, file)), file, ("film",))
     for column in columns:
         if column not in COLUMNS:
             raise DataError(

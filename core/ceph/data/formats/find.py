@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from ceph.data.formats.aariz import Aariz
-from ceph.data.formats.base import DataSet, Reader, Writer
+from ceph.data.formats.base import DataSet, Reader, Writer, picked
 from ceph.data.formats.cldetection2023 import ClDetection2023
 from ceph.data.formats.cldetection_csv import CSV_2023, CSV_2024
 from ceph.data.formats.coco import Coco
@@ -19,8 +18,12 @@ from ceph.data.formats.cvat import Cvat
 from ceph.data.formats.isbi2015 import Isbi2015
 from ceph.data.formats.labelme import LabelMe
 from ceph.data.formats.labelstudio import LabelStudio
-from ceph.data.formats.plain_csv import PlainCsv
-from ceph.data.plausible import doubts
+from ceph.data.formats.plain_csv import PlainCsv, why_no_table
+from ceph.data.formats.spelling import place_of, unified
+from ceph.data.names import shown
+from ceph.data.plausible import doubts, head_doubts
+from ceph.data.several import on_landmarks
+from ceph.data.spacing import hint, plausible
 from ceph.errors import ConfigError, DataError, Problem, nearest
 
 logger = logging.getLogger("ceph")
@@ -49,22 +52,40 @@ def read(
     landmarks: Sequence[str] | None = None,
     mm_per_px: float | None = None,
     readers: Sequence[Reader] = READERS,
+    shared: bool = False,
 ) -> DataSet:
     """Read the set in `folder` with the reader named `format`, or with the one of `readers` that knows its layout.
 
-    `landmarks` are the symbols to keep, in the order wanted (None: all of the set's); `mm_per_px`, mm of a film pixel,
+    `landmarks` are the symbols to keep, in the order wanted (None: all of the set's); with `shared` the set may lack
+    some of them, and those are not valid in any film. `mm_per_px`, mm of a film pixel,
     overrides what the set says. Raises ConfigError where a setting is wrong and DataError where the files are.
     """
-    if mm_per_px is not None and not (math.isfinite(mm_per_px) and mm_per_px > 0):
-        raise ConfigError(f"{mm_per_px} is not a length: must be above 0", key="data.mm_per_px")
+    if mm_per_px is not None and not plausible(mm_per_px):
+        raise ConfigError(f"{mm_per_px:g} is no spacing of a film", key="data.mm_per_px", hint=hint(mm_per_px))
     root = _existing(folder)
-    data = _reader(root, format, readers).read(root, mm_per_px=mm_per_px)
+    data = _nameable(unified(_read(root, _reader(root, format, readers), mm_per_px)))
     for doubt in doubts(data.samples, data.landmarks, data.readers):
         logger.warning(doubt)
+    for doubt, _ in head_doubts(data.samples, data.landmarks):
+        # Marked as something that `ceph data check` does not log, since it has a finding of its own for it.
+        logger.warning("%s (ceph data check tells more)", doubt, extra={"outside": ()})
     numbered = all(re.fullmatch(r"p\d+", symbol) for symbol in data.landmarks)
     if not data.named or (numbered and landmarks is not None and not set(landmarks) & set(data.landmarks)):
         return name(data, landmarks)
-    return data if landmarks is None else select(data, landmarks)
+    if landmarks is None:
+        return data
+    return on_landmarks(data, landmarks) if shared else select(data, landmarks)
+
+
+def _nameable(data: DataSet) -> DataSet:
+    """`data` whose films have names that can be printed and kept in any file (`shown`)."""
+    return replace(
+        data,
+        samples=tuple(
+            replace(sample, id=shown(sample.id), group=shown(sample.group), machine=shown(sample.machine))
+            for sample in data.samples
+        ),
+    )
 
 
 def name(data: DataSet, landmarks: Sequence[str] | None) -> DataSet:
@@ -81,10 +102,13 @@ def name(data: DataSet, landmarks: Sequence[str] | None) -> DataSet:
 
 
 def select(data: DataSet, landmarks: Sequence[str]) -> DataSet:
-    """`data` with these landmarks only, in this order; ConfigError names each that is unknown or given twice."""
+    """`data` with these landmarks only, in this order and called so; ConfigError names each unknown or given twice.
+
+    A landmark may be given by another of its names than the set has (`spelling.place_of`).
+    """
     problems = []
     for position, symbol in enumerate(landmarks):
-        if symbol not in data.landmarks:
+        if place_of(symbol, data.landmarks) is None:
             hint = nearest(symbol, data.landmarks)
             problems.append(Problem(f"this set has no landmark {symbol!r}", "data.landmarks", hint=hint))
         elif symbol in landmarks[:position]:
@@ -93,9 +117,8 @@ def select(data: DataSet, landmarks: Sequence[str]) -> DataSet:
         problems.append(Problem("no landmark is left", "data.landmarks", hint=f"valid: {', '.join(data.landmarks)}"))
     if problems:
         raise ConfigError(problems)
-    columns = [data.landmarks.index(symbol) for symbol in landmarks]
-    samples = tuple(replace(s, points=s.points[:, columns], valid=s.valid[:, columns]) for s in data.samples)
-    return replace(data, landmarks=tuple(landmarks), samples=samples)
+    columns = [place for symbol in landmarks if (place := place_of(symbol, data.landmarks)) is not None]
+    return replace(data, landmarks=tuple(landmarks), samples=tuple(picked(s, columns) for s in data.samples))
 
 
 def _existing(folder: Path) -> Path:
@@ -120,12 +143,6 @@ def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
             raise ConfigError(
                 f"unknown format {name!r}", key="data.format", hint=nearest(name, [AUTO, *by_name]) if name else ""
             )
-        if not by_name[name].matches(root):
-            raise DataError(
-                f"{root}: is not in the format {name!r}",
-                key="data.path",
-                hint=f"looked for {by_name[name].layout}{_elsewhere(root, [by_name[name]], '; did you mean {}?')}",
-            )
         return by_name[name]
     found = [reader for reader in readers if reader.matches(root)]
     # A plain table may be anybody's: a reader that knows more of the folder than its columns goes before.
@@ -137,7 +154,7 @@ def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
         raise DataError(
             f"{root}: is no data set of a known format",
             key="data.path",
-            hint=f"{_elsewhere(root, readers, 'did you mean {}? ')}looked for{sought}",
+            hint=f"{_elsewhere(root, readers, 'did you mean {}? ')}{why_no_table(root)}looked for{sought}",
         )
     names = [reader.name for reader in found]
     raise DataError(
@@ -145,6 +162,21 @@ def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
         key="data.path",
         hint=f"say which one, for example `--set data.format={names[0]}`",
     )
+
+
+def _read(root: Path, reader: Reader, mm_per_px: float | None) -> DataSet:
+    """What `reader`, taken at its word, reads; the error says so where the folder does not look like its format."""
+    try:
+        return reader.read(root, mm_per_px=mm_per_px)
+    except DataError as error:
+        if reader.matches(root):
+            raise
+        unlike = Problem(
+            f"{root}: is not in the format {reader.name!r}",
+            "data.path",
+            hint=f"looked for {reader.layout}{_elsewhere(root, [reader], '; did you mean {}?')}",
+        )
+        raise DataError([unlike, *error.problems]) from error
 
 
 def _elsewhere(root: Path, readers: Sequence[Reader], question: str) -> str:

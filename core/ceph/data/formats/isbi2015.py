@@ -132,7 +132,7 @@ def _sample(
     files = marks.of(film, path, ".txt")
     size = film_size(path)
     raw = np.stack([parse_points(read_text(file), file) for file in files.values()])
-    points, valid = findings.settle(film, raw, size, tuple(files), LANDMARKS)
+    points, valid, outside = findings.settle(film, raw, size, tuple(files), LANDMARKS)
     # Who is held out of TrainingData is our choice, not the challenge's: the table of films may choose otherwise.
     chosen = part == "TrainingData" and film in table and table[film].split != ""
     split = "" if chosen else "validation" if part == "TrainingData" and lot(film) < BOUND else PARTS[part]
@@ -140,4 +140,4 @@ def _sample(
     if size == ORIGINAL_SIZE:
         native = Facts(split=split, mm_per_px=ORIGINAL_MM_PER_PX, source="ISBI 2015")
     note = f" ({size[1]} x {size[0]} pixels)"
-    return make_sample(film, path, size, points, valid, native, table, mm_per_px, findings, note=note)
+    return make_sample(film, path, size, points, valid, outside, native, table, mm_per_px, findings, note=note)

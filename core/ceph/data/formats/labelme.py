@@ -11,54 +11,31 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ceph.data.files import inside, read_text
 from ceph.data.formats.base import DataSet, Findings
-from ceph.data.formats.locate import BESIDE_FILMS, MAX_SET_BYTES, Films, annotation_files, begins
-from ceph.data.formats.records import ONE_READER, Film, Marks, assemble, from_corner, marks_of, to_corner
+from ceph.data.formats.in_files import InFiles
+from ceph.data.formats.locate import BESIDE_FILMS, Films
+from ceph.data.formats.records import ONE_READER, Film, Found, Marks, check_link, from_corner, marks_of, to_corner
 from ceph.data.strict_json import Field, parse_json
 from ceph.data.types import Sample
 
 VERSION = "5.0.1"  # whose files these are like
 
 
-class LabelMe:
+class LabelMe(InFiles):
     """LabelMe's own files."""
 
     name = "labelme"
     layout = "a LabelMe .json file beside each film, here or in train/, valid/, test/, images/"
-    landmarks = None
-    readers = None
-    complete = False
+    marks = (r"\A\s*\{", r'"shapes"\s*:\s*\[')
+    folders = BESIDE_FILMS
+    one_each = True
 
-    def matches(self, folder: Path) -> bool:
-        """Whether the first JSON files begin as LabelMe's do."""
-        return bool(begins(annotation_files(folder, ".json", beside=BESIDE_FILMS), *PATTERNS))
-
-    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
-        """Read every JSON file beside films; their folders may state splits."""
-        findings = Findings()
-        places = Films(folder)
-        films: list[Film] = []
-        landmarks: list[str] = []
-        readers: list[str] = []
-        for file in annotation_files(folder, ".json", beside=BESIDE_FILMS):
-            with findings.gather():
-                content = Field(parse_json(read_text(inside(folder, file), limit=MAX_SET_BYTES), file), file)
-                if content.get("shapes") is None and places.find_stem(file.stem) is None:
-                    findings.leave_out("JSON files that are not LabelMe's")
-                    continue
-                landmarks += _names(content, "landmarks")
-                readers += _names(content, "readers")
-                films.append(_film(content, places, findings))
-        return assemble(
-            self.name,
-            places,
-            films,
-            findings,
-            mm_per_px=mm_per_px,
-            landmarks=landmarks,
-            readers=readers,
-        )
+    def add(self, text: str, file: Path, found: Found) -> None:
+        """Add the film of one file; folders may state splits."""
+        content = Field(parse_json(text, file), file)
+        found.landmarks += _names(content, "landmarks")
+        found.readers += _names(content, "readers")
+        found.films.append(_film(content, found.places, found.findings))
 
     def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
         """In the folder of its split."""
@@ -93,9 +70,6 @@ class LabelMe:
             (folder / film.with_suffix(".json")).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-PATTERNS = (r"\A\s*\{", r'"shapes"\s*:\s*\[')
-
-
 def _names(content: Field, key: str) -> list[str]:
     listed = content.get(key)
     return [name.text() for name in listed.items()] if listed is not None else []
@@ -106,6 +80,7 @@ def _film(content: Field, places: Films, findings: Findings) -> Film:
     path = places.find(f"{content.file.parent.relative_to(places.root)}/{named.text()}")
     if path is None:
         named.fail(f"the film {named.text()!r} is not in {places.root}", hint="put it beside its .json file")
+    check_link(named, path, places)
     readers = _names(content, "readers")
     marks: dict[str, Marks] = {reader: {} for reader in readers or [ONE_READER]}
     for shape in content["shapes"].items():

@@ -8,15 +8,15 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ceph.data.files import inside
+from ceph.data.files import encoding_of, inside
 from ceph.data.formats.splits import WORDS
 from ceph.data.images import SUFFIXES
+from ceph.data.names import shown
 from ceph.errors import DataError
 
 MAX_FILMS = 200_000
 MAX_DEPTH = 6
-HEAD_BYTES = 2**16
-MAX_SNIFFED = 64  # annotation files looked into, of those in one folder
+PIECE, OVERLAP = 2**16, 256  # characters looked at at once, and again with the next
 ANNOTATIONS = ("annotations", "annotation", "labels", "label")  # folders where annotation files may lie
 BESIDE_FILMS = (*ANNOTATIONS, "images", *WORDS)
 MAX_SET_BYTES = 256 * 2**20  # of one annotation file for a whole set
@@ -39,6 +39,9 @@ class Films:
         self._by_name: dict[str, list[Path]] = {}
         for path in self.paths:
             self._by_name.setdefault(path.name, []).append(path)
+        for path in self.paths:  # as tables call a film whose name is not UTF-8
+            if (called := shown(path.name)) != path.name:
+                self._by_name.setdefault(called, []).append(path)
         self._by_stem: dict[str, list[Path]] = {}
         for path in self.paths:
             self._by_stem.setdefault(path.stem, []).append(path)
@@ -59,6 +62,15 @@ class Films:
     def find_stem(self, stem: str) -> Path | None:
         """The film whose file is called `stem` without its ending; as `find`."""
         return self._best(self._by_stem.get(stem, []), (), stem)
+
+    def contradicted(self, file: Path, named: Path) -> Path | None:
+        """The film that the annotation in `file` is named for, where it names another one, `named`; else None.
+
+        Film and annotation of one name belong together; an annotation that says it is another film's is a doubt.
+        """
+        own = self._by_stem.get(file.stem, [])
+        beside = [path for path in own if path.parent == file.parent]
+        return next((path for path in beside or own if named not in (beside or own)), None)
 
     def _best(self, candidates: Sequence[Path], parts: Sequence[str], name: str) -> Path | None:
         if not candidates:
@@ -118,15 +130,37 @@ def _with_suffix(folder: Path, suffix: str) -> Iterator[Path]:
 
 def head(path: Path) -> str:
     """The beginning of a file as text, empty where it cannot be read; only regular files are opened."""
+    return next(_pieces(path), "")
+
+
+def shows(path: Path, beginning: str, *others: str) -> bool:
+    """Whether a file's beginning shows one regular expression, and the file, however long, all the others.
+
+    What an expression means must not be longer than OVERLAP characters.
+    """
+    missing = [re.compile(pattern) for pattern in others]
+    before = None
+    for piece in _pieces(path):
+        if before is None and not re.search(beginning, piece):
+            return False
+        missing = [pattern for pattern in missing if not pattern.search((before or "") + piece)]
+        if not missing:
+            return True
+        before = piece[-OVERLAP:]
+    return False
+
+
+def _pieces(path: Path) -> Iterator[str]:
+    """The text of a regular file, a piece at a time; none of one that cannot be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return ""
+            return
         with path.open("rb") as stream:
-            return stream.read(HEAD_BYTES).decode("utf-8-sig", "replace")
+            encoding = encoding_of(stream.read(2))
+        with path.open(encoding=encoding, errors="replace", newline="") as text:
+            for _ in range(MAX_SET_BYTES // PIECE):
+                if not (piece := text.read(PIECE)):
+                    return
+                yield piece
     except (OSError, ValueError):
-        return ""
-
-
-def begins(files: Sequence[Path], *patterns: str) -> list[Path]:
-    """Those of the first `files` whose beginning shows all the regular expressions."""
-    return [path for path in files[:MAX_SNIFFED] if (text := head(path)) and all(re.search(p, text) for p in patterns)]
+        return

@@ -2,9 +2,10 @@
 
     film,split,group,machine,mm_per_px,spacing_source,reader,S_x,S_y,N_x,N_y,...
 
-Only the film and the points must be there; x and y are pixel indices: the centre of the first pixel is (0, 0). A point
-that is not marked is empty. Columns of points that are only numbered (1, 2, 3, ... as x, y, x, y) need names from the
-reader of the set: `data.landmarks`.
+Or a line for each point, as `ceph predict` writes it: film,landmark,x,y and any of the other columns. Only the film and
+the points must be there; x and y are pixel indices: the centre of the first pixel is (0, 0). A point that is not marked
+is empty. Columns of points that are only numbered (1, 2, 3, ... as x, y, x, y) need names from the reader of the set:
+`data.landmarks`.
 """
 
 from __future__ import annotations
@@ -14,82 +15,83 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ceph.data.files import inside, read_text
-from ceph.data.formats.base import DataSet, Findings
+from ceph.data.formats.base import DataSet
 from ceph.data.formats.cldetection_csv import CSV_2023, CSV_2024, numbered, points_of
-from ceph.data.formats.film_table import TABLE, facts_cells, facts_of
-from ceph.data.formats.locate import MAX_SET_BYTES, Films, annotation_files, head
-from ceph.data.formats.records import ONE_READER, Film, assemble, marks_of
+from ceph.data.formats.film_table import facts_cells, facts_of
+from ceph.data.formats.in_files import InFiles
+from ceph.data.formats.locate import annotation_files, head
+from ceph.data.formats.records import ONE_READER, Film, Found, marks_of
+from ceph.data.formats.spelling import clean
 from ceph.data.formats.splits import split_of
-from ceph.data.formats.tables import header, number_text, parse_rows, write_rows
-from ceph.data.types import Sample
-from ceph.errors import DataError, Place
+from ceph.data.formats.tables import Row, header, number_text, parse_rows, write_rows
+from ceph.errors import DataError, Place, nearest
 
-FILM = ("film", "image", "file", "filename", "file_name", "image_file", "image file", "image_path", "path")
+FILM = (
+    *("film", "image", "file", "filename", "file_name", "file name", "image_file", "image file", "image_path", "path"),
+    *("image_id", "image_name", "image name", "film name"),
+)
+LANDMARK = ("landmark", "symbol", "point", "label")  # of a table with a line for each point, with its X and Y
+X, Y = ("x", "x_px", "x (px)"), ("y", "y_px", "y (px)")
+SHEETS = (".xlsx", ".xls", ".ods")
+SHOWN = 3  # tables of which is said why they cannot be read
+INDEX = ("", "index", "unnamed: 0", "#", "no", "no.", "nr", "nr.")  # a column that only counts the lines
 FACTS = ("split", "group", "machine", "mm_per_px", "spacing_source")
 READER = "reader"
+HALF = re.compile(r"(.*?)[\s_.:-]*\(?([xy])\)?(?:[\s_]*\(?px\)?)?", re.IGNORECASE)  # of a point: S_x, Sx, "N X", S_x_px
 
 Columns = list[tuple[str, str, str]]  # symbol, column of x, column of y
 
 
-class PlainCsv:
+class PlainCsv(InFiles):
     """A table that a person or a script made."""
 
     name = "csv"
-    layout = "a .csv file with a column `film` and columns S_x,S_y,... beside the films"
-    landmarks = None
-    readers = None
+    layout = "a .csv file with a column `film` and columns S_x,S_y,..., or landmark,x,y, beside the films"
+    suffix = ".csv"
     complete = True
 
-    def matches(self, folder: Path) -> bool:
+    def knows(self, file: Path) -> bool:
         """Whether a table names films and points."""
-        return bool(_files(folder))
+        return _has_points(header(head(file)))
 
-    def read(self, folder: Path, *, mm_per_px: float | None) -> DataSet:
-        """Read all tables; the file's name may state the split."""
-        findings = Findings()
-        places = Films(folder)
-        films: dict[Path, Film] = {}
-        symbols: list[str] = []
-        named = True
-        for file in _files(folder):
-            with findings.gather():
-                columns, rows = parse_rows(read_text(inside(folder, file), limit=MAX_SET_BYTES), file)
-                film_column, points, names_there = layout_of(columns, file)
-                named &= names_there
-                symbols += [symbol for symbol, _, _ in points]
-                for row in rows:
-                    with findings.gather():
-                        path = places.find(row[film_column])
-                        if path is None:
-                            row.fail(f"the film {row[film_column]!r} is not in {places.root}")
-                        facts = facts_of(row)
-                        film = films.setdefault(path, Film(path, str(row.place), facts=facts, part=split_of(file.stem)))
-                        if film.facts != facts:
-                            row.fail(
-                                f"{path.name} stands with another split, group, machine or spacing in {film.where}"
-                            )
-                        reader = row.get(READER) or ONE_READER
-                        if reader in film.marks:
-                            row.fail(
-                                f"{path.name} stands twice",
-                                hint="a film has one line, or one for each `reader`, and one split",
-                            )
-                        film.marks[reader] = points_of(row, points)
-        return assemble(
-            self.name,
-            places,
-            list(films.values()),
-            findings,
-            mm_per_px=mm_per_px,
-            landmarks=list(dict.fromkeys(symbols)),
-            numbered=not named,
-            named=named,
-        )
+    def add(self, text: str, file: Path, found: Found) -> None:
+        """Add the films of a table; its name may state the split."""
+        columns, rows = parse_rows(text, file, known=(*FACTS, READER))
+        if long := _long(columns):
+            return self._add_long(rows, columns, long, file, found)
+        film_column, points, named = layout_of(columns, file)
+        found.named &= named
+        found.numbered = not found.named
+        found.landmarks += [symbol for symbol, _, _ in points]
+        for row in rows:
+            with found.findings.gather():
+                film = _film(row, film_column, found, split_of(file.stem))
+                reader = row.get(READER) or ONE_READER
+                if reader in film.marks:
+                    row.fail(
+                        f"{film.path.name} stands twice",
+                        hint="a film has one line, or one for each `reader`, and one split",
+                    )
+                film.marks[reader] = points_of(row, points)
+        return None
 
-    def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
-        """All films lie together."""
-        return f"images/{sample.id}"
+    def _add_long(
+        self, rows: Sequence[Row], columns: Sequence[str], long: tuple[str, str, str, str], file: Path, found: Found
+    ) -> None:
+        """Add the points of a table with a line for each; `long` are its columns film, landmark, x and y."""
+        for column in columns:
+            if column not in (*long, *FACTS, READER) and column.lower() not in INDEX:
+                found.findings.leave_out(f"{file}: the column {column!r}")
+        film_column, landmark, x, y = long
+        for row in rows:
+            with found.findings.gather():
+                film = _film(row, film_column, found, split_of(file.stem))
+                marks = film.marks.setdefault(row.get(READER) or ONE_READER, {})
+                if not (symbol := row[landmark]):
+                    row.fail("a point without a landmark's name")
+                if symbol in marks:
+                    row.fail(f"{symbol} of {film.path.name} stands twice")
+                marks.update(points_of(row, [(symbol, x, y)]))
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write points.csv."""
@@ -103,8 +105,19 @@ class PlainCsv:
         write_rows(folder / "points.csv", ("film", *FACTS, READER, *columns), rows)
 
 
-def _files(folder: Path) -> list[Path]:
-    return [file for file in annotation_files(folder, ".csv") if file.name != TABLE and _has_points(header(head(file)))]
+def _film(row: Row, column: str, found: Found, split: str) -> Film:
+    """The film that a row is of; each of its rows must say the same of it."""
+    places, called = found.places, row[column]
+    path = places.find(called) or places.find_stem(called)  # many a table names films without their ending
+    if path is None:
+        row.fail(f"the film {called!r} is not in {places.root}", hint=nearest(called, list(places.stems())))
+    facts = facts_of(row)
+    film = found.film(path, str(row.place))
+    if not film.marks:
+        film.facts, film.part = facts, split
+    elif film.facts != facts:
+        row.fail(f"{path.name} stands with another split, group, machine or spacing in {film.where}")
+    return film
 
 
 def _has_points(columns: Sequence[str]) -> bool:
@@ -112,7 +125,17 @@ def _has_points(columns: Sequence[str]) -> bool:
     if CSV_2023.fits(columns) or CSV_2024.fits(columns) or not any(column.lower() in FILM for column in columns):
         return False
     rest = {column for column in columns if column.lower() not in (*FILM, *FACTS)}
-    return any(x[:-1] + "y" in rest for x in rest if x.endswith("x")) or {"1", "2"} <= rest
+    halves = {(match[1].lower(), match[2].lower()) for column in rest if (match := HALF.fullmatch(column))}
+    return any((point, "y") in halves for point, axis in halves if axis == "x") or {"1", "2"} <= rest
+
+
+def _long(columns: Sequence[str]) -> tuple[str, str, str, str] | None:
+    """The columns of film, landmark, x and y of a table with a line for each point; None where it is not one."""
+    found = [[column for column in columns if column.lower() in names] for names in (FILM, LANDMARK, X, Y)]
+    if any(len(there) != 1 for there in found):
+        return None
+    film, landmark, x, y = (there[0] for there in found)
+    return film, landmark, x, y
 
 
 def layout_of(columns: Sequence[str], file: Path) -> tuple[str, Columns, bool]:
@@ -123,7 +146,7 @@ def layout_of(columns: Sequence[str], file: Path) -> tuple[str, Columns, bool]:
         raise DataError(
             f"must have one column with the film's file, not {len(film)}", place=place, hint=f"as {FILM[0]}"
         )
-    rest = [column for column in columns if column not in (*film, *FACTS, READER)]
+    rest = [column for column in columns if column.lower() not in (*FILM, *FACTS, READER, *INDEX)]
     if rest and all(re.fullmatch(r"[1-9]\d{0,3}", column) for column in rest):
         if [int(column) for column in rest] != list(range(1, len(rest) + 1)) or len(rest) % 2:
             raise DataError("numbered columns must be 1, 2, 3, ... and an even count: x, y, x, y", place=place)
@@ -131,19 +154,33 @@ def layout_of(columns: Sequence[str], file: Path) -> tuple[str, Columns, bool]:
         return film[0], list(pairs), False
     halves: dict[tuple[str, str], str] = {}
     for column in rest:
-        match = re.fullmatch(r"(.+?)_?([xy])", column)
-        if match is None:
+        match = HALF.fullmatch(column)
+        if match is None or not clean(match[1]):
             raise DataError(
                 f"the column {column!r} is no half of a point",
                 place=place,
                 hint=f"points are S_x,S_y and so on; beside them stand {', '.join((FILM[0], *FACTS, READER))}",
             )
-        if (match[1], match[2]) in halves:
-            raise DataError(f"{column!r} and {halves[match[1], match[2]]!r} are the same", place=place)
-        halves[match[1], match[2]] = column
+        half = (clean(match[1]), match[2].lower())
+        if half in halves:
+            raise DataError(f"{column!r} and {halves[half]!r} are the same", place=place)
+        halves[half] = column
     points: Columns = []
     for symbol in dict.fromkeys(symbol for symbol, _ in halves):
         if len(pair := [halves[symbol, axis] for axis in "xy" if (symbol, axis) in halves]) != 2:
             raise DataError(f"the column {pair[0]!r} has no other half", place=place, hint="a point is two columns")
         points.append((symbol, pair[0], pair[1]))
     return film[0], points, True
+
+
+def why_no_table(folder: Path) -> str:
+    """What keeps the tables in `folder` from being read, a line each; empty where there is none."""
+    lines = []
+    for file in PlainCsv().listed(folder)[:SHOWN]:
+        try:
+            layout_of(header(head(file)), file)
+        except DataError as error:
+            lines += [str(problem) for problem in error.problems]
+    sheets = [file.name for suffix in SHEETS for file in annotation_files(folder, suffix)][:SHOWN]
+    lines += [f"{name} is a workbook: save its sheet as CSV" for name in sheets]
+    return "".join(f"{line}\n    " for line in lines)

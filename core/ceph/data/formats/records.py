@@ -16,6 +16,7 @@ from ceph.data.formats.film_table import Facts, read_table, spacing_of
 from ceph.data.formats.locate import Films
 from ceph.data.formats.splits import ORDER, held_out, kind, split_of_folders
 from ceph.data.images import film_size
+from ceph.data.strict_json import Field
 from ceph.data.types import Flags, Points, Sample
 from ceph.errors import DataError
 
@@ -39,6 +40,30 @@ class Film:
     size: tuple[int, int] | None = None
     facts: Facts = field(default_factory=Facts)
     part: str = ""
+
+
+@dataclass
+class Found:
+    """What the annotation files of a set hold: its films, and the landmarks and readers that they list in order.
+
+    `numbered` landmarks all stay, since a name may be given to each by its place; `named` is DataSet's.
+    """
+
+    places: Films
+    findings: Findings = field(default_factory=Findings)
+    films: list[Film] = field(default_factory=list)
+    landmarks: list[str] = field(default_factory=list)
+    readers: list[str] = field(default_factory=list)
+    numbered: bool = False
+    named: bool = True
+    _by_path: dict[Path, Film] = field(default_factory=dict)
+
+    def film(self, path: Path, where: str) -> Film:
+        """The film at `path`, new where it is first asked for, by the annotation `where`."""
+        if path not in self._by_path:
+            self.films.append(film := Film(path, where))
+            self._by_path[path] = film
+        return self._by_path[path]
 
 
 def from_corner(x: float, y: float) -> tuple[float, float]:
@@ -65,28 +90,30 @@ def marks_of(sample: Sample, row: int, landmarks: Sequence[str]) -> Marks:
     }
 
 
-def assemble(
-    name: str,
-    places: Films,
-    films: Sequence[Film],
-    findings: Findings,
-    *,
-    mm_per_px: float | None,
-    landmarks: Sequence[str] = (),
-    readers: Sequence[str] = (),
-    numbered: bool = False,
-    named: bool = True,
-) -> DataSet:
-    """The set of some films in the format `name`, in the order of splits and ids; raises what `findings` gathered.
+def check_link(named: Field, path: Path, places: Films) -> None:
+    """Raise DataError where an annotation file of one film names one, and is itself called like another.
 
-    `landmarks` and `readers` come first, in this order, if any film has them; then the others as they occur. `numbered`
-    landmarks all stay, since a name may be given to each by its place. A set that has no validation films, and does not
-    say of each film where it is, gives those training films to validation that draw the lowest lots by their name.
+    `named` is the field that names the film at `path`. Who renamed films and annotations together would have the
+    points of one patient on another.
     """
-    root = places.root
+    if other := places.contradicted(named.file, path):
+        named.fail(
+            f"the annotation is of the film {path}, but its file is called like the film {other}",
+            hint="one of the two is wrong: name the annotation file like its film, or correct the name in it",
+        )
+
+
+def assemble(name: str, found: Found, *, mm_per_px: float | None) -> DataSet:
+    """The set of what was found in the format `name`, in the order of splits and ids; raises what was gathered.
+
+    The landmarks and readers that files list come first, in this order, if any film has them; then the others as they
+    occur. A set that has no validation films, and does not say of each film where it is, gives those training films to
+    validation that draw the lowest lots by their name.
+    """
+    root, films, findings = found.places.root, found.films, found.findings
     seen = (symbol for film in films for marks in film.marks.values() for symbol in marks)
-    known = list(landmarks) if numbered else _in_order(landmarks, seen)
-    readers = _in_order(readers, (reader for film in films for reader in film.marks))
+    known = list(dict.fromkeys(found.landmarks)) if found.numbered else _in_order(found.landmarks, seen)
+    readers = _in_order(found.readers, (reader for film in films for reader in film.marks))
     table: dict[str, Facts] = {}
     with findings.gather():
         table = read_table(root)
@@ -105,14 +132,14 @@ def assemble(
         raise DataError(f"{root}: holds no films with annotations")
     if not any(sample.valid.any() for sample in samples.values()) and not findings.problems:
         raise DataError(f"{root}: no film has a marked landmark")
-    for _ in set(places.paths) - {film.path for film in films}:
+    for _ in set(found.places.paths) - {film.path for film in films}:
         findings.leave_out("films without an annotation")
     if not findings.problems:
         told = any(film.facts.split or table.get(name, Facts()).split for name, film in zip(names, films, strict=True))
         samples = _with_splits(samples, hold_out=not told)
     findings.report()
     order = sorted(samples.values(), key=lambda sample: (ORDER.index(sample.split), sample.id))
-    return DataSet(tuple(known), tuple(order), tuple(readers), name, named)
+    return DataSet(tuple(known), tuple(order), tuple(readers), name, found.named)
 
 
 def _in_order(first: Sequence[str], names: Iterable[str]) -> list[str]:
@@ -151,10 +178,10 @@ def _sample(
     for row, reader in enumerate(readers):
         for symbol, point in film.marks.get(reader, {}).items():
             raw[row, landmarks.index(symbol)] = point
-    points, valid = findings.settle(called, raw, size, readers, landmarks)
+    points, valid, outside = findings.settle(called, raw, size, readers, landmarks)
     folders = film.path.relative_to(root).parts[:-1]
     facts = replace(film.facts, split=film.facts.split or film.part or split_of_folders(folders))
-    return make_sample(called, film.path, size, points, valid, facts, table, mm_per_px, findings)
+    return make_sample(called, film.path, size, points, valid, outside, facts, table, mm_per_px, findings)
 
 
 def make_sample(
@@ -163,6 +190,7 @@ def make_sample(
     size: tuple[int, int],
     points: Points,
     valid: Flags,
+    outside: Flags,
     native: Facts,
     table: Mapping[str, Facts],
     mm_per_px: float | None,
@@ -176,7 +204,8 @@ def make_sample(
     """
     told = table.get(called, Facts())
     if native.mm_per_px is None and mm_per_px is None and told.mm_per_px is None and is_dicom(path):
-        spacing, source, note = dicom_spacing(path)
+        spacing, source, why = dicom_spacing(path)
+        note = f" ({why})"
         native = replace(native, mm_per_px=spacing, source=source)
     spacing, source = spacing_of(called, native, told, mm_per_px)
     identity = told.id or called
@@ -191,6 +220,7 @@ def make_sample(
         valid=valid,
         path=path,
         spacing_source=source,
+        outside=outside,
     )
 
 

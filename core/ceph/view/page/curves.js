@@ -21,7 +21,7 @@ function progress(runs) {
     const last = run.records.at(-1);
     const scored = run.records.filter((r) => known(r.mre_mm));
     const best = scored.length ? scored.reduce((a, b) => (b.mre_mm < a.mre_mm ? b : a)) : null;
-    const state = run.finished ? "finished" : last ? `last epoch ${ago(run.age_s)} ago` : "no epoch is done yet";
+    const state = run.state !== "running" ? run.state : last ? `last epoch ${ago(run.age_s)} ago` : "no epoch is done yet";
     return html("tr", {},
       html("td", {}, svg("svg", { viewBox: "0 0 44 10" }, svg("line", { class: "curve", x1: 0, x2: 44, y1: 5, y2: 5,
         stroke: "currentColor", "stroke-width": 2, "stroke-dasharray": DASHES[i % DASHES.length] })), ` ${run.name}`),

@@ -6,6 +6,7 @@ const HIT = 11, CLICK_PX = 4;
 const SHAPES = { // drawn around (0, 0), in px of the screen; each layer has a shape of its own
   found: () => [svg("circle", { r: 6 }), svg("circle", { r: 1.6, class: "dot" })],
   true: () => [svg("path", { d: "M-8 0H8M0 -8V8" })],
+  moved: () => [svg("path", { d: "M0 -5L5 0L0 5L-5 0Z" })],
   "reader-0": () => [svg("path", { d: "M0 -7L6.5 5H-6.5Z" })],
   "reader-1": () => [svg("path", { d: "M0 7L6.5 -5H-6.5Z" })],
 };
@@ -69,6 +70,9 @@ export class Stage {
       if (!point) return;
       group.append(svg("g", { class: "fixed", "data-layer": layer, "data-x": point[0], "data-y": point[1] }, ...inner));
     };
+    const track = film.tracks[k];
+    if (track.length) group.append(svg("polyline", { class: "track", "data-layer": "track", points: track.map(([, x, y]) => `${x},${y}`).join(" ") }));
+    for (const [stage, x, y] of track.slice(0, -1)) at([x, y], "track", sign("moved"), svg("title", {}, `${symbol}: ${stage}`));
     Object.values(film.readers).forEach((points, r) => at(points[k], "readers", sign(`reader-${r}`)));
     at(truth, "truth", sign("true"));
     at(found, "found", sign("found"));
@@ -140,9 +144,10 @@ export class Stage {
     this.see([x + right * width, y + down * height, width, height]);
   }
 
-  /** Show where landmark k was found and where it is. */
+  /** Show where landmark k was found, where it was before, and where it is. */
   seek(k) {
-    const points = [this.film.points[k], this.film.truth[k], ...Object.values(this.film.readers).map((of) => of[k])];
+    const track = this.film.tracks[k].map(([, x, y]) => [x, y]);
+    const points = [this.film.points[k], this.film.truth[k], ...track, ...Object.values(this.film.readers).map((of) => of[k])];
     const there = points.filter(known);
     if (!there.length) return;
     const [low, high] = [Math.min, Math.max].map((end) => [0, 1].map((axis) => end(...there.map((p) => p[axis]))));

@@ -11,6 +11,7 @@ const LAYERS = { // name -> [what its box says, its signs, whether it is on at f
   readers: ["readers", ["reader-0", "reader-1"], false],
   names: ["names", [], true],
   map: ["map", [], true],
+  track: ["moved from", ["moved"], true],
 };
 
 const state = {
@@ -179,13 +180,22 @@ async function drawMap(stage, run, k) {
   }
 }
 
-/** The chosen landmark in a line: its error in each run that is shown. */
+/** The chosen landmark in a line: its error in each run that is shown, and which stations of decoding moved it. */
 function told() {
   const errors = state.shown.map((place, run) => {
-    const error = filmOf(run)?.errors[placeOf(run, state.landmark)];
-    return `${mm(error)} mm${state.shown.length > 1 ? ` (${state.runs[place].name})` : ""}`;
+    const film = filmOf(run), k = placeOf(run, state.landmark);
+    return `${mm(film?.errors[k])} mm${movesOf(film, k)}${state.shown.length > 1 ? ` (${state.runs[place].name})` : ""}`;
   });
   return `${state.landmark}: ${errors.join(", ")}`;
+}
+
+/** By how much each station moved a landmark: `, constraint moved it 12.30 mm`. */
+function movesOf(film, k) {
+  const track = film?.tracks[k] ?? [];
+  return track.slice(1).map(([stage, x, y], i) => {
+    const px = Math.hypot(x - track[i][1], y - track[i][2]);
+    return `, ${stage} moved it ${known(film.mm_per_px) ? `${mm(px * film.mm_per_px)} mm` : `${px.toFixed(1)} px`}`;
+  }).join("");
 }
 
 async function lost(picture) {
@@ -258,6 +268,8 @@ async function open() {
     return warn(error.message);
   }
   if (turn !== opening) return; // another choice was made meanwhile
+  const moves = data.some((one) => one.films.some((film) => film.tracks.some((track) => track.length)));
+  $("layer-track").parentNode.style.display = moves ? "" : "none";
   for (const one of data) one.at = new Map(one.films.map((film, place) => [film.id, place]));
   Object.assign(state, { shown, split, data });
   const chosen = filter();

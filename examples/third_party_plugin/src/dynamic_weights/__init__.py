@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ceph.plugin import Batch, Plugin, PluginConfig, hookimpl
+from ceph.plugin import Batch, Duration, Plugin, PluginConfig, Run, hookimpl
 from pydantic import Field
 
 
@@ -24,7 +24,9 @@ class DynamicWeightsConfig(PluginConfig):
     """Settings; each is the key `plugins.dynamic-weights.KEY` of a run's config."""
 
     temperature: float = Field(default=2.0, gt=0, description="the lower, the more the weights of landmarks differ")
-    warmup_epochs: int = Field(default=2, ge=2, description="epochs in which all landmarks count alike")
+    warmup_epochs: Duration = Field(
+        default=Duration(2), description="epochs, or % of the run, in which all landmarks count alike; two at the least"
+    )
 
 
 class DynamicWeights(Plugin[DynamicWeightsConfig]):
@@ -34,15 +36,22 @@ class DynamicWeights(Plugin[DynamicWeightsConfig]):
     loss changes with the size of the map and cannot fall below the entropy of its target.
     """
 
+    warmup_epochs: float  # that the run's length makes of the setting
+
     def __init__(self, config: DynamicWeightsConfig | None = None) -> None:
         super().__init__(config)
         self.last_mm: torch.Tensor | None = None  # [K], of the last epoch
         self.before_mm: torch.Tensor | None = None  # [K], of the one before it
 
     @hookimpl
+    def run_start(self, run: Run) -> None:
+        """Learn how long the warm-up is in this run."""
+        self.warmup_epochs = self.config.warmup_epochs.epochs(run.epochs)
+
+    @hookimpl
     def landmark_weights(self, batch: Batch, loss: torch.Tensor) -> torch.Tensor | None:
         """Give [K], the same for every film; nothing before two epochs are known."""
-        if batch.epoch < self.config.warmup_epochs or self.last_mm is None or self.before_mm is None:
+        if batch.epochs_done < self.warmup_epochs or self.last_mm is None or self.before_mm is None:
             return None
         return dynamic_weights(self.last_mm, self.before_mm, self.config.temperature).to(loss.device)
 

@@ -1,0 +1,95 @@
+"""Every write of the program: under a new name beside its place, then moved there, and never through a link."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+FRESH = ".new"  # how the names of files end that are being written
+
+
+def fresh_name(path: Path) -> Path:
+    """A name in the folder of `path` that nobody guesses."""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{FRESH}")
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file, open for writing, that takes the place of `path` in one move at the end of the block.
+
+    What stands at `path`, a link too, is replaced, and intact where the block fails. `durable` waits for the disk.
+    Raises OSError.
+    """
+    fresh = fresh_name(path)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one move, and through no link. Raises OSError."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` at `path`, as UTF-8, in one move and through no link. Raises OSError."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def appending(path: Path) -> BinaryIO:
+    """The file at `path`, open to add to; what is no file of its own there (a link, a pipe) is removed first.
+
+    Raises OSError.
+    """
+    if not is_plain(path):
+        path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a regular file stands at `path` that has no other name."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a regular file; OSError where it is none: a pipe would hang, a device never end."""
+    with os.fdopen(
+        os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
+    ) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(0, "is no regular file")
+        return file.read(min(found.st_size, most))  # of `most` bytes Python would take the memory first
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in a folder durable, where the system can."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

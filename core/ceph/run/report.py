@@ -1,0 +1,51 @@
+"""Write report.html of a run: what its folder records, and the films of its data set where they can be read."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ceph import runfolder
+from ceph.config.load import resolve
+from ceph.data.check.check import outside_noted
+from ceph.errors import CephError
+from ceph.report.figures import write_figures
+from ceph.report.findings import Films
+from ceph.report.html import write_html
+from ceph.report.record import read_record
+from ceph.run.assembly import make_hooks
+from ceph.run.films import read_data
+
+log = logging.getLogger("ceph")
+
+
+def report(folder: Path | str, figures: Path | str | None = None) -> list[Path]:
+    """Write report.html of a run anew, from what its folder holds; `figures` is a folder for pictures of it.
+
+    Returns the files written. Where the films cannot be read, the page says so and shows the rest. Raises ConfigError
+    where `folder` is no run or a file cannot be written.
+    """
+    where = Path(folder)
+    runfolder.require_run(where)
+    record, films = read_record(where), known_films(where)
+    written = [write_html(record, films)]
+    return written if figures is None else [*written, *write_figures(record, films, Path(figures))]
+
+
+def report_if_possible(folder: Path) -> None:
+    """Write report.html; a fault there is a warning, since what it shows is done and written."""
+    try:
+        with outside_noted():  # what is doubtful in the set was said when it was read for the figures
+            report(folder)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.warning("report.html was not written (%s: %s); try: ceph report %s", type(error).__name__, error, folder)
+
+
+def known_films(folder: Path) -> Films:
+    """The films of the run's data set, or why they are not to be found."""
+    try:
+        resolved = resolve(folder / runfolder.CONFIG)
+        data = read_data(resolved.config, make_hooks(resolved))
+    except CephError as error:
+        return Films(missing="; ".join(problem.what for problem in error.problems))
+    return Films({(s.split, s.id): s for s in data.samples}, data.readers, data.landmarks)

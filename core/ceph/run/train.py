@@ -1,0 +1,463 @@
+"""Train a run, go on with one, or only check a config, by putting all the parts together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ceph import runfolder
+from ceph.config.load import Resolved, from_values, resolve
+from ceph.config.models import Config
+from ceph.data.augment import refuse_albumentationsx
+from ceph.data.check.quick import quick_check, trained_on
+from ceph.data.dataset import Films, Loader
+from ceph.data.formats.base import DataSet
+from ceph.data.plan import derive, steps_per_epoch, unmarked_in
+from ceph.data.plausible import impossible
+from ceph.data.truth import MEAN
+from ceph.data.types import Sample
+from ceph.errors import ConfigError, DataError, Problem
+from ceph.hooks import trace
+from ceph.hooks.base import Run
+from ceph.hooks.verbs import Hooks
+from ceph.model.network import parts_of
+from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
+from ceph.report.progress import Silent
+from ceph.run.assembly import make_criterion, make_hooks, make_model, make_optimizer, make_stations, make_targets
+from ceph.run.evaluator import Evaluator, make_monitor
+from ceph.run.films import also_films, loader_workers, make_films, plain_truth, read_data, training_films
+from ceph.run.report import report_if_possible
+from ceph.run.trained import load
+from ceph.training import checkpoint
+from ceph.training.engine import finished, fit, restore, save_last
+from ceph.training.job import Job
+from ceph.training.memory import FREE, LOADED, NETWORK, explained, predicting
+from ceph.training.progress import Progress, Watcher
+from ceph.training.ranks import Ranks, one_voice
+from ceph.training.runtime import Runtime, flushed_denormals, start
+from ceph.training.stop import stop_between_steps
+
+log = logging.getLogger("ceph")
+
+FEW_VALIDATION = 5
+AnyConfig = Resolved | Mapping[str, Any] | Path | str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its folder, its best checkpoint's figures on the validation split, and that epoch (from 0).
+
+    `was_done`: it had been finished before, and nothing was trained.
+    """
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    best_epoch: int
+    was_done: bool = False
+
+
+@one_voice()
+def train(
+    config: AnyConfig,
+    *,
+    out: Path | str | None = None,
+    init_from: Path | str | None = None,
+    watcher: Watcher | None = None,
+) -> Result:
+    """Train what `config` says (resolved, a mapping, or a file) in a new run folder `out`.
+
+    `init_from` is a run, or a file of weights, to start from. Raises ConfigError or DataError before anything is
+    written, and another CephError when the run fails.
+    """
+    resolved = of_a_new_run(config)
+    prepared = prepare(resolved)
+    settings, ranks = resolved.config, prepared.runtime.ranks
+    default = runfolder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
+    where = ranks.agreed(Path(out) if out else default)
+    with ExitStack() as stack:
+        stack.enter_context(flushed_denormals())
+        stack.enter_context(explained(f"running {where}"))
+        if ranks.first:
+            stack.enter_context(runfolder.created(where))
+            stack.enter_context(runfolder.logging_to(where))
+        stack.enter_context(recorded_by(ranks, where))
+        torch.manual_seed(derive(settings.train.seed, "weights"))
+        model = new_network(prepared)
+        if init_from is not None:
+            log.info("initial weights from %s", transfer_from(model, Path(init_from), prepared.run))
+        else:
+            source = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
+            log.info("initial weights: %s; %s", source, describe_size(model))
+        if ranks.first:
+            write_description(resolved, prepared, where, init_from)
+        job = build(prepared, model, where)
+        prepared.hooks.tell("run_start", run=job.run, model=job.model)
+        return drive(job, Progress(), where, watcher or Silent())
+
+
+@one_voice()
+def resume(
+    folder: Path | str, *, without: Sequence[str] = (), epochs: int | None = None, watcher: Watcher | None = None
+) -> Result:
+    """Go on with a run exactly where its last checkpoint is; a finished run is left as it is.
+
+    With `epochs` a finished run trains on to that many, by a new schedule that begins where it ended. `without` names
+    plugins to leave out from here on. Raises CheckpointError where no good checkpoint is left, and ConfigError for
+    `epochs` of a run that is not finished, or has trained as many.
+    """
+    where = Path(folder)
+    runfolder.require_run(where)
+    resolved = resolve(where / runfolder.CONFIG, without=without)
+    with ExitStack() as stack:
+        stack.enter_context(flushed_denormals())
+        stack.enter_context(explained(f"running {where}"))
+        ranks = start(resolved.config.train.device, resolved.config.train.precision).ranks
+        if ranks.first:
+            stack.enter_context(runfolder.locked(where))  # no other run changes it any more
+        with explained(f"reading the last checkpoint of {where}", LOADED):
+            content, note = checkpoint.load_last(where / runfolder.CHECKPOINTS)
+        trained = Progress.from_state(content["progress"])
+        ended = finished(trained, resolved.config.train)
+        done = ranks.agreed(figures_if_finished(where) if ended else None)
+        if done and epochs is None:
+            return Result(where, done, trained.best_epoch, was_done=True)
+        if ranks.first:
+            stack.enter_context(runfolder.logging_to(where))
+        if note:
+            log.warning(note)
+        longer = () if epochs is None else new_schedule(where, epochs, trained.epoch, done=bool(done))
+        resolved = resolve(where / runfolder.CONFIG, without=without, settings=longer)
+        prepared = prepare(resolved)
+        runfolder.require_same_data(where, prepared.fingerprint)
+        job = build(prepared, new_network(prepared), where, evaluated=trained.best_epoch >= 0)
+        prepared.hooks.tell("run_start", run=job.run, model=job.model)
+        progress = restore(job, content, tuple(without))
+        ranks.require_same((progress.epoch, progress.batch), "checkpoint")
+        stack.enter_context(recorded_by(ranks, where))
+        log.info("going on at epoch %d, batch %d", progress.epoch + 1, progress.batch)
+        if longer:
+            log.info("a new schedule from here to epoch %d: %s", epochs, ", ".join(longer))
+        if without:
+            save_last(job, progress)  # first: a checkpoint that has fewer plugins than the config can be gone on with
+        if (without or longer) and ranks.first:
+            rewrite_config(where, resolved, longer)
+        return drive(job, progress, where, watcher or Silent())
+
+
+def figures_if_finished(where: Path) -> dict[str, Any] | None:
+    """The validation figures of a run that is finished, else None."""
+    ended = runfolder.read_state(where).state == "finished"
+    return runfolder.read_figures(where).get("validation") if ended else None
+
+
+def new_schedule(where: Path, epochs: int, trained: int, *, done: bool) -> tuple[str, ...]:
+    """The settings by which a finished run, `trained` for so many epochs, goes on to `epochs`."""
+    if not done:
+        raise ConfigError(
+            f"{where} is not finished, and a run goes on by its own schedule",
+            key="train.epochs",
+            hint=f"finish it first: ceph run --resume {where}",
+        )
+    if epochs <= trained:
+        raise ConfigError(f"must be more than the {trained} that {where} has trained, not {epochs}", key="train.epochs")
+    return f"train.epochs={epochs}", f"train.schedule_from={trained}", "train.stop_after=null"
+
+
+def rewrite_config(where: Path, resolved: Resolved, changed: Sequence[str]) -> None:
+    """Write the run's config.yaml anew; of what is not `changed` it tells the origins that it has told."""
+    before = runfolder.read_settings(where)
+    told = {setting.key: setting.origin for setting in before if setting.origin}
+    for setting in changed:
+        told[setting.partition("=")[0]] = "--resume, with --set train.epochs"
+    files = {name: f"./{os.path.relpath(p.file, where)}" for name, p in resolved.plugins.items() if p.file}
+    runfolder.write_text(where / runfolder.CONFIG, replace(resolved, provenance=told).dump(files))
+
+
+def check(config: AnyConfig) -> str:
+    """Check everything that can be checked without training, and say what would be trained; `ceph run --dry-run`."""
+    prepared = prepare(of_a_new_run(config))
+    run, network = prepared.run, new_network(prepared)
+    lines = {
+        "films": f"{len(run.samples)} train, {len(prepared.validation)} validation"
+        + (f", {len(run.unmarked)} unmarked" if run.unmarked else ""),
+        "landmarks": f"{len(run.landmarks)}: {' '.join(run.landmarks)}",
+        "network": f"{run.config.model.backbone}, {describe_size(network)}, input {run.size[0]} x {run.size[1]} px",
+        "loss": f"{prepared.config.loss.name} on {prepared.config.target_kind}",
+        "training": f"{run.epochs} epochs of {run.steps_per_epoch} steps on {describe(prepared.runtime)}",
+        "plugins": ", ".join(prepared.hooks.names) or "none",
+    }
+    return "\n".join(f"{name:<10} {text}" for name, text in lines.items())
+
+
+@contextmanager
+def recorded_by(ranks: Ranks, where: Path) -> Iterator[None]:
+    """In the first process of the job, keep the run's state, and at a good end write its report."""
+    if not ranks.first:
+        yield
+        return
+    with runfolder.recorded(where):
+        yield
+    report_if_possible(where)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a config comes to before anything is built or written: hooks asked, data read, machine chosen."""
+
+    config: Config
+    hooks: Hooks
+    runtime: Runtime
+    run: Run
+    train: Films
+    validation: Films
+    also: Mapping[str, Films]
+    fingerprint: Mapping[str, Any]
+
+
+def as_resolved(config: AnyConfig) -> Resolved:
+    """Resolve a file or a mapping; what is resolved already is taken as it is."""
+    if isinstance(config, Resolved):
+        return config
+    return from_values(config) if isinstance(config, Mapping) else resolve(Path(config))
+
+
+def of_a_new_run(config: AnyConfig) -> Resolved:
+    """Resolve it. Raises ConfigError where it is that of a run that has trained on."""
+    resolved = as_resolved(config)
+    if resolved.config.train.schedule_from:
+        raise ConfigError(
+            "the schedule of a new run begins at 0; `--resume` alone sets another",
+            key="train.schedule_from",
+            hint="--set train.schedule_from=0",
+        )
+    return resolved
+
+
+@explained("reading the data set and the plugins", FREE)
+def prepare(resolved: Resolved) -> Prepared:
+    """Read the data and check the run: all that `ceph run --dry-run` does. Test splits are not looked at."""
+    refuse_albumentationsx()
+    config = resolved.config
+    runtime = start(config.train.device, config.train.precision)
+    hooks = make_hooks(resolved)
+    if not runtime.ranks.first:  # one process writes, logs and tells those that only observe
+        log.disabled = True
+        hooks.leave_out_observers()
+    refuse_more_ranks(config, runtime.ranks)
+    data = read_data(config, hooks)
+    training = training_films(data, config, hooks)
+    validation = make_films(data, "validation", config)
+    refuse_doubtful(config, [*training.samples, *validation.samples], data.landmarks)
+    untrained = not_learned(data, training, validation, config, hooks)
+    marked, batch = len(training) - training.unmarked, config.train.batch_size
+    batch -= unmarked_in(batch, config.data.unmarked_share) if training.unmarked else 0
+    run = Run(
+        landmarks=data.landmarks,
+        size=config.data.size,
+        epochs=config.train.epochs,
+        steps_per_epoch=steps_per_epoch(marked, batch, config.train.accumulate),
+        seed=config.train.seed,
+        samples=tuple(training.samples[:marked]),
+        unmarked=tuple(training.samples[marked:]),
+        device=runtime.device,
+        config=config,
+    )
+    make_monitor(config.train.monitor, run.landmarks, also=config.evaluate.also)
+    hooks.tell("check_run", run=run)
+    used, digests = [*training.samples, *validation.samples], [*training.digests, *validation.digests]
+    for line in quick_check(used, digests, data.landmarks):
+        log.warning("%s (ceph data check tells more)", line)
+    fingerprint = {**runfolder.fingerprint(used, digests, data.landmarks), runfolder.UNTRAINED: list(untrained)}
+    runtime.ranks.require_same((config, fingerprint), "config and films")
+    also = also_films(config, hooks, data.landmarks)
+    for films in also.values():
+        for line in trained_on(films.samples, films.digests, fingerprint["films"]):
+            log.warning(line)
+    return Prepared(config, hooks, runtime, run, training, validation, also, fingerprint)
+
+
+def refuse_doubtful(config: Config, samples: Sequence[Sample], landmarks: Sequence[str]) -> None:
+    """Refuse points that cannot be right, unless `data.doubtful_points` says to train on them; then warn of them."""
+    problems = impossible(samples, landmarks)
+    if problems and config.data.doubtful_points == "refuse":
+        train = "mend them, take these films out, or, if they are meant so: --set data.doubtful_points=train"
+        raise DataError([*problems, Problem("nothing trains on such points", "data.doubtful_points", hint=train)])
+    for problem in problems:
+        log.warning(problem.what)
+
+
+def not_learned(data: DataSet, training: Films, validation: Films, config: Config, hooks: Hooks) -> tuple[str, ...]:
+    """The landmarks that no training film has by `data.truth`, of which a warning tells.
+
+    Raises DataError where no film of a split has any; few validation films are a warning.
+    """
+    truth = plain_truth(config, data)
+    marked = {
+        films.samples[0].split: np.stack(
+            [s.valid.any(axis=0) if own else truth(s, 0)[1] for s in films.samples]  # a plugin may take any reader
+        )
+        for films, own in ((training, hooks.answers("truth")), (validation, False))
+    }
+    for split, flags in marked.items():
+        if not flags.any():
+            by = "" if config.data.truth == MEAN else f" by {config.data.truth}"
+            raise DataError(
+                f"none of the {len(flags)} films of {split} has a marked landmark{by}",
+                key="data.path",
+                hint="add annotations, or see data.truth and data.landmarks: nothing trains or is scored without",
+            )
+    if (scored := int(marked["validation"].any(axis=1).sum())) < FEW_VALIDATION:
+        log.warning(
+            "%d validation film%s with points: too few to choose the best epoch by, or to say how good a run is",
+            *(scored, "s" if scored > 1 else ""),
+        )
+    untrained = tuple(s for k, s in enumerate(data.landmarks) if not marked["train"][:, k].any())
+    if untrained:
+        log.warning(runfolder.NOT_LEARNED, ", ".join(untrained))
+    return untrained
+
+
+def refuse_more_ranks(config: Config, ranks: Ranks) -> None:
+    """Refuse what works in one process only, and warn of processes without work."""
+    if ranks.count == 1:
+        return
+    if config.train.compile:
+        raise ConfigError("works in one process only so far", key="train.compile", hint="--set train.compile=false")
+    if config.train.batch_size < ranks.count:
+        log.warning("a batch of %d films leaves some of %d processes idle", config.train.batch_size, ranks.count)
+
+
+def new_network(prepared: Prepared) -> nn.Module:
+    """The network of a config, with random weights."""
+    config, landmarks = prepared.config, len(prepared.run.landmarks)
+    with explained(f"building {config.model.backbone}, {config.model.width} wide, for {landmarks} landmarks", NETWORK):
+        return make_model(config, prepared.hooks, prepared.run)
+
+
+def build(prepared: Prepared, model: nn.Module, where: Path, *, evaluated: bool = False) -> Job:
+    """Everything around the network that training needs, of a run that has been `evaluated` before or not."""
+    config, hooks, runtime, run = prepared.config, prepared.hooks, prepared.runtime, prepared.run
+    with explained(f"moving {describe_size(model)} to {describe(runtime)}", NETWORK):
+        runtime.place(model)
+    stations = make_stations(config, hooks, run)
+    criterion = make_criterion(config, hooks, run)
+    optimizer, schedule = make_optimizer(config, hooks, model, run)
+    workers, pin = loader_workers(config, runtime), runtime.device.type == "cuda"
+    evaluator = Evaluator(config, hooks, runtime, run.landmarks, stations)
+    validation = Loader(prepared.validation, workers, pin=pin)
+    also = {name: Loader(films, workers, pin=pin) for name, films in prepared.also.items()}
+
+    def validate(module: nn.Module) -> dict[str, Any]:
+        def scored(name: str, loader: Loader, films: Films) -> dict[str, Any]:
+            return evaluator.figures(name, evaluator.split(module, loader, films), films.samples)
+
+        films = min(config.evaluate.batch_size, len(prepared.validation))
+        with explained(f"predicting a batch of {films} films at {run.size[0]}x{run.size[1]} px", predicting(films)):
+            figures = scored("validation", validation, prepared.validation)
+            others = {name: scored(name, loader, prepared.also[name]) for name, loader in also.items()}
+        return {**figures, "also": others} if others else figures
+
+    return Job(
+        run=replace(run, folder=where),
+        hooks=hooks,
+        runtime=runtime,
+        model=model,
+        forward=torch.compile(model)
+        if config.train.compile
+        else runtime.ranks.wrap(model, sync_batchnorm=config.train.sync_batchnorm, apart=tuple(parts_of(model))),
+        targets=make_targets(config, hooks, run),
+        stations=stations,
+        kind=config.target_kind,
+        criterion=torch.compile(criterion) if config.train.compile else criterion,
+        optimizer=optimizer,
+        schedule=schedule,
+        scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16"),
+        loader=Loader(prepared.train, workers, pin=pin),
+        validate=validate,
+        monitor=make_monitor(config.train.monitor, run.landmarks, also=config.evaluate.also, evaluated=evaluated),
+        checkpoints=where / runfolder.CHECKPOINTS,
+        parts=parts_of(model),
+    )
+
+
+def drive(job: Job, progress: Progress, where: Path, watcher: Watcher) -> Result:
+    """Train to the end under signal handlers; then the figures and predictions of the best checkpoint."""
+    ranks = job.runtime.ranks
+    with stop_between_steps(patient=ranks.count > 1) as stop:
+        fit(job, progress, _Recorded(watcher, where, progress) if ranks.first else Silent(), stop)
+    figures = ranks.agreed(load(where).evaluate("validation")[0] if ranks.first else {})
+    result = Result(where, figures, progress.best_epoch)
+    if not ranks.first:
+        return result
+    job.hooks.tell("run_end", run=job.run, result=result)
+    if job.hooks.names and progress.timed[0]:
+        cost = trace.summary(job.hooks.spent, *progress.timed)
+        runfolder.write_cost(where, cost)
+        log.info(trace.share_line(cost))
+    log.info("done: validation MRE %s mm, best epoch %d", figures["mre_mm"], progress.best_epoch + 1)
+    return result
+
+
+@dataclass
+class _Recorded:
+    """A watcher that also keeps metrics.jsonl."""
+
+    inner: Watcher
+    where: Path
+    progress: Progress
+
+    def start(self, epochs: int, done: int) -> None:
+        runfolder.write_records(self.where, self.progress.records)
+        self.inner.start(epochs, done)
+
+    def step(self, epoch: int, done: int, total: int, loss: float) -> None:
+        self.inner.step(epoch, done, total, loss)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        runfolder.write_records(self.where, self.progress.records)
+        self.inner.epoch(record)
+
+
+def write_description(resolved: Resolved, prepared: Prepared, where: Path, init_from: Path | str | None) -> None:
+    """Make the folder stand alone: config.yaml, environment.json, data_fingerprint.json, copies of file plugins."""
+    copies = runfolder.copy_plugins(where, {n: p.file for n, p in resolved.plugins.items() if p.file})
+    runfolder.write_text(where / runfolder.CONFIG, resolved.dump(copies))
+    plugins = {
+        name: {"version": p.version, "source": p.distribution or p.source.name, "sha256": p.sha256}
+        for name, p in resolved.plugins.items()
+    }
+    found = runfolder.environment(plugins, describe(prepared.runtime), init_from)
+    runfolder.write_environment(where, found)
+    runfolder.write_fingerprint(where, prepared.fingerprint)
+
+
+def describe(runtime: Runtime) -> str:
+    """The device and the precision, for a person."""
+    name = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else str(runtime.device)
+    return f"{name}, {runtime.precision}" + (f", {runtime.ranks.count} processes" if runtime.ranks.count > 1 else "")
+
+
+def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
+    """Start from the best checkpoint of a run, or from a file of weights; warns where its maps mean something else."""
+    if not source.is_dir():
+        return f"{source}: {transfer(model, read_weights(source, key='--init-from'), run.landmarks, run.landmarks)}"
+    runfolder.require_run(source)
+    content = checkpoint.load(source / runfolder.CHECKPOINTS, checkpoint.BEST)
+    now, before = run.config.target_kind, content.get("kind", run.config.target_kind)
+    if now != before:
+        log.warning(
+            "%s draws each map as a %s, but the loss %s trains a %s: fine-tuning at a low rate can ruin it;"
+            " keep the loss of that run with --set loss.name=...",
+            *(source, before, run.config.loss.name, now),
+        )
+    theirs, parts = tuple(content["landmarks"]), content.get("parts", ())
+    return f"{source}: {transfer(model, content['model'], theirs, run.landmarks, parts)}"

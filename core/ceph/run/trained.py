@@ -1,0 +1,167 @@
+"""A trained network: the best checkpoint of a run, which predicts films and evaluates splits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ceph import runfolder
+from ceph.config.load import Resolved, resolve
+from ceph.data.bare import bare_film, in_batches, load_bare, readable
+from ceph.data.check.quick import trained_on
+from ceph.data.dataset import Films, Loader, in_order
+from ceph.data.plausible import impossible
+from ceph.data.several import on_landmarks
+from ceph.data.types import Points
+from ceph.errors import ConfigError, nearest
+from ceph.evaluation.means import Ensemble
+from ceph.evaluation.metrics import intervals
+from ceph.evaluation.predict import Prediction
+from ceph.evaluation.statistics import units_of
+from ceph.hooks.base import Run
+from ceph.run.assembly import make_hooks, make_model, make_stations
+from ceph.run.evaluator import Evaluator
+from ceph.run.films import also_films, loader_workers, make_films, read_data
+from ceph.run.report import report_if_possible
+from ceph.training import checkpoint
+from ceph.training.memory import LOADED, explained, predicting
+from ceph.training.runtime import flushed_denormals, start
+
+log = logging.getLogger("ceph")
+
+TRAINING_SPLITS = ("train", "validation")
+
+
+def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
+    """The best checkpoint of a run, ready to predict; `settings` are `KEY=VALUE` texts as for `--set`."""
+    where = Path(folder)
+    runfolder.require_run(where)
+    return Trained(where, resolve(where / runfolder.CONFIG, settings=settings))
+
+
+class Trained:
+    """The best checkpoint of a run."""
+
+    def __init__(self, folder: Path, resolved: Resolved) -> None:
+        self.folder, self.resolved, self.config = folder, resolved, resolved.config
+        with explained(f"reading the best checkpoint of {folder}", LOADED):
+            content = checkpoint.load(folder / runfolder.CHECKPOINTS, checkpoint.BEST)
+        self.landmarks = tuple(content["landmarks"])
+        self._stations = content["stations"]
+        if untrained := runfolder.untrained(folder):
+            log.warning(runfolder.NOT_LEARNED, ", ".join(map(str, untrained)))
+        self.hooks = make_hooks(resolved)
+        self.runtime = start(self.config.train.device, self.config.train.precision)
+        settings = self.config.train
+        self.run = Run(
+            self.landmarks,
+            self.config.data.size,
+            settings.epochs,
+            0,
+            settings.seed,
+            (),
+            self.runtime.device,
+            self.config,
+        )
+        network = f"{self.config.model.backbone}, {self.config.model.width} wide, for {len(self.landmarks)} landmarks"
+        with flushed_denormals(), explained(f"loading {network}, of {folder}", LOADED):
+            with torch.random.fork_rng(devices=[]):  # its random weights are no draw of whoever loads it
+                self.model = make_model(self.config, self.hooks, self.run)
+            self.model.load_state_dict(content["model"])
+            self.runtime.place(self.model).eval()
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """What turns this model into figures."""
+        stations = make_stations(self.config, self.hooks, self.run)
+        stations.load_state_dict(self._stations)
+        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, stations)
+
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The model as it predicts, with the members, the views and `evaluate.scales`."""
+        return self.evaluator.ensemble(self.model, self.config.evaluate.scales)
+
+    @contextmanager
+    def predicting(self, films: int) -> Iterator[None]:
+        """Around all that is computed of `films`: denormal numbers are zero, and an exhausted machine is explained."""
+        (height, width), batch = self.config.data.size, min(films, self.config.evaluate.batch_size)
+        scales = sorted(self.config.evaluate.scales, key=lambda scale: abs(scale - 1))
+        at = " and ".join(f"{round(height * scale)}x{round(width * scale)}" for scale in scales)
+        what = f"predicting a batch of {batch} films at {at} px"
+        with flushed_denormals(), explained(what, predicting(batch, len(scales))):
+            yield
+
+    def predict(
+        self, images: Sequence[Path | str | NDArray[np.uint8]], mm_per_px: Sequence[float | None] | None = None
+    ) -> tuple[Points, NDArray[np.float64]]:
+        """Points [N, K, 2] in pixels of each film and scores [N, K], in the order of `landmarks`.
+
+        `images` are files, or grey arrays [H, W] uint8; `mm_per_px` of their pixels (None: unknown) are for plugins
+        that look at the film again. Raises DataError for one that cannot be read.
+        """
+        if not len(images):
+            return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
+        with self.predicting(len(images)):
+            films = readable(load_bare(images, self.ensemble.sizes, len(self.landmarks), mm_per_px))
+            items = in_batches(films, self.config.evaluate.batch_size)
+            found = self.evaluator.predict(self.ensemble, items, partial(bare_film, images))
+        return found.points_px, found.scores
+
+    def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
+        """Figures of a split, and its name (default: validation, or the only split that `data` has).
+
+        Without `data` the run's own set is read, and figures and predictions are written into the run folder;
+        with it nothing is.
+        """
+        config = self.config
+        found = read_data(config, self.hooks, data, shared=None if data is None else self.landmarks)
+        found = found if found.landmarks == self.landmarks else on_landmarks(found, self.landmarks)
+        there = sorted({sample.split for sample in found.samples})
+        name = split or ("validation" if "validation" in there or len(there) != 1 else there[0])
+        if name not in there:
+            raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
+        films = make_films(found, name, config)
+        known = runfolder.read_fingerprint(self.folder)
+        seen = {split: runfolder.labels(known, "films", split) for split in TRAINING_SPLITS}
+        for problem in impossible(films.samples, found.landmarks):
+            log.warning(problem.what)
+        for line in trained_on(films.samples, films.digests, seen):
+            log.warning(line)
+        figures, prediction = self._scored(name, films)
+        labels = [{("group", s.group), ("pixels", d)} for s, d in zip(films.samples, films.digests, strict=True)]
+        figures["interval_95"] = intervals(prediction.errors_mm, units_of(labels))
+        if data is None and name == "validation" and config.evaluate.also:
+            others = also_films(config, self.hooks, self.landmarks)
+            figures["also"] = {each: self._scored(each, own)[0] for each, own in others.items()}
+        if data is None:
+            self._write(name, figures, prediction, films)
+            if (self.folder / runfolder.REPORT).exists():  # not before the run has ended
+                report_if_possible(self.folder)
+        return figures, name
+
+    def _scored(self, name: str, films: Films) -> tuple[dict[str, Any], Prediction]:
+        loader = Loader(films, loader_workers(self.config, self.runtime))
+        with self.predicting(len(films)):
+            items = loader.load(in_order(len(films), self.config.evaluate.batch_size, self.ensemble.sizes))
+            prediction = self.evaluator.predict(self.ensemble, items, films.film)
+        return self.evaluator.figures(name, prediction, films.samples), prediction
+
+    def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films) -> None:
+        ids, errors_mm = tuple(sample.id for sample in films.samples), prediction.errors_mm
+        found = prediction.points_px, prediction.scores, prediction.truth_px, errors_mm
+        runfolder.add_figures(self.folder, split, figures)
+        runfolder.write_predictions(self.folder, split, runfolder.Predictions(ids, self.landmarks, *found))
+        runfolder.write_stages(self.folder, split, ids, self.landmarks, prediction.stages)
+        if split not in TRAINING_SPLITS:
+            scored = runfolder.fingerprint(films.samples, films.digests, self.landmarks)
+            runfolder.add_fingerprint(self.folder, scored)
+            runfolder.note_opened(self.folder, split)

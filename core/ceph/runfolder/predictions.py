@@ -1,0 +1,175 @@
+"""predictions-<split>.csv, the points that a run has found on a split, and stages-<split>.csv, those that it moved.
+
+All are in pixels of the original films.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ceph.data.files import read_text
+from ceph.data.names import bare, guarded
+from ceph.errors import DataError
+from ceph.files import replacing, write_text
+from ceph.runfolder.place import writing
+
+Floats = NDArray[np.float64]
+
+HEADER = ["image_id", "symbol", "x_px", "y_px", "score", "true_x_px", "true_y_px", "error_mm"]
+STAGES_HEADER = ["image_id", "symbol", "stage", "x_px", "y_px", "score"]
+MAX_BYTES = 2**28
+_NAME = "predictions-"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Points and truth [F, K, 2] in film px, scores [F, K], errors [F, K] in mm; NaN where there is no truth."""
+
+    ids: tuple[str, ...]
+    landmarks: tuple[str, ...]
+    points_px: Floats
+    scores: Floats
+    truth_px: Floats
+    errors_mm: Floats
+
+
+def predictions_file(folder: Path, split: str) -> Path:
+    """Where the predictions of a split lie, or will."""
+    return folder / f"{_NAME}{split}.csv"
+
+
+def predicted_splits(folder: Path) -> list[str]:
+    """The splits that have predictions, validation first."""
+    names = [path.stem.removeprefix(_NAME) for path in folder.glob(f"{_NAME}*.csv")]
+    return sorted(names, key=lambda name: (name != "validation", name))
+
+
+def write_predictions(folder: Path, split: str, found: Predictions) -> None:
+    """Write the predictions of a split, in one move. Raises CephError where that cannot be."""
+    path = predictions_file(folder, split)
+    with writing(path), replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", errors="backslashreplace")
+        rows = csv.writer(text)
+        rows.writerow(HEADER)
+        for n, film in enumerate(found.ids):
+            for k, symbol in enumerate(found.landmarks):
+                x, y = found.points_px[n, k]
+                row = [guarded(film), guarded(symbol), f"{x:.3f}", f"{y:.3f}", f"{found.scores[n, k]:.4f}"]
+                if math.isnan(found.errors_mm[n, k]):
+                    row += ["", "", ""]
+                else:
+                    true_x, true_y = found.truth_px[n, k]
+                    row += [f"{true_x:.3f}", f"{true_y:.3f}", f"{found.errors_mm[n, k]:.4f}"]
+                rows.writerow(row)
+        text.flush()
+        text.detach()
+
+
+def read_predictions(folder: Path, split: str) -> Predictions:
+    """The predictions of a split. Raises DataError, naming file and line, where they are missing or malformed."""
+    file = predictions_file(folder, split)
+    cells: dict[tuple[str, str], tuple[float, ...]] = {}
+    for line, row in _rows(file):
+        film, symbol = map(bare, row[:2])
+        if (film, symbol) in cells:
+            raise _wrong(file, line, f"{symbol} of {film} stands there twice")
+        own = [_number(file, line, name, text) for name, text in zip(HEADER[2:5], row[2:5], strict=True)]
+        truth = row[5 : len(HEADER)]
+        if any(truth) and not all(truth):
+            raise _wrong(file, line, "the truth and its error must be given together, or not at all")
+        known = [
+            _number(file, line, name, text) if text else math.nan for name, text in zip(HEADER[5:], truth, strict=True)
+        ]
+        if known[2] < 0:
+            raise _wrong(file, line, f"error_mm must not be negative: {row[7]}")
+        cells[film, symbol] = (*own, *known)
+    ids, landmarks = (tuple(dict.fromkeys(key[part] for key in cells)) for part in (0, 1))
+    missing = next(((i, k) for i in ids for k in landmarks if (i, k) not in cells), None)
+    if not cells or missing:
+        raise DataError(f"{file}: {f'{missing[1]} of {missing[0]} is missing' if missing else 'holds no predictions'}")
+    values = np.array([[cells[i, k] for k in landmarks] for i in ids])
+    return Predictions(ids, landmarks, values[..., :2], values[..., 2], values[..., 3:5], values[..., 5])
+
+
+def stages_file(folder: Path, split: str) -> Path:
+    """Where what stations of decoding moved on a split lies, or will; there is none where nothing could."""
+    return folder / f"stages-{split}.csv"
+
+
+def write_stages(
+    folder: Path,
+    split: str,
+    ids: Sequence[str],
+    landmarks: Sequence[str],
+    stages: Mapping[str, tuple[Floats, Floats]],
+) -> None:
+    """Write which points a station of decoding moved; `stages`: points [F, K, 2] and scores [F, K] after each.
+
+    Of each such point a row says where the decoder put it, and one after each stage that moved it where it then was.
+    """
+    path = stages_file(folder, split)
+    with writing(path):
+        if len(stages) < 2:
+            path.unlink(missing_ok=True)
+            return
+        rows: list[Sequence[str]] = [STAGES_HEADER]
+        for n, film in enumerate(ids):
+            for k, symbol in enumerate(landmarks):
+                track = [
+                    (guarded(film), guarded(symbol), stage, *map("{:.3f}".format, points[n, k]), f"{scores[n, k]:.4f}")
+                    for stage, (points, scores) in stages.items()
+                ]
+                moved = [after for before, after in pairwise(track) if before[3:5] != after[3:5]]
+                rows += [track[0], *moved] if moved else []
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        write_text(path, text.getvalue())
+
+
+def read_stages(folder: Path, split: str) -> dict[tuple[str, str], list[tuple[str, float, float]]]:
+    """By film and symbol: (stage, x_px, y_px) of each point that decoding moved. Raises DataError."""
+    file = stages_file(folder, split)
+    found: dict[tuple[str, str], list[tuple[str, float, float]]] = {}
+    for line, (film, symbol, stage, x, y, _score) in _rows(file, STAGES_HEADER):
+        at = _number(file, line, "x_px", x), _number(file, line, "y_px", y)
+        found.setdefault((bare(film), bare(symbol)), []).append((stage, *at))
+    return found
+
+
+def _rows(file: Path, columns: Sequence[str] = HEADER) -> Iterator[tuple[int, Sequence[str]]]:
+    """The rows below the header, with the number of their line; further `columns` may follow."""
+    lines = csv.reader(io.StringIO(read_text(file, limit=MAX_BYTES), newline=""), strict=True)
+    try:
+        header = next(lines, [])
+        if header[: len(columns)] != columns:
+            raise _wrong(file, 1, f"the header must be {','.join(columns)}")
+        for row in lines:
+            if len(row) != len(header):
+                raise _wrong(file, lines.line_num, f"{len(row)} values where there must be {len(header)}")
+            yield lines.line_num, row
+    except csv.Error as error:
+        raise _wrong(file, lines.line_num, f"is not CSV: {error}") from error
+
+
+def _number(file: Path, line: int, name: str, text: str) -> float:
+    """The finite number that a cell holds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _wrong(file, line, f"{name} must be a number, not {text[:40]!r}")
+    return value
+
+
+def _wrong(file: Path, line: int, what: str) -> DataError:
+    return DataError(f"{file}:{line}: {what}")
