@@ -65,10 +65,10 @@ def read(
     root = _existing(folder)
     data = _nameable(unified(_read(root, _reader(root, format, readers), mm_per_px)))
     for doubt in doubts(data.samples, data.landmarks, data.readers):
-        logger.warning(doubt)
+        logger.warning(shown(doubt))
     for doubt, _ in head_doubts(data.samples, data.landmarks):
         # Marked as something that `ceph data check` does not log, since it has a finding of its own for it.
-        logger.warning("%s (ceph data check tells more)", doubt, extra={"outside": ()})
+        logger.warning("%s (ceph data check tells more)", shown(doubt), extra={"outside": ()})
     numbered = all(re.fullmatch(r"p\d+", symbol) for symbol in data.landmarks)
     if not data.named or (numbered and landmarks is not None and not set(landmarks) & set(data.landmarks)):
         return name(data, landmarks)
