@@ -281,7 +281,7 @@ def _augmentations(found: list[tuple[str, list[Any]]], question: Question) -> st
     from ceph.data.augment import Augmentation
 
     transforms = {question.arguments["stage"]: dict(found)}
-    Augmentation({}, transforms, dict.fromkeys(dict(found), "")).change_pixels(np.zeros((96, 80), np.uint8), 0)
+    Augmentation({}, transforms, dict.fromkeys(dict(found), ""))
     return ""
 
 
