@@ -190,8 +190,8 @@ def test_readers_and_truth_have_shapes_of_their_own_and_can_be_hidden(page, site
     page.uncheck("#layer-truth")
     assert (shown("truth"), shown("readers")) == (False, True)
     shapes = page.locator("#layer-boxes svg .mark").evaluate_all("m => m.map(x => x.innerHTML)")
-    assert len(shapes) == 4
-    assert len(set(shapes)) == 4
+    assert len(shapes) == 5
+    assert len(set(shapes)) == 5
 
 
 def test_everything_works_by_keyboard(page, site, good):
