@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ceph.ablation import design, effects
-from ceph.ablation.cells import read_record
+from ceph.ablation.cells import RECORD
 from ceph.ablation.costs import how_made
 from ceph.evaluation.scores import scored_splits
+from ceph.fanout.record import read_record
 from ceph.report import ablation as report
 
 
@@ -78,7 +79,7 @@ def page(asked):
     splits = asked.split or sorted(whole, key=lambda s: (s != "validation", s))
     chosen_landmarks = [s.strip() for s in asked.landmarks.split(",") if s.strip()]
     hardest = effects.hardest_landmarks(runs, cells, seeds, asked.hardest, chosen_landmarks)
-    record = read_record(runs)
+    record = read_record(runs / RECORD)
     reports = [
         effects.split_report(runs, split, cells, seeds, families_of(cells, chosen), hardest, record.get("minutes", {}))
         for split in splits

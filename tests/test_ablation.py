@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from tests.ablation_runs import HARD, write_cells
 
-from ceph.ablation import design, effects, workers
-from ceph.ablation.ablate import Ablation, workforce
-from ceph.ablation.cells import RunCall, describe, open_folder, plan, resolve_all
+from ceph.ablation import design, effects
+from ceph.ablation.cells import RECORD, RunCall, plan, resolve_all
 from ceph.ablation.costs import cost_of, how_made
 from ceph.errors import ConfigError
+from ceph.fanout import workers
+from ceph.fanout.record import describe, open_record
+from ceph.fanout.train import Workforce
 from ceph.runfolder import State, write_state
 from ceph.training.stop import StopRequest
 
@@ -250,9 +252,9 @@ def described(plugins=("hard-mining",), **changes):
 
 
 def test_a_folder_takes_new_seeds_and_plugins_but_no_other_config(tmp_path):
-    first = open_folder(tmp_path / "out", described())
-    open_folder(tmp_path / "out", described(settings=("train.seed=7", "data.workers=1")))
-    both = open_folder(tmp_path / "out", described(["hard-mining", "weighted-loss"]))
+    first = open_record(tmp_path / "out" / RECORD, described())
+    open_record(tmp_path / "out" / RECORD, described(settings=("train.seed=7", "data.workers=1")))
+    both = open_record(tmp_path / "out" / RECORD, described(["hard-mining", "weighted-loss"]))
     assert both["config"] == first["config"]
     assert set(both["plugins"]) == {"hard-mining", "weighted-loss"}
     assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == both
@@ -262,17 +264,17 @@ def test_a_folder_takes_new_seeds_and_plugins_but_no_other_config(tmp_path):
         ("plugins.multi-scale={}", "plugins.multi-scale is null there"),
     ):
         with pytest.raises(ConfigError, match=what):
-            open_folder(tmp_path / "out", described(settings=(settings,)))
+            open_record(tmp_path / "out" / RECORD, described(settings=(settings,)))
     assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == both
 
 
 def test_a_file_plugin_that_was_edited_is_another_config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("ohkm.py").write_text(OHKM)
-    open_folder(tmp_path / "out", described(["./ohkm.py"]))
+    open_record(tmp_path / "out" / RECORD, described(["./ohkm.py"]))
     Path("ohkm.py").write_text(OHKM.replace("return loss", "return loss * loss"))
     with pytest.raises(ConfigError, match=r"plugins.ohkm.sha256 is"):
-        open_folder(tmp_path / "out", described(["./ohkm.py"]))
+        open_record(tmp_path / "out" / RECORD, described(["./ohkm.py"]))
 
 
 # --- what is left to do -----------------------------------------------------------------------------------------------
@@ -338,9 +340,8 @@ def test_a_pool_runs_so_many_at_a_time_and_passes_a_signal_on_once(tmp_path):
 
 def test_on_a_cpu_the_runs_share_the_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    asked = {jobs: Ablation(RunCall(), (), jobs=jobs) for jobs in (None, 2)}
-    assert workforce(asked[None], 30, "cpu") == (8, 1)
-    assert workforce(asked[None], 4, "cpu") == (4, 2)
-    assert workforce(asked[2], 30, "cpu") == (2, 4)
-    assert workforce(asked[None], 30, "cuda") == (1, None)
-    assert workforce(asked[2], 30, "cuda") == (2, None)
+    assert Workforce("cpu", None).share(30) == (8, 1)
+    assert Workforce("cpu", None).share(4) == (4, 2)
+    assert Workforce("cpu", 2).share(30) == (2, 4)
+    assert Workforce("cuda", None).share(30) == (1, None)
+    assert Workforce("cuda", 2).share(30) == (2, None)

@@ -28,6 +28,7 @@ FLOORS = {
     "ceph.config": 3,
     "ceph.training": 4,
     "ceph_plugins": 4,
+    "ceph.fanout": 5,
     "ceph.run.assembly": 5,
     "ceph.run.evaluator": 5,
     "ceph.run.films": 5,

@@ -1,23 +1,19 @@
-"""From the call of `ceph ablate` to the `ceph run` of each cell; and the record that keeps a folder to one config."""
+"""From the call of `ceph ablate` to the `ceph run` of each cell."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ceph.ablation.design import cell_name
 from ceph.config.layers import Layers
 from ceph.config.load import DEFAULT_FILE, Resolved, resolve
 from ceph.errors import ConfigError
 from ceph.hooks import discovery
-from ceph.runfolder import read_object, write_json
 
 RECORD = "ablation.json"
-FREE = (("train", "seed"), ("data", "workers"), ("data", "cache"))  # keys that change no cell
 
 
 @dataclass(frozen=True)
@@ -116,55 +112,3 @@ def resolve_all(cells: Cells, sets: Collection[Collection[str]]) -> tuple[Resolv
             where = f"in the cell {cell_name(on)}: "
             raise ConfigError([replace(p, what=where + p.what) for p in error.problems]) from None
     return base, found
-
-
-def describe(base: Resolved, found: Mapping[str, Resolved], plugins: Collection[str]) -> dict[str, Any]:
-    """What a folder is kept to: the config that all cells share, and each plugin's settings."""
-    config = base.config.model_dump(mode="json")
-    for section, key in FREE:
-        del config[section][key]
-    settings: dict[str, Any] = {}
-    for resolved in found.values():
-        for name in set(plugins) & set(resolved.plugins):
-            file = {"sha256": resolved.plugins[name].sha256} if resolved.plugins[name].file else {}
-            settings[name] = {**resolved.config.model_dump(mode="json")["plugins"][name], **file}
-    return {"config": config, "plugins": dict(sorted(settings.items()))}
-
-
-def open_folder(out: Path, described: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of the folder `out`, joined with `described` and written.
-
-    Raises ConfigError where the folder holds an ablation of another config.
-    """
-    record = read_record(out)
-    then, now = record.get("config", described["config"]), described["config"]
-    _require_same(out, then, now, ())
-    known = record.get("plugins", {})
-    for name in known.keys() & described["plugins"].keys():
-        _require_same(out, known[name], described["plugins"][name], ("plugins", name))
-    record = {
-        "config": now,
-        "plugins": {**known, **described["plugins"]},
-        "minutes": record.get("minutes", {}),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / RECORD, record)
-    return record
-
-
-def read_record(out: Path) -> dict[str, Any]:
-    """The record of a folder; empty where there is none."""
-    path = out / RECORD
-    return read_object(path) if path.exists() else {}
-
-
-def _require_same(out: Path, then: Any, now: Any, path: tuple[str, ...]) -> None:
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        for key in [*then, *(k for k in now if k not in then)]:
-            _require_same(out, then.get(key), now.get(key), (*path, key))
-    elif then != now:
-        raise ConfigError(
-            f"{out} holds another config: {'.'.join(path)} is {json.dumps(then)} there and {json.dumps(now)} here",
-            key="--out",
-            hint="give this ablation another folder, or set the config back",
-        )

@@ -1,4 +1,4 @@
-"""Who trains the cells: processes of this machine or tasks of a ray cluster, each an ordinary `ceph run`."""
+"""Who trains many runs: processes of this machine or tasks of a ray cluster, each an ordinary `ceph run`."""
 
 from __future__ import annotations
 
