@@ -27,6 +27,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("ceph.cli.predict", "Find the landmarks of films without truth."),
     "compare": ("ceph.cli.compare", "Compare configs over films and seeds, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),
+    "folds": (
+        "ceph.cli.folds",
+        "Train a run for each fold, scored by films that chose nothing; together they predict.",
+    ),
+    "ensemble": ("ceph.cli.ensemble", "Put finished runs into one folder that predicts by the mean of their maps."),
     "suggest": ("ceph.cli.suggest", "Choose the next fine-tune from the errors of a run."),
     "report": ("ceph.cli.report", "Write report.html of a run anew, and figures for a paper."),
     "runs": ("ceph.cli.runs", "List runs with their results."),

@@ -43,11 +43,14 @@ def evaluate(
 ) -> None:
     """Score the best checkpoint of a run, in millimetres. With --data nothing is written into RUN."""
     from ceph.report.console import PlainConsole
-    from ceph.report.tables import landmark_table
+    from ceph.report.tables import landmark_table, members_line
     from ceph.run.trained import load
     from ceph.runfolder import finite
 
     figures, name = load(run, settings=set_ or ()).evaluate(split, data)
-    PlainConsole().print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
+    console = PlainConsole()
+    console.print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
+    if "members" in figures:
+        console.print(members_line(figures), soft_wrap=True)
     if json_ is not None:
         write_file(json_, json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", "--json")

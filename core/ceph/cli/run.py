@@ -135,6 +135,11 @@ def _run(
         if resume is not None:
             from ceph.run.train import resume as go_on
 
+            if not (without or epochs) and runfolder.read_members(resume):
+                from ceph.cli.folds import go_on_with
+
+                go_on_with(resume)
+                return
             result = go_on(resume, without=without, epochs=epochs, watcher=watcher)
         else:
             resolved = resolve()
@@ -142,7 +147,7 @@ def _run(
 
             if dry_run:
                 console.print(check(resolved))
-                return
+                return None
             settings = resolved.config
             out = out or runfolder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
             stop.left = partial(what_is_left, out)

@@ -38,6 +38,17 @@ class Resolved:
         """One new instance of each plugin, with its settings, by name."""
         return {name: loaded.create(self.config.plugins[name]) for name, loaded in self.plugins.items()}
 
+    def own_values(self) -> dict[str, Any]:
+        """The values that are not defaults, and every plugin that is on: a config that comes to the same."""
+        values: dict[str, Any] = self.config.model_dump(mode="json", exclude_defaults=True, exclude={"plugins"})
+        values.get("train", {}).pop("schedule_from", None)
+        values = {name: section for name, section in values.items() if section}
+        for name, plugin in self.plugins.items():
+            settings = plugin.validate(self.config.plugins[name])
+            own = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            values.setdefault("plugins", {})[name] = {"from": plugin.file, **own} if plugin.file else own
+        return values
+
     def dump(self, files: Mapping[str, str] | None = None) -> str:
         """The resolved config as YAML, each value with its origin; `resolve` reads it back to the same config.
 

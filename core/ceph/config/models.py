@@ -107,6 +107,27 @@ class AlsoConfig(Section):
         return {"path": value} if isinstance(value, (str, Path)) else value
 
 
+class FoldConfig(Section):
+    """One fold of a cross-validation: `ceph folds` sets this."""
+
+    of: int = Field(ge=2, description="how many folds the films of train and validation are divided into")
+    by: Literal["group", "machine", "set"] = Field(
+        "group", description="what is never divided; of machines and of sets each is a fold"
+    )
+    number: int | None = Field(
+        None,
+        ge=0,
+        description="the fold that is held out as validation, from 0, while all others train; null: none, and all "
+        "are the split out-of-fold",
+    )
+
+    @model_validator(mode="after")
+    def _among_them(self) -> FoldConfig:
+        if self.number is not None and self.number >= self.of:
+            raise _cross("number", f"must be less than data.fold.of ({self.of}), not {self.number}", "of")
+        return self
+
+
 class DataConfig(Section):
     """Which films, read how, at which size."""
 
@@ -153,6 +174,9 @@ class DataConfig(Section):
         description="folder of films that nobody marked; they train where a plugin uses them; null: none",
     )
     unmarked_share: float = Field(0.5, ge=0, lt=1, description="share of each batch that unmarked films make up")
+    fold: FoldConfig | None = Field(
+        None, description="one fold of a cross-validation in place of the set's own train and validation; null: none"
+    )
     synthetic_films: int = Field(64, ge=8, description="number of films of the embedded synthetic set")
 
     @property
@@ -232,7 +256,9 @@ class TrainConfig(Section):
     early_stopping: int | None = Field(
         None, ge=1, description="end after this many epochs without improvement of `monitor`; null: never"
     )
-    monitor: Name = Field("mre_mm", description="validation metric that picks the best checkpoint")
+    monitor: Name = Field(
+        "mre_mm", description="validation metric that picks the best checkpoint; last: none, the last epoch is the best"
+    )
     constant_pixels: bool = Field(
         default=False, description="keep the pixels per batch constant where a plugin changes the size of batches"
     )

@@ -48,6 +48,20 @@ class Member:
     kind: str = "distribution"
 
 
+class OnLandmarks(nn.Module):
+    """A network's maps on another list of landmarks: at `columns` [K] of its own, and NaN where that is -1."""
+
+    def __init__(self, module: nn.Module, columns: Sequence[int]) -> None:
+        super().__init__()
+        self.module, self.columns = module, list(columns)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Films [B, 1, H, W] to maps [B, K, h, w]."""
+        maps: torch.Tensor = self.module(images)[:, self.columns]
+        maps[:, [column < 0 for column in self.columns]] = float("nan")
+        return maps
+
+
 PLAIN = View()
 
 
@@ -72,7 +86,7 @@ class Ensemble:
     """Networks, the evaluated model first, and the views and scales in which each sees a film.
 
     `views` are beside the plain one; the first of `scales` is the frame of what is decoded. Each that is a plugin's
-    comes with whose it is.
+    comes with whose it is. Members but the first may leave landmarks, whose maps are NaN, to the others.
     """
 
     members: Sequence[tuple[Member, Blame | None]]
@@ -114,7 +128,7 @@ class Ensemble:
     ) -> Iterable[Seen]:
         views: list[tuple[View, Blame | None]] = [(PLAIN, None), *self.views]
         landmarks: int | None = None
-        for member, owner in self.members:
+        for place, (member, owner) in enumerate(self.members):
             for size in self._sizes(member):
                 item, plain = frames[size]
                 for view, viewer in views:
@@ -133,7 +147,7 @@ class Ensemble:
                     to_image = to_image if matrix is None else torch.from_numpy(matrix) @ to_image
                     stride = round(image.shape[-1] / maps.shape[-1])
                     known = {n: found for n, found in outputs.items() if isinstance(found, torch.Tensor)}
-                    yield Seen(maps, to_image, stride, member.kind == "distribution", owner is not None, known)
+                    yield Seen(maps, to_image, stride, member.kind == "distribution", place > 0, known)
 
 
 def viewed(images: torch.Tensor, view: View, owner: Blame | None = None) -> tuple[torch.Tensor, Matrix | None]:

@@ -65,6 +65,8 @@ def _rates(epoch: Mapping[str, Any]) -> list[float]:
 def best_epoch(record: Record) -> int | None:
     """The index of the epoch that `train.monitor` finds best; None where no epoch has that figure."""
     monitor = record.setting("train", "monitor").strip('"') or "mre_mm"
+    if monitor == "last":
+        return len(record.epochs) - 1 if record.epochs else None
     values = [flatten(mapping(epoch, "validation")).get(monitor, math.nan) for epoch in record.epochs]
     known = [i for i, value in enumerate(values) if math.isfinite(value)]
     upwards = any(higher_is_better(monitor, mapping(epoch, "validation")) for epoch in record.epochs)

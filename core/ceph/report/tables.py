@@ -45,3 +45,20 @@ def _cells(row: Mapping[str, Any], count: int) -> list[str]:
         *(number(row["sdr_percent"][t], 1) for t in THRESHOLDS),
         str(count),
     ]
+
+
+def members_line(figures: Mapping[str, Any]) -> str:
+    """What a mean of several runs costs, and what it gains over each of them alone where that is known."""
+    found = figures["members"]
+    alone = list(found["alone"].values())
+    text = f"{found['count']} runs: {found['seconds_a_film']:.2f} s a film"
+    if not alone:
+        return f"{text}; each knows other landmarks, so none is scored alone"
+    text += f", one alone {sum(run['seconds_a_film'] for run in alone) / len(alone):.2f} s"
+    errors = [run["mre_mm"] for run in alone if run.get("mre_mm") is not None]
+    if not errors or figures["mre_mm"] is None:
+        return text
+    mean, ours = sum(errors) / len(errors), figures["mre_mm"]
+    range_ = f" ({min(errors):.3f} to {max(errors):.3f})" if len(errors) > 1 else ""
+    change = f"{mean - ours:+.3f} mm ({100 * (mean - ours) / mean:+.1f} %)"
+    return f"{text}; MRE {ours:.3f} mm, alone {mean:.3f}{range_}: the mean gains {change}"

@@ -26,6 +26,7 @@ from ceph.hooks.blame import Blame
 from ceph.hooks.verbs import Hooks
 from ceph.model.folding import folded
 from ceph.run.assembly import placed
+from ceph.training.engine import LAST
 from ceph.training.runtime import Runtime
 
 log = logging.getLogger("ceph")
@@ -40,6 +41,7 @@ class Evaluator:
     runtime: Runtime
     landmarks: tuple[str, ...]
     stations: Stations
+    others: tuple[Member, ...] = ()  # further networks of a folder of several runs, ready to predict
 
     def ready(self, model: nn.Module) -> nn.Module:
         """The model as it predicts: in evaluation mode, its batch norms folded. `model` keeps its mode."""
@@ -70,7 +72,9 @@ class Evaluator:
     def ensemble(self, model: nn.Module, scales: Sequence[float] = (1.0,)) -> Ensemble:
         """The model as it predicts, with the members and the views of plugins, each seeing a film at all `scales`."""
         own = self.hooks.blames("members")
-        members: list[tuple[Member, Blame | None]] = [(self.evaluated(model), None)]
+        members: list[tuple[Member, Blame | None]] = [
+            (member, None) for member in (self.evaluated(model), *self.others)
+        ]
         for plugin, listed in self.hooks.each("members", model=model):
             placed_ones = (self.ready(placed(member.module, self.runtime.device)) for member in listed)
             members += [(replace(m, module=module), own[plugin]) for m, module in zip(listed, placed_ones, strict=True)]
@@ -136,6 +140,8 @@ def make_monitor(
     Raises ConfigError for one that cannot be; what it gives raises ConfigError for a plugin's that is not among the
     first figures (of a run that has not been `evaluated` yet).
     """
+    if name == LAST:
+        return lambda _figures: 0.0
     own = flatten(summarise(np.zeros((1, len(landmarks))), landmarks, ""))
     known = {**own, **{f"also.{each}.{figure}": value for each in also for figure, value in own.items()}}
     if name not in known and not name.startswith(("plugins.", *(f"also.{each}.plugins." for each in also))):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ceph.config.models import Config, SetConfig
+from ceph.config.models import Config, FoldConfig, SetConfig
 from ceph.data import unmarked
 from ceph.data.augment import STAGES, Augmentation, default_augmentation
 from ceph.data.cache import FilmCache, default_root, digests
@@ -22,12 +22,14 @@ from ceph.data.formats.base import DataSet, Reader
 from ceph.data.formats.film_table import table_at
 from ceph.data.formats.find import READERS, read, select
 from ceph.data.formats.records import ONE_READER
+from ceph.data.formats.splits import OUT_OF_FOLD
 from ceph.data.geometry import letterbox_scale
 from ceph.data.several import join, on_landmarks
 from ceph.data.synthetic import sets as synthetic
 from ceph.data.truth import MEAN, combine, reader_of
 from ceph.data.types import Sample
 from ceph.errors import ConfigError, DataError, nearest
+from ceph.evaluation.folds import FOLDED, folds_of
 from ceph.hooks.sampling import SAMPLE_HOOKS, SampleHooks, draw_names
 from ceph.hooks.verbs import Hooks
 from ceph.training.runtime import Runtime
@@ -40,8 +42,31 @@ def read_data(
 ) -> DataSet:
     """Read the set at `path` (default: the config's; none: the embedded one) with the landmarks that are wanted.
 
-    `shared` are a run's landmarks: the set then has these, of which it may lack some.
+    `shared` are a run's landmarks: the set then has these, of which it may lack some. The config's own set has the
+    splits that `data.fold` says.
     """
+    found = _read_set(config, hooks, path, shared)
+    return refolded(found, config.data.fold) if path is None else found
+
+
+def refolded(data: DataSet, fold: FoldConfig | None) -> DataSet:
+    """The set with the films of train and validation divided anew: the fold is validation, or all are out-of-fold.
+
+    The latter are in the order of their folds.
+    """
+    if fold is None:
+        return data
+    chosen = [sample for sample in data.samples if sample.split in FOLDED]
+    numbers = folds_of(chosen, digests([sample.path for sample in chosen]), fold.by, fold.of)
+    if fold.number is None:
+        anew = [replace(chosen[n], split=OUT_OF_FOLD) for n in np.argsort(numbers, kind="stable")]
+    else:
+        held = numbers == fold.number
+        anew = [replace(s, split="validation" if out else "train") for s, out in zip(chosen, held, strict=True)]
+    return replace(data, samples=(*anew, *(s for s in data.samples if s.split not in FOLDED)))
+
+
+def _read_set(config: Config, hooks: Hooks, path: Path | None, shared: Sequence[str] | None) -> DataSet:
     data, readers = config.data, known_readers(hooks)
     if path is None and isinstance(data.path, tuple):
         with table_at(data.films_table):

@@ -116,6 +116,12 @@ def resume(
     """
     where = Path(folder)
     runfolder.require_run(where)
+    if runfolder.read_members(where):
+        from ceph.run.folds import resume_folds
+
+        if without or epochs is not None:
+            raise ConfigError(f"{where} is several runs, which go on as they began", hint=f"ceph run --resume {where}")
+        return resume_folds(where)
     resolved = resolve(where / runfolder.CONFIG, without=without)
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
@@ -451,6 +457,8 @@ def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
     if not source.is_dir():
         return f"{source}: {transfer(model, read_weights(source, key='--init-from'), run.landmarks, run.landmarks)}"
     runfolder.require_run(source)
+    if members := runfolder.read_members(source):
+        raise ConfigError(f"{source} is several runs", key="--init-from", hint=f"name one: {members[0]}")
     content = checkpoint.load(source / runfolder.CHECKPOINTS, checkpoint.BEST)
     now, before = run.config.target_kind, content.get("kind", run.config.target_kind)
     if now != before:

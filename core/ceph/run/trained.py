@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from ceph.config.load import Resolved, resolve
 from ceph.data.bare import bare_film, in_batches, load_bare, readable
 from ceph.data.check.quick import trained_on
 from ceph.data.dataset import Films, Loader, in_order
+from ceph.data.formats.splits import OUT_OF_FOLD
 from ceph.data.plausible import impossible
 from ceph.data.several import on_landmarks
 from ceph.data.types import Points
 from ceph.errors import ConfigError, nearest
-from ceph.evaluation.means import Ensemble
+from ceph.evaluation.means import Ensemble, Member
 from ceph.evaluation.metrics import intervals
 from ceph.evaluation.predict import Prediction
 from ceph.evaluation.statistics import units_of
@@ -37,25 +39,45 @@ from ceph.training.runtime import flushed_denormals, start
 
 log = logging.getLogger("ceph")
 
-TRAINING_SPLITS = ("train", "validation")
+T = TypeVar("T")
+TRAINING_SPLITS = ("train", "validation", OUT_OF_FOLD)
+
+
+def timed(find: Callable[[], T], films: Films) -> tuple[T, float]:
+    """What is found on films, and the seconds that it took for each."""
+    began = perf_counter()
+    found = find()
+    return found, (perf_counter() - began) / len(films)
 
 
 def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
-    """The best checkpoint of a run, ready to predict; `settings` are `KEY=VALUE` texts as for `--set`."""
+    """The best checkpoint of a run, ready to predict; `settings` are `KEY=VALUE` texts as for `--set`.
+
+    Of a folder of several runs all, whose maps are averaged. Raises ConfigError, and CheckpointError where a file is
+    damaged.
+    """
     where = Path(folder)
     runfolder.require_run(where)
-    return Trained(where, resolve(where / runfolder.CONFIG, settings=settings))
+    resolved = resolve(where / runfolder.CONFIG, settings=settings)
+    if members := runfolder.read_members(where):
+        from ceph.run.averaged import Averaged, require_trained
+
+        require_trained(where, members)
+        return Averaged(where, resolved, tuple(load(member, settings=settings) for member in members))
+    return Trained(where, resolved)
 
 
 class Trained:
-    """The best checkpoint of a run."""
+    """The best checkpoint of a run; `members` are the runs of a folder of several (`averaged.py`), else none."""
+
+    members: tuple[Trained, ...] = ()
 
     def __init__(self, folder: Path, resolved: Resolved) -> None:
         self.folder, self.resolved, self.config = folder, resolved, resolved.config
         with explained(f"reading the best checkpoint of {folder}", LOADED):
             content = checkpoint.load(folder / runfolder.CHECKPOINTS, checkpoint.BEST)
         self.landmarks = tuple(content["landmarks"])
-        self._stations = content["stations"]
+        self.stations_state = content["stations"]
         if untrained := runfolder.untrained(folder):
             log.warning(runfolder.NOT_LEARNED, ", ".join(map(str, untrained)))
         self.hooks = make_hooks(resolved)
@@ -82,8 +104,12 @@ class Trained:
     def evaluator(self) -> Evaluator:
         """What turns this model into figures."""
         stations = make_stations(self.config, self.hooks, self.run)
-        stations.load_state_dict(self._stations)
-        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, stations)
+        stations.load_state_dict(self.stations_state)
+        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, stations, self.others())
+
+    def others(self) -> tuple[Member, ...]:
+        """Further networks whose maps are averaged with those of `model`."""
+        return ()
 
     @cached_property
     def ensemble(self) -> Ensemble:
@@ -126,7 +152,8 @@ class Trained:
         found = read_data(config, self.hooks, data, shared=None if data is None else self.landmarks)
         found = found if found.landmarks == self.landmarks else on_landmarks(found, self.landmarks)
         there = sorted({sample.split for sample in found.samples})
-        name = split or ("validation" if "validation" in there or len(there) != 1 else there[0])
+        usual = OUT_OF_FOLD if OUT_OF_FOLD in there else "validation"
+        name = split or (usual if usual in there or len(there) != 1 else there[0])
         if name not in there:
             raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
         films = make_films(found, name, config)
@@ -136,8 +163,9 @@ class Trained:
             log.warning(problem.what)
         for line in trained_on(films.samples, films.digests, seen):
             log.warning(line)
-        figures, prediction = self._scored(name, films)
+        (figures, prediction), seconds = timed(lambda: self._scored(name, films), films)
         labels = [{("group", s.group), ("pixels", d)} for s, d in zip(films.samples, films.digests, strict=True)]
+        figures |= self.beside(name, films, seconds)
         figures["interval_95"] = intervals(prediction.errors_mm, units_of(labels))
         if data is None and name == "validation" and config.evaluate.also:
             others = also_films(config, self.hooks, self.landmarks)
@@ -148,11 +176,21 @@ class Trained:
                 report_if_possible(self.folder)
         return figures, name
 
-    def _scored(self, name: str, films: Films) -> tuple[dict[str, Any], Prediction]:
+    def beside(self, split: str, films: Films, seconds: float) -> dict[str, Any]:
+        """What stands beside the figures of a split, whose films took so many `seconds` each."""
+        del split, films, seconds
+        return {}
+
+    def found(self, split: str, films: Films) -> Prediction:
+        """The landmarks of the films of a split."""
+        del split
         loader = Loader(films, loader_workers(self.config, self.runtime))
         with self.predicting(len(films)):
             items = loader.load(in_order(len(films), self.config.evaluate.batch_size, self.ensemble.sizes))
-            prediction = self.evaluator.predict(self.ensemble, items, films.film)
+            return self.evaluator.predict(self.ensemble, items, films.film)
+
+    def _scored(self, name: str, films: Films) -> tuple[dict[str, Any], Prediction]:
+        prediction = self.found(name, films)
         return self.evaluator.figures(name, prediction, films.samples), prediction
 
     def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films) -> None:

@@ -11,13 +11,16 @@
 | `stages-<split>.csv` | the points that stations of decoding moved | `predictions.py` |
 | `log.txt` | what the run said to a person | `log.py` |
 | `checkpoints/`, `report.html` | weights and state; the page | `training/checkpoint.py`, `report/html.py` |
+| `members.json`, `members/` | of a folder of several runs: which, and the runs | `members.py` |
 | `.lock` | held by the process that trains | `place.py` |
 """
 
 from ceph.runfolder.log import logging_to, read_log
+from ceph.runfolder.members import copy_config, copy_run, read_members, write_members
 from ceph.runfolder.place import (
     CHECKPOINTS,
     CONFIG,
+    INSIDE,
     REPORT,
     created,
     default_name,
@@ -72,6 +75,7 @@ __all__ = [
     "CHECKPOINTS",
     "CONFIG",
     "FORMAT",
+    "INSIDE",
     "NOT_LEARNED",
     "REPORT",
     "UNTRAINED",
@@ -81,7 +85,9 @@ __all__ = [
     "State",
     "add_figures",
     "add_fingerprint",
+    "copy_config",
     "copy_plugins",
+    "copy_run",
     "created",
     "default_name",
     "environment",
@@ -103,6 +109,7 @@ __all__ = [
     "read_figures",
     "read_fingerprint",
     "read_log",
+    "read_members",
     "read_object",
     "read_predictions",
     "read_records",
@@ -121,6 +128,7 @@ __all__ = [
     "write_environment",
     "write_fingerprint",
     "write_json",
+    "write_members",
     "write_predictions",
     "write_records",
     "write_stages",

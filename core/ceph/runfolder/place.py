@@ -17,6 +17,7 @@ CONFIG, STATE, LOG, REPORT = "config.yaml", "state.json", "log.txt", "report.htm
 ENVIRONMENT, FINGERPRINT = "environment.json", "data_fingerprint.json"
 EPOCHS, FIGURES, COST = "metrics.jsonl", "metrics.json", "hooks.json"
 CHECKPOINTS, PLUGINS = "checkpoints", "plugins"
+MEMBERS, INSIDE = "members.json", "members"  # of a folder of several runs
 LOCK = ".lock"
 
 
@@ -95,7 +96,7 @@ def created(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"cannot make the run folder {folder}: {error.strerror}", key="--out") from error
     with locked(folder):
-        if is_run(folder) and has_checkpoint(folder):
+        if is_run(folder) and (has_checkpoint(folder) or (folder / MEMBERS).exists()):
             raise ConfigError(
                 f"{folder} already holds a run",
                 key="--out",

@@ -104,7 +104,7 @@ def suggest(run: Path | str, *, split: str = "validation") -> Suggestion:
         )
     resolved = resolve(folder / runfolder.CONFIG)
     evidence = gather(folder, resolved, split)
-    values = own_values(resolved)
+    values = resolved.own_values()
     choices, notes = choose(resolved.config, values, evidence)
     head = [_summary(folder, split, evidence), *_unfinished(folder), *_hard_films(folder), _LEGEND]
     return Suggestion(folder, _text(_changed(values, choices), choices, notes, head), choices)
@@ -346,18 +346,6 @@ def choose_augmentation(config: Config, evidence: Evidence) -> Rule:
 
 
 # --- the text ---------------------------------------------------------------------------------------------------------
-
-
-def own_values(resolved: Resolved) -> dict[str, Any]:
-    """The run's values that are not defaults; every plugin that was on."""
-    values: dict[str, Any] = resolved.config.model_dump(mode="json", exclude_defaults=True, exclude={"plugins"})
-    values.get("train", {}).pop("schedule_from", None)
-    values = {name: section for name, section in values.items() if section}
-    for name, plugin in resolved.plugins.items():
-        settings = plugin.validate(resolved.config.plugins[name])
-        own = settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        values.setdefault("plugins", {})[name] = {"from": plugin.file, **own} if plugin.file else own
-    return values
 
 
 def _changed(values: Mapping[str, Any], choices: Sequence[Choice]) -> dict[str, Any]:

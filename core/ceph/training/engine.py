@@ -39,6 +39,7 @@ from ceph.training.stop import StopRequest
 
 log = logging.getLogger("ceph")
 
+LAST = "last"  # of `train.monitor`: every epoch is better than those before
 ADDED = ("landmark_losses", "loss_terms")  # the hooks that add to the loss
 
 
@@ -265,8 +266,8 @@ def warn_of_nothing(job: Job, progress: Progress) -> None:
 
 def keep_best(job: Job, progress: Progress, module: nn.Module, figures: Mapping[str, Any]) -> None:
     """Write `best` when the monitored figure is better than ever; it holds `module`, which was evaluated."""
-    value = job.monitor(figures)
-    if value >= progress.best and progress.best_epoch >= 0:
+    value, latest = job.monitor(figures), job.run.config.train.monitor == LAST
+    if value >= progress.best and progress.best_epoch >= 0 and not latest:
         return
     progress.best, progress.best_epoch = value, progress.epoch
     if not job.runtime.ranks.first:

@@ -18,7 +18,7 @@ from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.errors import CephError, DataError
 from ceph.run.assembly import make_hooks
-from ceph.run.films import read_data
+from ceph.run.films import read_data, refolded
 from ceph.runfolder import (
     CONFIG,
     Predictions,
@@ -61,6 +61,7 @@ class ViewedRun:
             resolved = resolve(folder / CONFIG)
             self.epochs = resolved.config.train.epochs
             found = read_data(resolved.config, make_hooks(resolved), data)
+            found = found if data is None else refolded(found, resolved.config.data.fold)
         except CephError as error:
             self.missing = "; ".join(problem.what for problem in error.problems[:3])
         else:

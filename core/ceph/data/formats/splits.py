@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 ORDER = ("train", "validation", "test", "test1", "test2")
+OUT_OF_FOLD = "out-of-fold"  # all films that some fold of a cross-validation holds out
 WORDS = {
     "train": "train",
     "training": "train",
