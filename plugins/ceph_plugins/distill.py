@@ -16,7 +16,8 @@ class DistillConfig(PluginConfig):
     """The term is a cross-entropy, as the main loss is."""
 
     runs: tuple[str, ...] = Field(
-        min_length=1, description="folders of the runs to learn from; their maps are averaged"
+        min_length=1,
+        description="folders of the runs to learn from, of folds and ensembles too; the maps of all are averaged",
     )
     weight: float = Field(default=1.0, ge=0, description="factor of the term in the loss")
 
@@ -36,8 +37,7 @@ class Distill(Plugin[DistillConfig]):
     @hookimpl
     def check_run(self, run: Run) -> None:
         """Load the runs; refuse heatmaps on either side, and a run that knows none of the landmarks."""
-        for folder in self.config.runs:
-            teacher = load(folder)
+        for folder, teacher in [(run, each) for run in self.config.runs for each in networks(run)]:
             for side in (run.config, teacher.config):
                 if side.target_kind != "distribution":
                     what = f"the loss {side.loss.name} trains heatmaps, this plugin distributions"
@@ -71,3 +71,9 @@ class Distill(Plugin[DistillConfig]):
             total[:, ours] += maps / maps.sum((-2, -1), keepdim=True).clamp_min(1e-12)
             count[ours] += 1
         return total / count.clamp_min(1)[:, None, None], (count > 0).to(total)
+
+
+def networks(folder: str) -> Sequence[Any]:
+    """The run in a folder, or all runs of a folder of several."""
+    found = load(folder)
+    return found.members or (found,)

@@ -126,7 +126,7 @@ def test_single_faults_of_ten_mm_and_swaps_in_every_film_are_found_at_the_rates_
     ways = np.stack([np.cos(turns), np.sin(turns)], axis=1)
     off = (judged.truth - judged.predicted)[:, :, None]
     for mm, rate in ((10, 0.993), (12, 0.999), (15, 1.0)):
-        found = np.linalg.norm(off + mm * ways, axis=-1) > judged.limits[:, None]
+        found = np.linalg.norm(off + mm * ways, axis=-1) > judged.limits[0][:, None]
         assert found.mean() >= rate, mm
     rng, found, total = np.random.default_rng(0), 0, 0
     for film, reader, _ in itertools.product(range(len(data.samples)), range(2), range(10)):

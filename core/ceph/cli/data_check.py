@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from ceph.cli import options
 from ceph.cli.console import write_file
 from ceph.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from ceph.config.load import Resolved
+    from ceph.data.formats.base import DataSet
+    from ceph.data.types import Points
+
 EXAMPLES = options.examples(
     "ceph data check ./films",
+    "ceph data check --run runs/folds                      mistakes that a model finds which never saw the film",
     "ceph data check ./isbi2015 --set data.mm_per_px=0.1 --json check.json",
 )
 
@@ -25,6 +32,14 @@ def check(
     ] = None,
     plugin: options.Plugins = None,
     set_: options.Settings = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Hold the points against what this run found on films that it never saw, such as `ceph folds` leaves.",
+            show_default=False,
+        ),
+    ] = None,
     json_: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write all that was found there too.", show_default=False),
@@ -35,7 +50,7 @@ def check(
     Ends with 1 where training on the set would be wrong: a film in two splits or unreadable, points that are swapped or
     impossible. All splits are opened, test splits too; nothing is written but FILE.
     """
-    resolved = options.resolve_flags(plugin=plugin, set_=set_, data=path)
+    resolved = options.resolve_flags(plugin=plugin, set_=set_, data=path) if run is None else of_run(run, set_, path)
     from ceph.data.check.check import check as check_data
     from ceph.data.check.check import outside_noted, unreadable
     from ceph.report.console import PlainConsole
@@ -54,9 +69,29 @@ def check(
                 raise
             checked = unreadable(where, error)
         else:
-            checked = check_data(where, data, outside)
+            checked = check_data(where, data, outside, None if run is None else found_by(run, data))
     show(checked, PlainConsole())
     if json_ is not None:
         write_file(json_, json.dumps(checked.as_dict(), indent=2, ensure_ascii=False) + "\n", "--json")
     if checked.errors:
         raise typer.Exit(1)
+
+
+def of_run(run: Path, settings: list[str] | None, path: Path | None) -> Resolved:
+    """The config of a run, with the set's own splits."""
+    from ceph.config.load import resolve
+    from ceph.runfolder import CONFIG, require_run
+
+    require_run(run)
+    return resolve(run / CONFIG, settings=["data.fold=null", *(settings or ())], data=path)
+
+
+def found_by(run: Path, data: DataSet) -> Points:
+    """What the run found on films that it never saw [N, K, 2]. Raises ConfigError where that is nothing."""
+    from ceph.runfolder import unseen_points
+
+    points = unseen_points(run, [sample.id for sample in data.samples], data.landmarks)
+    if np.isnan(points).all():
+        hint = f"ceph folds scores each film by a run that never saw it; or: ceph evaluate {run} --split validation"
+        raise ConfigError(f"{run} has found nothing on films of this set that it never saw", key="--run", hint=hint)
+    return points

@@ -147,7 +147,7 @@ def _run(
 
             if dry_run:
                 console.print(check(resolved))
-                return None
+                return
             settings = resolved.config
             out = out or runfolder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)
             stop.left = partial(what_is_left, out)

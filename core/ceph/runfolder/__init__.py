@@ -37,6 +37,7 @@ from ceph.runfolder.predictions import (
     read_predictions,
     read_stages,
     stages_file,
+    unseen_points,
     write_predictions,
     write_stages,
 )
@@ -122,6 +123,7 @@ __all__ = [
     "require_same_data",
     "stages_file",
     "standing",
+    "unseen_points",
     "untrained",
     "values_of",
     "write_cost",

@@ -100,6 +100,24 @@ def read_predictions(folder: Path, split: str) -> Predictions:
     return Predictions(ids, landmarks, values[..., :2], values[..., 2], values[..., 3:5], values[..., 5])
 
 
+def unseen_points(folder: Path, films: Sequence[str], landmarks: Sequence[str]) -> Floats:
+    """What a run has found on those of `films` that did not train it: [F, K, 2] in film px, NaN where nothing is kept.
+
+    Raises DataError where predictions are malformed.
+    """
+    rows, columns = ({name: place for place, name in enumerate(names)} for names in (films, landmarks))
+    points = np.full((len(films), len(landmarks), 2), np.nan)
+    for split in predicted_splits(folder):
+        if split == "train":
+            continue
+        found = read_predictions(folder, split)
+        for n, film in enumerate(found.ids):
+            for k, symbol in enumerate(found.landmarks):
+                if film in rows and symbol in columns:
+                    points[rows[film], columns[symbol]] = found.points_px[n, k]
+    return points
+
+
 def stages_file(folder: Path, split: str) -> Path:
     """Where what stations of decoding moved on a split lies, or will; there is none where nothing could."""
     return folder / f"stages-{split}.csv"

@@ -17,7 +17,7 @@ from ceph.data.check.outliers import find_outliers
 from ceph.data.check.readers import Disagreement, disagreement
 from ceph.data.formats.base import DataSet
 from ceph.data.grey import FEW_LEVELS
-from ceph.data.types import Sample
+from ceph.data.types import Points, Sample
 from ceph.errors import DataError
 
 
@@ -52,10 +52,11 @@ class Checked:
         }
 
 
-def check(path: str, data: DataSet, outside: Sequence[str] = ()) -> Checked:
+def check(path: str, data: DataSet, outside: Sequence[str] = (), by_run: Points | None = None) -> Checked:
     """Open every film of `data`, of all splits, and find what is wrong.
 
-    `path` is what the set is called, `outside` are the points that were left out in reading (see `outside_noted`).
+    `path` is what the set is called, `outside` are the points that were left out in reading (see `outside_noted`),
+    `by_run` those that a run found on films that it never saw (see `find_outliers`).
     """
     opened = look_at(data.samples)
     looks = [look if isinstance(look, Look) else None for look in opened]
@@ -69,7 +70,7 @@ def check(path: str, data: DataSet, outside: Sequence[str] = ()) -> Checked:
     found += _copies(data.samples, looks)
     found += find_in_counts(data, outside)
     found += find_exchanged(data, looks)
-    found += find_outliers(data, looks)
+    found += find_outliers(data, looks, by_run)
     rows, apart = disagreement(data)
     found += apart
     ordered = sorted(found, key=lambda finding: finding.level)  # errors first, each as found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ LEAST_MM = 6.5
 # ... or more, in units of a landmark's spread, where it is hard to predict: of distances whose components are normal,
 # exp(-2.7 ** 2) = 0.07 % lie beyond.
 LEAST_SPREADS = 2.7
+# The same for the points of a run, which are nearer.
+LEAST_BY_RUN_MM, LEAST_BY_RUN_SPREADS = 4.5, 3.0
 # Beyond this no doubt is left: in 278 films by two readers the largest distance was 8 mm.
 GROSS_MM = 20.0
 # Readers further apart than this (beyond their habit) do not teach the model; one of them is wrong.
@@ -37,7 +39,8 @@ class Judged:
     """Where each landmark is and should be, in mm.
 
     `points` [R, N, K, 2] are without the readers' habits, `usual` [R, 1, K, 2], and `truth` [N, K, 2] is their mean;
-    `predicted` [N, K, 2] is where they should be; a distance beyond `limits` [K] is named.
+    `predicted` [N, K, 2] is where they should be; a distance beyond `limits` [N, K] is named. `by_run` [N, K] are the
+    predictions of a trained run.
     """
 
     points: Points
@@ -45,10 +48,14 @@ class Judged:
     truth: Points
     predicted: Points
     limits: Floats
+    by_run: Flags
 
 
-def find_outliers(data: DataSet, looks: Sequence[Look | None]) -> list[Finding]:
-    """Everything that is out of place in `data`; nothing where it has too few films to tell."""
+def find_outliers(data: DataSet, looks: Sequence[Look | None], by_run: Points | None = None) -> list[Finding]:
+    """Everything that is out of place in `data`; nothing where it has too few films to tell.
+
+    `by_run` [N, K, 2] in film px are points that a run found on films that it never saw, NaN where there are none.
+    """
     if len(data.samples) < shape.LEAST_FILMS:
         text = (
             f"{len(data.samples)} films are too few to tell which landmarks are out of place"
@@ -58,6 +65,9 @@ def find_outliers(data: DataSet, looks: Sequence[Look | None]) -> list[Finding]:
     points = np.stack([(sample.points + 0.5) * sample.mm_per_px for sample in data.samples], axis=1)
     found, sane = _poses(data, mean_of(points - habits(points)))
     judged = judge(points, sane, looks, _folds(data))
+    if by_run is not None:
+        spacing = np.array([sample.mm_per_px for sample in data.samples])
+        judged = with_run(judged, (by_run + 0.5) * spacing[:, None, None])
     for film in range(len(data.samples)):
         if sane[film]:
             found += _of_film(data, judged, film)
@@ -112,7 +122,29 @@ def judge(points: Points, sane: Flags, looks: Sequence[Look | None], folds: NDAr
     coarse = patches.refine(by_shape, truth, trusted, looks, folds, patches.COARSE)
     fine = patches.refine(coarse, truth, trusted, looks, folds, patches.FINE)
     predicted = (by_shape + coarse + fine) / 3
-    return Judged(points, usual, truth, predicted, _limits(_distance(truth, predicted), trusted, LEAST_SPREADS))
+    limits = np.broadcast_to(_limits(_distance(truth, predicted), trusted, LEAST_SPREADS), valid.shape)
+    return Judged(points, usual, truth, predicted, limits, np.zeros_like(valid))
+
+
+def with_run(judged: Judged, found: Points) -> Judged:
+    """A run's points [N, K, 2] in mm in place of what the other landmarks and the film's gradients say, if they agree.
+
+    A run is nearer, but its own gross errors are nobody's mistake. Each landmark's median offset, what the run means by
+    it, is taken out.
+    """
+    apart = found - judged.truth
+    known: Flags = np.asarray(~np.isnan(apart).any(axis=-1))
+    usual = np.zeros(apart.shape[1:])
+    usual[known.any(axis=0)] = np.nanmedian(apart[:, known.any(axis=0)], axis=0)
+    found = found - usual
+    agrees = _distance(found, judged.predicted) <= judged.limits  # NaN compares false
+    limits = np.maximum(LEAST_BY_RUN_MM, LEAST_BY_RUN_SPREADS * shape.spread(_distance(found, judged.truth), known))
+    return replace(
+        judged,
+        predicted=np.where(agrees[..., None], found, judged.predicted),
+        limits=np.where(agrees, np.minimum(limits, judged.limits), judged.limits),
+        by_run=agrees,
+    )
 
 
 def _limits(off: Floats, trusted: Flags, spreads: float) -> Floats:
@@ -206,7 +238,7 @@ def _of_film(data: DataSet, judged: Judged, film: int) -> Iterator[Finding]:
     """Swapped pairs first, then what is displaced; one finding for all where most of a film's landmarks are off."""
     sample, symbols = data.samples[film], data.landmarks
     off = _distance(judged.truth[film], judged.predicted[film])
-    out = [int(k) for k in np.argsort(-off) if off[k] > judged.limits[k]]  # NaN compares false
+    out = [int(k) for k in np.argsort(-off) if off[k] > judged.limits[film, k]]  # NaN compares false
     marked = int((~np.isnan(off)).sum())
     if len(out) * 2 > marked:
         text = (
@@ -228,10 +260,12 @@ def _of_film(data: DataSet, judged: Judged, film: int) -> Iterator[Finding]:
     for k in out:
         if k in swapped:
             continue
-        text = (
-            f"{name(sample)}: {symbols[k]} is {off[k]:.0f} mm from where the film and the other {marked - 1} landmarks"
-            f" put it{_readers(data, judged, film, k)}"
+        whose = (
+            "a run that never saw the film finds"
+            if judged.by_run[film, k]
+            else f"the film and the other {marked - 1} landmarks put"
         )
+        text = f"{name(sample)}: {symbols[k]} is {off[k]:.0f} mm from where {whose} it{_readers(data, judged, film, k)}"
         level: Level = "error" if off[k] > GROSS_MM else "warning"
         yield Finding("displaced", level, text, (sample.id,), (symbols[k],), float(off[k]))
 
