@@ -102,7 +102,7 @@ def reader_distances(scored: Predictions, samples: Sequence[Sample | None], colu
     for f, sample in enumerate(samples):
         if sample is None or len(sample.points) < 2:
             continue
-        points = np.where(sample.valid[..., None], sample.points, np.nan)[:, columns] * sample.mm_per_px
+        points = np.where(sample.own[..., None], sample.points, np.nan)[:, columns] * sample.mm_per_px
         pairs = [np.linalg.norm(a - b, axis=-1) for a, b in itertools.combinations(points, 2)]
         apart[f] = mean_of(np.stack(pairs), axis=0)
         truth_mm = scored.truth_px[f] * sample.mm_per_px
