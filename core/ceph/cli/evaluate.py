@@ -57,6 +57,7 @@ def evaluate(
     if (run is None) is (predictions is None):
         raise ConfigError("name a run folder, or points with --predictions FILE, and not both")
     from ceph.report.console import PlainConsole
+    from ceph.report.floor import floor_sentences, floor_table
     from ceph.report.tables import landmark_table
     from ceph.runfolder import finite
 
@@ -68,6 +69,10 @@ def evaluate(
         from ceph.run.trained import load
 
         figures, name = load(run, settings=set_ or ()).evaluate(split, data)
-    PlainConsole().print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
+    console = PlainConsole()
+    console.print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
+    console.print(floor_table(figures))
+    for sentence in floor_sentences(figures):
+        console.print(f"{sentence}.")
     if json_ is not None:
         write_file(json_, json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", "--json")

@@ -18,6 +18,7 @@ from ceph.data.formats.base import DataSet, picked
 from ceph.data.formats.points import OnFilms, on_films, read_points
 from ceph.data.types import Flags, Sample
 from ceph.errors import ConfigError, nearest
+from ceph.evaluation.floor import floor_figures
 from ceph.evaluation.metrics import intervals, radial_errors_mm, summarise
 from ceph.evaluation.scores import Table
 from ceph.evaluation.statistics import units_of
@@ -35,6 +36,7 @@ class Scored:
 
     split: str
     truth: str
+    readers: tuple[str, ...]
     found: runfolder.Predictions
     samples: tuple[Sample, ...]
     digests: tuple[str, ...]
@@ -67,8 +69,9 @@ def figures_of(scored: Scored) -> dict[str, Any]:
     errors_mm = scored.found.errors_mm
     labels = [{("group", s.group), ("pixels", d)} for s, d in zip(scored.samples, scored.digests, strict=True)]
     figures = summarise(errors_mm, scored.found.landmarks, scored.truth)
-    figures["interval_95"] = intervals(errors_mm, units_of(labels))
-    return figures
+    figures["interval_95"] = intervals(errors_mm, units := units_of(labels))
+    of = scored.found.points_px, scored.found.truth_px, scored.samples, scored.found.landmarks
+    return {**figures, **floor_figures(*of, scored.readers, scored.truth, units)}
 
 
 def _score_with(
@@ -98,7 +101,9 @@ def score(file: Path, data: DataSet, config: Config, split: str | None) -> Score
     ids, unknown = tuple(sample.id for sample in samples), np.full(errors_mm.shape, np.nan)
     found = runfolder.Predictions(ids, laid.landmarks, points_px, unknown, truth_px, errors_mm)
     _warn(file, laid, [s.id for s in data.samples if s.split == name], data.landmarks, found)
-    return Scored(name, config.data.truth, found, samples, tuple(digests([sample.path for sample in samples])))
+    return Scored(
+        name, config.data.truth, data.readers, found, samples, tuple(digests([sample.path for sample in samples]))
+    )
 
 
 def _split_of(laid: OnFilms, file: Path) -> str:
