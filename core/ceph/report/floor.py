@@ -77,8 +77,9 @@ def floor_table(figures: Mapping[str, Any]) -> Table:
     header, rows = floor_rows(figures)
     title = "mm; bias: mean of found less true; scatter: RMS about it"
     table = Table(title=title, title_justify="left", title_style="bold")
-    for name in header:
-        table.add_column(Text(name), justify="left" if name == header[0] else "right", no_wrap=True, max_width=17)
+    for place, name in enumerate(header):
+        width = 16 if place > 3 else None  # readers have any name
+        table.add_column(Text(name), justify="right" if place else "left", no_wrap=True, max_width=width)
     for row in rows:
         table.add_row(*map(Text, (*row[:4], *(cell.partition(" ")[0] for cell in row[4:]))))
     return table
