@@ -12,6 +12,7 @@ from tests.data.check_sets import LANDMARKS, changed, heads
 from tests.data.small_sets import shared_data
 
 from ceph.data.check.check import check
+from ceph.data.check.quick import quick_check
 from ceph.data.copied import beyond_chance, equal_by_chance, find_copied, with_copies
 from ceph.data.formats.base import picked
 from ceph.data.several import on_landmarks
@@ -97,6 +98,13 @@ def test_what_is_copied_is_known_of_whatever_landmarks_are_chosen():
     assert picked(data.samples[0], [GO, S]).own.tolist() == [[True, True], [True, False]]
     laid = on_landmarks(data, ("Go", "S", "Wing"))
     assert laid.samples[0].own.tolist() == [[True, True, False], [True, False, False]]
+
+
+def test_a_run_is_told_before_it_starts():
+    data = with_copies(with_copied_sella())
+    samples = [replace(sample, path=Path(f"{sample.id}.bmp")) for sample in data.samples]
+    [line] = quick_check(samples, [sample.id for sample in samples], data.landmarks)
+    assert line.startswith("40 of 640 points of further readers were taken over from another")
 
 
 @pytest.mark.shared
