@@ -138,6 +138,11 @@ def test_a_table_stands_beside_a_run_film_by_film(train, tiny_set, tmp_path, cap
     assert "theirs against run" in out
     assert "seed 0 of run; theirs is a table of points" in out
     assert "-50.0" in out.partition("MRE")[2]
+    write(table, cells(table)[:-1])
+    assert main(["compare", str(run), str(table)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "left out 1 point that not every run or table has" in out
+    assert "-50.0" in out
     again = long(tmp_path / "again.csv", films, landmarks, truth)
     assert main(["compare", str(table), str(again), "--data", str(tiny_set)]) == 0
     assert "-100.0" in capsys.readouterr().out

@@ -110,6 +110,12 @@ def read_scores(
         )
     for table in every[1:]:
         _require_same_truth(every[0], table, ids, landmarks)
+    errors_mm = {table.run: table.at(ids, landmarks, table.found.errors_mm) for table in every}
+    somewhere = np.any([np.isfinite(errors) for errors in errors_mm.values()], axis=0)
+    everywhere = np.all([np.isfinite(errors) for errors in errors_mm.values()], axis=0)
+    notes = list(_notes(ids, landmarks, every))
+    if lacking := int((somewhere & ~everywhere).sum()):
+        notes.append(f"left out {lacking} point{'s' if lacking > 1 else ''} that not every run or table has")
     return Scores(
         split,
         ids,
@@ -120,11 +126,11 @@ def read_scores(
                 name,
                 tuple(table.run for table in group),
                 tuple(table.seed for table in group),
-                np.stack([table.at(ids, landmarks, table.found.errors_mm) for table in group]),
+                np.stack([np.where(everywhere, errors_mm[table.run], np.nan) for table in group]),
             )
             for (name, _), group in zip(groups, tables, strict=True)
         ),
-        tuple(_notes(ids, landmarks, every)),
+        tuple(notes),
     )
 
 

@@ -20,8 +20,7 @@ def quick_check(samples: Sequence[Sample], digests: Sequence[str], landmarks: Se
     """What is wrong with the films that a run uses, a line each; `digests` are the hashes of their files, in order.
 
     Films that are one file or of one group in two splits, files that are cut off, films and landmarks without points,
-    readings that are copied.
-    Copies that were saved anew, and points in the wrong place, are found by the whole check only.
+    copied readings. Films that were saved anew, and points in the wrong place, are found by the whole check only.
     """
     same, groups = defaultdict(list), defaultdict(list)
     for sample, digest in zip(samples, digests, strict=True):

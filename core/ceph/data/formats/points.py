@@ -109,12 +109,13 @@ def on_films(table: PointTable, samples: Sequence[Sample], landmarks: Sequence[s
             f"{table.file}: no {what} of it is in the set: it calls them {', '.join(map(shown, list(mine)[:3]))}, ...",
             hint=nearest(one, its) or f"the set calls them {', '.join(list(its)[:3])}, ...",
         )
+    known = set(meant.values())
     films, kept = sorted(meant), sorted(set(columns.values()))
     return OnFilms(
         tuple(samples[n] for n in films),
         tuple(landmarks[k] for k in kept),
         points[np.ix_(films, kept)],
-        tuple(shown(film) for film in table.marks if film not in meant.values()),
+        tuple(shown(film) for film in table.marks if film not in known),
         tuple(shown(symbol) for symbol in symbols if symbol not in columns),
     )
 
