@@ -73,7 +73,7 @@ def three_cornered_hat(three_mm: Floats, units: Integers, *, seed: int = 0, resa
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How points agree with others, by landmark and, where there are two axes, along x and y.
+    """How points agree with others, by landmark, along x and y.
 
     `bias_mm` [K, 2] is their mean difference, `scatter_mm` [K] the RMS distance about it; `limits_mm` [K, 2, 2] (low,
     high) hold 95 % of the differences (Bland & Altman 1986), `icc` [K, 2] is ICC(2,1), absolute agreement of single
