@@ -49,18 +49,19 @@ class AnnotatorNoise(Plugin[AnnotatorNoiseConfig]):
     """The truth of a training film is drawn anew at each load, as far apart as its readers are.
 
     Labels sampled from the raters rather than fused: Jensen et al. 2019; the uncertainty of cephalometric marks as a
-    Gaussian: Thaler et al. 2021. A landmark with one reader is that one's; `data.truth` counts for validation only.
+    Gaussian: Thaler et al. 2021. A landmark with one reader is that one's, and so is one whose second reading was
+    copied from the first; `data.truth` counts for validation only.
     """
 
     @hookimpl
     def check_run(self, run: Run) -> None:
         """Refuse a training set in which no landmark of any film has two readers."""
-        if not any((sample.valid.sum(axis=0) > 1).any() for sample in run.samples):
+        if not any((sample.own.sum(axis=0) > 1).any() for sample in run.samples):
             raise ConfigError("no landmark of a training film has two readers, so there is nothing to draw between")
 
     @hookimpl
     def truth(self, sample: Sample, rng: np.random.Generator) -> tuple[Points, Flags]:
         """Give points [K, 2] in film px (NaN where nobody marked) and valid [K], drawn by the film's own `rng`."""
-        known: Flags = np.asarray(sample.valid.any(axis=0))
-        drawn = DRAWS[self.config.mode](np.where(sample.valid[..., None], sample.points, 0.0), sample.valid, rng)
+        known: Flags = np.asarray(sample.own.any(axis=0))
+        drawn = DRAWS[self.config.mode](np.where(sample.own[..., None], sample.points, 0.0), sample.own, rng)
         return np.where(known[:, None], drawn, np.nan), known

@@ -117,3 +117,12 @@ def test_runs_train_with_it_and_the_number_of_workers_does_not_matter(tiny, tmp_
 def test_wrong_settings_are_refused():
     with pytest.raises(ValidationError):
         AnnotatorNoiseConfig(mode="mean")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_reading_that_was_copied_is_not_drawn_from(film, mode):
+    sample = film(readers=2, landmarks=3)
+    copied = dataclasses.replace(sample, copied=np.array([[False] * 3, [True, False, True]]))
+    points = np.stack([drawn(mode, copied, seed)[0] for seed in range(8)])
+    np.testing.assert_array_equal(points[:, [0, 2]], np.broadcast_to(sample.points[0, [0, 2]], (8, 2, 2)))
+    assert len(np.unique(points[:, 1, 0])) > 1

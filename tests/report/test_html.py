@@ -95,6 +95,9 @@ def test_the_model_stands_beside_the_readers(tmp_path):
     assert "The readers of these films are 2.00 mm apart on average" in page.text
     assert "each is 1.00 mm from their mean" in page.text
     assert "Error against disagreement" in page.text
+    assert "How much of it is the readers'" in page.text
+    assert "of the points on which the readers are" not in page.text, "none of these readers are 4 mm apart"
+    assert "ICC x, y" in page.text
 
 
 def test_names_from_files_never_become_html(tmp_path):

@@ -23,7 +23,7 @@ from ceph.training.stop import ended_by_signals
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("ceph.cli.run", "Train a detector; strategies are switched on by name."),
     "plan": ("ceph.cli.plan", "Show who answers which hook, before anything trains."),
-    "evaluate": ("ceph.cli.evaluate", "Score a run on a split, in millimetres."),
+    "evaluate": ("ceph.cli.evaluate", "Score a run, or the points of any tool, on a split, in millimetres."),
     "predict": ("ceph.cli.predict", "Find the landmarks of films without truth."),
     "compare": ("ceph.cli.compare", "Compare configs over films and seeds, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),

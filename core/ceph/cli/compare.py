@@ -19,7 +19,7 @@ Runs = Annotated[
     typer.Argument(
         metavar="BASELINE OTHER...",
         help="Run folders, or folders that hold the runs of one config; runs that differ in nothing but their seed are "
-        "taken together.",
+        "taken together. A .csv file holds points that any tool has found.",
         show_default=False,
     ),
 ]
@@ -29,6 +29,12 @@ Split = Annotated[
         metavar="S",
         help="A split that every run has scored; default: validation, or the only one.",
         show_default=False,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH", help="The set that .csv files are scored on; default: the first run's.", show_default=False
     ),
 ]
 JsonFile = Annotated[
@@ -46,11 +52,14 @@ PlotFile = Annotated[
         "ceph compare runs/base runs/hard",
         "ceph compare runs/base-s* runs/hard-s*                three seeds each",
         "ceph compare runs/base runs/hard runs/both --split test1 --plot gain.svg",
+        "ceph compare runs/base theirs.csv --split test1        points of another tool, on the films of runs/base",
     )
 )
 def compare(
     runs: Runs,
     split: Split = None,
+    data: Data = None,
+    set_: options.Settings = None,
     json_: JsonFile = None,
     plot: PlotFile = None,
 ) -> None:
@@ -70,7 +79,17 @@ def compare(
             f"there is one config only: {groups[0][0]} ({', '.join(str(run) for run in groups[0][1])})",
             hint="name a baseline and at least one other config; runs that differ in their seed only are one config",
         )
-    found = compare_scores(read_scores(groups, split or choose_split(groups)))
+    folders, files = ([run for _, runs in groups for run in runs if run.is_file() is file] for file in (False, True))
+    if not files and (data is not None or set_):
+        raise ConfigError("--data and --set are for .csv files; runs are compared as they were scored")
+    chosen = split or (choose_split(groups) if folders else None)
+    tables = {}
+    for file in files:
+        from ceph.run.scoring import table_beside
+
+        run = folders[0] if folders and data is None else None
+        tables[file], chosen = table_beside(file, run, data=data, split=chosen, settings=set_ or ())
+    found = compare_scores(read_scores(groups, chosen or "", tables))
     console = PlainConsole()
     for comparison in found:
         console.print(heading(comparison), soft_wrap=True)

@@ -10,10 +10,20 @@ import typer
 
 from ceph.cli import options
 from ceph.cli.console import write_file
+from ceph.errors import ConfigError
 
 app = options.new_app()
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
+RunFolder = Annotated[Path | None, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
+PointsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        metavar="FILE",
+        help="In place of RUN: a .csv of points that any tool has found on films of --data, in pixels of each film.",
+        show_default=False,
+    ),
+]
 Split = Annotated[
     str | None,
     typer.Option(
@@ -32,25 +42,39 @@ JsonFile = Annotated[
         "ceph evaluate runs/hard",
         "ceph evaluate runs/hard --split test1",
         "ceph evaluate runs/hard --data ./other-clinic --set data.mm_per_px=0.12 --json other.json",
+        "ceph evaluate --predictions theirs.csv --data ./films --split test --set data.truth=senior",
     )
 )
 def evaluate(
-    run: RunFolder,
+    run: RunFolder = None,
+    predictions: PointsFile = None,
     data: options.Data = None,
     split: Split = None,
     set_: options.Settings = None,
     json_: JsonFile = None,
 ) -> None:
-    """Score the best checkpoint of a run, in millimetres. With --data nothing is written into RUN."""
+    """Score the best checkpoint of a run, or points out of a file, in mm. With --data nothing is written into RUN."""
+    if (run is None) is (predictions is None):
+        raise ConfigError("name a run folder, or points with --predictions FILE, and not both")
     from ceph.report.console import PlainConsole
+    from ceph.report.floor import floor_sentences, floor_table
     from ceph.report.tables import landmark_table, members_line
-    from ceph.run.trained import load
     from ceph.runfolder import finite
 
-    figures, name = load(run, settings=set_ or ()).evaluate(split, data)
+    if predictions is not None:
+        from ceph.run.scoring import evaluate as score
+
+        figures, name = score(predictions=predictions, data=data, split=split, settings=set_ or ())
+    elif run is not None:
+        from ceph.run.trained import load
+
+        figures, name = load(run, settings=set_ or ()).evaluate(split, data)
     console = PlainConsole()
     console.print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
     if "members" in figures:
         console.print(members_line(figures), soft_wrap=True)
+    console.print(floor_table(figures))
+    for sentence in floor_sentences(figures):
+        console.print(f"{sentence}.")
     if json_ is not None:
         write_file(json_, json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", "--json")

@@ -136,7 +136,7 @@ def _fit_readers(data: DataSet, writer: Writer, truth: str, lost: list[str]) -> 
     samples = []
     for sample in data.samples:
         points, valid = combine(sample.points, sample.valid, truth, data.readers)
-        samples.append(replace(sample, points=points[None], valid=valid[None], outside=None))
+        samples.append(replace(sample, points=points[None], valid=valid[None], outside=None, copied=None))
     return replace(data, readers=(name,), samples=tuple(samples))
 
 

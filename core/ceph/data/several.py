@@ -57,12 +57,12 @@ def laid_out(
     columns = [(all_landmarks.index(symbol), k) for k, symbol in enumerate(landmarks) if symbol in all_landmarks]
     to, of = (np.ix_([r[side] for r in rows], [c[side] for c in columns]) for side in (0, 1))
     points[to] = sample.points[of]
-    valid = np.zeros(points.shape[:2], dtype=bool)
-    outside = np.zeros_like(valid)
-    valid[to] = sample.valid[of]
-    if sample.outside is not None:
-        outside[to] = sample.outside[of]
-    return replace(sample, points=points, valid=valid, outside=outside)
+    flags = np.zeros((3, *points.shape[:2]), dtype=bool)
+    for laid, own in zip(flags, (sample.valid, sample.outside, sample.copied), strict=True):
+        if own is not None:
+            laid[to] = own[of]
+    valid, outside, copied = flags
+    return replace(sample, points=points, valid=valid, outside=outside, copied=copied)
 
 
 def join(sets: Mapping[str, DataSet]) -> DataSet:

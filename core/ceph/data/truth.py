@@ -39,14 +39,14 @@ def combine(points: Points, valid: Flags, truth: str, readers: Sequence[str]) ->
 
 
 def reader_disagreement_mm(samples: Sequence[Sample], landmarks: int) -> NDArray[np.float64]:
-    """The mean distance [K] in mm between two readers' points, over films and pairs of readers.
+    """The mean distance [K] in mm between two readers' own points, over films and pairs of readers; no copied ones.
 
     NaN for a landmark that no film has from two readers.
     """
     total, pairs = np.zeros(landmarks), np.zeros(landmarks)
     for sample in samples:
         for one, other in itertools.combinations(range(len(sample.points)), 2):
-            both = sample.valid[one] & sample.valid[other]
+            both = sample.own[one] & sample.own[other]
             distance_mm = np.linalg.norm(sample.points[one] - sample.points[other], axis=-1) * sample.mm_per_px
             total += np.where(both, distance_mm, 0.0)
             pairs += both

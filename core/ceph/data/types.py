@@ -23,7 +23,7 @@ class Sample:
     films that are no independent evidence (one patient, a repeated film); `spacing_source` says where `mm_per_px`
     is from. `set` names the data set that it is of, where a run has several; `labels` are what its set says of the
     film besides points, such as `cvm_stage`, by name; `outside` [R, K] are points that were marked off the film and
-    left out (None: none were).
+    left out (None: none were); `copied` [R, K] are readings that an earlier reader's were taken for (None: none were).
     """
 
     id: str
@@ -39,6 +39,12 @@ class Sample:
     set: str = ""
     labels: Mapping[str, float] = field(default_factory=dict)
     outside: Flags | None = None
+    copied: Flags | None = None
+
+    @property
+    def own(self) -> Flags:
+        """Which points [R, K] their reader marked by himself: valid, and no copy of an earlier reader's."""
+        return self.valid if self.copied is None else self.valid & ~self.copied
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ class Comparison:
     split: str
     films: int
     units: int
-    seeds: tuple[tuple[int, ...], tuple[int, ...]]
+    seeds: tuple[tuple[int | None, ...], tuple[int | None, ...]]
     mre: Difference
     sdr: tuple[Difference, ...]
     landmarks: tuple[Difference, ...]
@@ -111,7 +111,8 @@ def differences(
     rates = [row(name, values, step=100 / marked.sum()) for name, values in within.items()]
     own_notes = [] if not paired else ["runs of one seed go astray on the same films: they are subtracted in pairs"]
     own_notes += [
-        f"one seed of {group.name}: the intervals do not cover what another seed would do"
+        f"{'one seed of' if group.seeds != (None,) else 'one table of points,'} {group.name}: "
+        "the intervals do not cover what another seed would do"
         for group in (a, b)
         if len(group.seeds) == 1
     ]

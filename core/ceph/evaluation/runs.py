@@ -19,11 +19,15 @@ def find_groups(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
 
     A path is a run folder, or a folder that holds run folders: the seeds of one config. Run folders given one by one
     are one group where their configs are equal but for `train.seed`, and so are those of the runs whose weights they
-    started from. Raises ConfigError where a folder holds no run, or runs of different configs.
+    started from. A file is a table of points that some tool has found, and a group of its own. Raises ConfigError where
+    a folder holds no run, or runs of different configs.
     """
     groups: list[tuple[str, list[Path]]] = []
     singles: dict[tuple[tuple[str, str], ...], int] = {}
     for path in dict.fromkeys(paths):
+        if path.is_file():
+            groups.append((path.stem, [path]))
+            continue
         if not is_run(path):
             groups.append((path.resolve().name, _held(path)))
             continue

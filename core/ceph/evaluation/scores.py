@@ -24,15 +24,19 @@ from ceph.runfolder import (
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+TRUTH_PX = 0.0011  # a truth that is written with three decimals and its own are one
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The runs of one config, one a seed; `errors_mm` [S, F, K] are NaN where a film has no truth."""
+    """The runs of one config, one a seed; `errors_mm` [S, F, K] are NaN where a film has no truth.
+
+    A table of points from elsewhere is a group of its own, its seed None.
+    """
 
     name: str
     runs: tuple[Path, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int | None, ...]
     errors_mm: Floats
 
 
@@ -52,11 +56,14 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
-    """What a run has found on a split, and what it knows of the films: hashes of each and its marks, and its group."""
+class Table:
+    """What a run has found on a split, and what it knows of the films: hashes of each and its marks, and its group.
+
+    `run` may also be a table of points that no run of this project has found; its `seed` is None.
+    """
 
     run: Path
-    seed: int
+    seed: int | None
     found: Predictions
     films: Mapping[str, str]
     groups: Mapping[str, str]
@@ -69,7 +76,7 @@ class _Table:
 
 def scored_splits(groups: Sequence[tuple[str, Sequence[Path]]]) -> list[str]:
     """The splits for which every run has predictions."""
-    sets = [set(predicted_splits(run)) for _, runs in groups for run in runs]
+    sets = [set(predicted_splits(run)) for _, runs in groups for run in runs if run.is_dir()]
     return sorted(set.intersection(*sets)) if sets else []
 
 
@@ -79,14 +86,18 @@ def choose_split(groups: Sequence[tuple[str, Sequence[Path]]]) -> str:
     return there[0] if len(there) == 1 else "validation"
 
 
-def read_scores(groups: Sequence[tuple[str, Sequence[Path]]], split: str) -> Scores:
+def read_scores(
+    groups: Sequence[tuple[str, Sequence[Path]]], split: str, others: Mapping[Path, Table] | None = None
+) -> Scores:
     """What the runs of each group have found on the films and landmarks that all of them share.
 
+    `others` are tables of points that stand in a group in place of a run.
     Raises ConfigError where a run has no predictions of the split or a group has a seed twice. Raises DataError where
     a file is malformed (naming file and line), or two runs were scored against different truth (naming them and the
     film).
     """
-    tables = [[_read_run(run, split) for run in runs] for _, runs in groups]
+    there = others or {}
+    tables = [[there[run] if run in there else _read_run(run, split) for run in runs] for _, runs in groups]
     for (name, _), group in zip(groups, tables, strict=True):
         _refuse_a_seed_twice(name, group)
     every = [table for group in tables for table in group]
@@ -99,6 +110,12 @@ def read_scores(groups: Sequence[tuple[str, Sequence[Path]]], split: str) -> Sco
         )
     for table in every[1:]:
         _require_same_truth(every[0], table, ids, landmarks)
+    errors_mm = {table.run: table.at(ids, landmarks, table.found.errors_mm) for table in every}
+    somewhere = np.any([np.isfinite(errors) for errors in errors_mm.values()], axis=0)
+    everywhere = np.all([np.isfinite(errors) for errors in errors_mm.values()], axis=0)
+    notes = list(_notes(ids, landmarks, every))
+    if lacking := int((somewhere & ~everywhere).sum()):
+        notes.append(f"left out {lacking} point{'s' if lacking > 1 else ''} that not every run or table has")
     return Scores(
         split,
         ids,
@@ -109,11 +126,11 @@ def read_scores(groups: Sequence[tuple[str, Sequence[Path]]], split: str) -> Sco
                 name,
                 tuple(table.run for table in group),
                 tuple(table.seed for table in group),
-                np.stack([table.at(ids, landmarks, table.found.errors_mm) for table in group]),
+                np.stack([np.where(everywhere, errors_mm[table.run], np.nan) for table in group]),
             )
             for (name, _), group in zip(groups, tables, strict=True)
         ),
-        tuple(_notes(ids, landmarks, every)),
+        tuple(notes),
     )
 
 
@@ -123,8 +140,8 @@ def _common(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return tuple(name for name in lists[0] if name in in_all)
 
 
-def _refuse_a_seed_twice(name: str, group: Sequence[_Table]) -> None:
-    first: dict[int, Path] = {}
+def _refuse_a_seed_twice(name: str, group: Sequence[Table]) -> None:
+    first: dict[int | None, Path] = {}
     for table in group:
         if table.seed in first:
             raise ConfigError(
@@ -134,7 +151,7 @@ def _refuse_a_seed_twice(name: str, group: Sequence[_Table]) -> None:
         first[table.seed] = table.run
 
 
-def _require_same_truth(first: _Table, other: _Table, ids: Sequence[str], landmarks: Sequence[str]) -> None:
+def _require_same_truth(first: Table, other: Table, ids: Sequence[str], landmarks: Sequence[str]) -> None:
     same = _equal(first.at(ids, landmarks, first.found.truth_px), other.at(ids, landmarks, other.found.truth_px))
     for i, film in enumerate(ids):
         known = first.films.get(film, ""), other.films.get(film, "")
@@ -149,11 +166,11 @@ def _require_same_truth(first: _Table, other: _Table, ids: Sequence[str], landma
 
 
 def _equal(a: Floats, b: Floats) -> NDArray[np.bool_]:
-    """For each film, whether the points [F, K, 2] are the same."""
-    return np.asarray(((a == b) | (np.isnan(a) & np.isnan(b))).all(axis=(1, 2)))
+    """For each film, whether the points [F, K, 2] are the same, as exactly as a run writes them."""
+    return np.asarray(((np.abs(a - b) < TRUTH_PX) | (np.isnan(a) & np.isnan(b))).all(axis=(1, 2)))
 
 
-def _units(ids: Sequence[str], tables: Iterable[_Table]) -> Integers:
+def _units(ids: Sequence[str], tables: Iterable[Table]) -> Integers:
     """Number the films [F] by the unit they belong to: those of one group, and those whose pixels are the same."""
     labels: list[set[tuple[str, str]]] = [set() for _ in ids]
     for table in tables:
@@ -163,7 +180,7 @@ def _units(ids: Sequence[str], tables: Iterable[_Table]) -> Integers:
     return units_of(labels)
 
 
-def _notes(ids: Sequence[str], landmarks: Sequence[str], tables: Sequence[_Table]) -> Iterable[str]:
+def _notes(ids: Sequence[str], landmarks: Sequence[str], tables: Sequence[Table]) -> Iterable[str]:
     films = len({film for table in tables for film in table.found.ids}) - len(ids)
     if films:
         yield f"left out {films} film{'s' if films > 1 else ''} that not every run has scored"
@@ -174,11 +191,11 @@ def _notes(ids: Sequence[str], landmarks: Sequence[str], tables: Sequence[_Table
         yield "the runs do not say which films are of one patient: each film counts as independent"
 
 
-def _read_run(run: Path, split: str) -> _Table:
+def _read_run(run: Path, split: str) -> Table:
     require_run(run)
     if not predictions_file(run, split).is_file():
         raise ConfigError(f"{run} has not scored {split}", hint=f"ceph evaluate {run} --split {split}")
     seen = read_fingerprint(run)
     found = read_predictions(run, split)
     films, groups = (labels(seen, part, split) for part in ("films", "groups"))
-    return _Table(run, read_seed(run), found, films, groups)
+    return Table(run, read_seed(run), found, films, groups)

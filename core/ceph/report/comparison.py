@@ -27,7 +27,11 @@ def heading(comparison: Comparison) -> str:
     (mine, its), films = comparison.seeds, f"{comparison.films} film{'s' if comparison.films > 1 else ''}"
     units = "" if comparison.units == comparison.films else f" ({comparison.units} independent units)"
     seeds = f"seed{'s' if len(mine) > 1 else ''} {' '.join(map(str, mine))}"
-    if set(mine) != set(its):
+    if None in (*mine, *its):
+        names = {comparison.baseline: mine, comparison.other: its}
+        told = [f"seed {' '.join(map(str, own))} of {name}" for name, own in names.items() if own != (None,)]
+        seeds = "; ".join([*told, *(f"{name} is a table of points" for name, own in names.items() if own == (None,))])
+    elif set(mine) != set(its):
         seeds += f" of {comparison.baseline}, {' '.join(map(str, its))} of {comparison.other}"
     return f"{comparison.other} against {comparison.baseline}\n{comparison.split}: {films}{units}; {seeds}"
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ceph.data.formats.base import picked
 from ceph.data.types import Sample
+from ceph.evaluation.floor import floor_figures
 from ceph.evaluation.metrics import summarise
 from ceph.evaluation.statistics import estimate_many, units_of
 from ceph.report.record import Record
@@ -52,6 +54,7 @@ class Split:
     interval_mm: tuple[float, float]  # 95 % of the MRE over films, as evaluation found it; NaN where it did not
     samples: tuple[Sample | None, ...]
     readers: Readers | None
+    agreement: Mapping[str, Any]  # with the truth, and the readers' part of the errors (`floor_figures`)
     intervals_mm: Floats  # [K, 2], 95 % over films; NaN where there are too few
     machines: tuple[tuple[str, Mapping[str, Any]], ...]  # name and figures, most films first
 
@@ -77,6 +80,8 @@ def _joined(record: Record, name: str, scored: Predictions, films: Films) -> Spl
     samples = tuple(films.samples.get((name, film)) for film in scored.ids)
     known = len(films.landmarks) and set(scored.landmarks) <= set(films.landmarks)
     columns = [films.landmarks.index(symbol) for symbol in scored.landmarks] if known else []
+    own = [None if sample is None or not known else picked(sample, columns) for sample in samples]
+    of = scored.points_px, scored.truth_px, own, scored.landmarks
     return Split(
         name,
         scored,
@@ -85,6 +90,7 @@ def _joined(record: Record, name: str, scored: Predictions, films: Films) -> Spl
         _interval(mapping(record.figures, name, "interval_95")),
         samples,
         reader_distances(scored, samples, columns) if known else None,
+        floor_figures(*of, films.readers, truth, _units(samples)) if known else {},
         landmark_intervals(scored.errors_mm, samples),
         tuple(by_machine(scored, samples, truth)),
     )
@@ -102,7 +108,7 @@ def reader_distances(scored: Predictions, samples: Sequence[Sample | None], colu
     for f, sample in enumerate(samples):
         if sample is None or len(sample.points) < 2:
             continue
-        points = np.where(sample.valid[..., None], sample.points, np.nan)[:, columns] * sample.mm_per_px
+        points = np.where(sample.own[..., None], sample.points, np.nan)[:, columns] * sample.mm_per_px
         pairs = [np.linalg.norm(a - b, axis=-1) for a, b in itertools.combinations(points, 2)]
         apart[f] = mean_of(np.stack(pairs), axis=0)
         truth_mm = scored.truth_px[f] * sample.mm_per_px
@@ -113,7 +119,7 @@ def reader_distances(scored: Predictions, samples: Sequence[Sample | None], colu
 
 def landmark_intervals(errors_mm: Floats, samples: Sequence[Sample | None]) -> Floats:
     """95 % intervals [K, 2] of each landmark's MRE over films, those of one group being one piece of evidence."""
-    units = units_of([{("film", f)} if s is None else {("group", s.group)} for f, s in enumerate(samples)])
+    units = _units(samples)
     found = np.full((errors_mm.shape[1], 2), np.nan)
     known = np.isfinite(errors_mm)
     patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
@@ -125,6 +131,10 @@ def landmark_intervals(errors_mm: Floats, samples: Sequence[Sample | None]) -> F
         estimates = estimate_many([np.ascontiguousarray(values)], used.astype(np.float64), units)
         found[columns] = [(max(e.low, 0.0), e.high) if np.isfinite(e.high) else (np.nan, np.nan) for e in estimates]
     return found
+
+
+def _units(samples: Sequence[Sample | None]) -> NDArray[np.int64]:
+    return units_of([{("film", f)} if s is None else {("group", s.group)} for f, s in enumerate(samples)])
 
 
 def landmark_rows(split: Split) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from ceph.report.charts import Dot, Figure, Interval, Line
 from ceph.report.curves import is_curve, learning_figures, strategy_figures
 from ceph.report.film import film_svg
 from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows, mean_of
+from ceph.report.floor import agreement_rows, floor_rows, floor_sentences
 from ceph.report.record import Record
 from ceph.report.text import between, digits, kept_together
 from ceph.runfolder import REPORT, mapping, number
@@ -51,6 +52,8 @@ class SplitPage:
     sentences: tuple[str, ...]
     figures: tuple[Figure, ...]
     landmarks: tuple[Mapping[str, Any], ...]  # rows of the table, the worst first
+    agreement: tuple[tuple[list[str], list[list[str]]], ...]  # tables: header and rows
+    floor: tuple[str, ...]
     pictures: tuple[Picture, ...]
 
     @property
@@ -176,6 +179,8 @@ def split_page(split: Split, films: Films) -> SplitPage:
         tuple(kept_together(sentence) for sentence in sentences(split, films)),
         tuple(split_figures(split)),
         tuple(landmark_rows(split)),
+        (floor_rows(split.agreement), agreement_rows(split.agreement)) if split.agreement else (),
+        tuple(kept_together(f"{sentence}.") for sentence in floor_sentences(split.agreement)),
         tuple(pictures(split)),
     )
 

@@ -24,6 +24,7 @@ from ceph.data.plausible import impossible
 from ceph.data.several import on_landmarks
 from ceph.data.types import Points
 from ceph.errors import ConfigError, nearest
+from ceph.evaluation.floor import floor_figures
 from ceph.evaluation.means import Ensemble, Member
 from ceph.evaluation.metrics import intervals
 from ceph.evaluation.predict import Prediction
@@ -166,7 +167,10 @@ class Trained:
         (figures, prediction), seconds = timed(lambda: self._scored(name, films), films)
         labels = [{("group", s.group), ("pixels", d)} for s, d in zip(films.samples, films.digests, strict=True)]
         figures |= self.beside(name, films, seconds)
-        figures["interval_95"] = intervals(prediction.errors_mm, units_of(labels))
+        figures["interval_95"] = intervals(prediction.errors_mm, units := units_of(labels))
+        true = np.where(prediction.valid[..., None], prediction.truth_px, np.nan)
+        of = prediction.points_px, true, films.samples, self.landmarks
+        figures |= floor_figures(*of, found.readers, config.data.truth, units)
         if data is None and name == "validation" and config.evaluate.also:
             others = also_films(config, self.hooks, self.landmarks)
             figures["also"] = {each: self._scored(each, own)[0] for each, own in others.items()}

@@ -147,7 +147,7 @@ def disagreement_mm(samples: Sequence[Sample]) -> Floats:
     Their constant offset, a matter of convention that a model can learn, is taken out first.
     """
     points = np.stack([s.points * s.mm_per_px for s in samples])  # [N, R, K, 2]
-    valid = np.stack([s.valid for s in samples])
+    valid = np.stack([s.own for s in samples])
     total, count = np.zeros(points.shape[2]), np.zeros(points.shape[2])
     for a, b in combinations(range(points.shape[1]), 2):
         both = valid[:, a] & valid[:, b]  # [N, K]

@@ -14,7 +14,7 @@ from ceph.data.check.exchanged import find_exchanged
 from ceph.data.check.findings import Finding, name
 from ceph.data.check.looks import Look, look_at
 from ceph.data.check.outliers import find_outliers
-from ceph.data.check.readers import Disagreement, disagreement
+from ceph.data.check.readers import Disagreement, disagreement, find_copied_readings
 from ceph.data.formats.base import DataSet
 from ceph.data.grey import FEW_LEVELS
 from ceph.data.types import Points, Sample
@@ -71,6 +71,7 @@ def check(path: str, data: DataSet, outside: Sequence[str] = (), by_run: Points 
     found += find_in_counts(data, outside)
     found += find_exchanged(data, looks)
     found += find_outliers(data, looks, by_run)
+    found += find_copied_readings(data)
     rows, apart = disagreement(data)
     found += apart
     ordered = sorted(found, key=lambda finding: finding.level)  # errors first, each as found

@@ -20,8 +20,8 @@ TAIL_BYTES = 4096  # some scanners write a little behind the image
 def quick_check(samples: Sequence[Sample], digests: Sequence[str], landmarks: Sequence[str]) -> list[str]:
     """What is wrong with the films that a run uses, a line each; `digests` are the hashes of their files, in order.
 
-    Films that are one file or of one group in two splits, files that are cut off, films and landmarks without points.
-    Copies that were saved anew, and points in the wrong place, are found by the whole check only.
+    Films that are one file or of one group in two splits, files that are cut off, films and landmarks without points,
+    copied readings. Films that were saved anew, and points in the wrong place, are found by the whole check only.
     """
     same, groups = defaultdict(list), defaultdict(list)
     for sample, digest in zip(samples, digests, strict=True):
@@ -34,6 +34,11 @@ def quick_check(samples: Sequence[Sample], digests: Sequence[str], landmarks: Se
         if len({sample.split for sample in films}) > 1
     ]
     lines += [f"{sample.path} seems to be cut off" for sample in samples if _cut_off(sample.path)]
+    if n := sum(int(sample.copied.sum()) for sample in samples if sample.copied is not None):
+        of = sum(int(sample.valid[1:].sum()) for sample in samples)
+        lines.append(
+            f"{n} of {of} points of further readers were taken over from another, and are no readings of their own"
+        )
     return lines + list(_without_points([s for s in samples if s.split != UNMARKED], landmarks))
 
 

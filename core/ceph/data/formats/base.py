@@ -153,8 +153,9 @@ def settle(points: Points, size: tuple[int, int]) -> tuple[Points, Flags, Flags]
 
 def picked(sample: Sample, columns: Sequence[int]) -> Sample:
     """`sample` with the landmarks in these columns only, in this order."""
-    outside = None if sample.outside is None else sample.outside[:, columns]
-    return replace(sample, points=sample.points[:, columns], valid=sample.valid[:, columns], outside=outside)
+    outside, copied = (None if flags is None else flags[:, columns] for flags in (sample.outside, sample.copied))
+    points, valid = sample.points[:, columns], sample.valid[:, columns]
+    return replace(sample, points=points, valid=valid, outside=outside, copied=copied)
 
 
 @dataclass

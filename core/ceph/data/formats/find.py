@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from ceph.data.copied import with_copies
 from ceph.data.formats.aariz import Aariz
 from ceph.data.formats.base import DataSet, Reader, Writer, picked
 from ceph.data.formats.cldetection2023 import ClDetection2023
@@ -63,7 +64,7 @@ def read(
     if mm_per_px is not None and not plausible(mm_per_px):
         raise ConfigError(f"{mm_per_px:g} is no spacing of a film", key="data.mm_per_px", hint=hint(mm_per_px))
     root = _existing(folder)
-    data = _nameable(unified(_read(root, _reader(root, format, readers), mm_per_px)))
+    data = with_copies(_nameable(unified(_read(root, _reader(root, format, readers), mm_per_px))))
     for doubt in doubts(data.samples, data.landmarks, data.readers):
         logger.warning(shown(doubt))
     for doubt, _ in head_doubts(data.samples, data.landmarks):

@@ -52,7 +52,7 @@ class Films:
         Only the films of the folder are compared, so that no name leads out of it. Raises DataError where two fit
         equally well, or a link leads out of the folder.
         """
-        parts = _parts(name)
+        parts = parts_of(name)
         return self._best(self._by_name.get(parts[-1], []), parts, name) if parts else None
 
     def stems(self) -> Collection[str]:
@@ -75,7 +75,7 @@ class Films:
     def _best(self, candidates: Sequence[Path], parts: Sequence[str], name: str) -> Path | None:
         if not candidates:
             return None
-        shared = [_shared_end(path.relative_to(self.root).parts, parts) for path in candidates]
+        shared = [shared_end(path.relative_to(self.root).parts, parts) for path in candidates]
         best = [path for path, count in zip(candidates, shared, strict=True) if count == max(shared)]
         if len(best) > 1:
             raise DataError(
@@ -84,12 +84,13 @@ class Films:
         return inside(self.root, best[0])
 
 
-def _parts(name: str) -> tuple[str, ...]:
+def parts_of(name: str) -> tuple[str, ...]:
     """The folders and file of a path of any system, or of an address."""
     return tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", "."))
 
 
-def _shared_end(a: Sequence[str], b: Sequence[str]) -> int:
+def shared_end(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many parts at the end of two paths are the same."""
     count = 0
     for one, other in zip(reversed(a), reversed(b), strict=False):
         if one != other:

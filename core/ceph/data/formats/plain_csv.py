@@ -57,7 +57,7 @@ class PlainCsv(InFiles):
     def add(self, text: str, file: Path, found: Found) -> None:
         """Add the films of a table; its name may state the split."""
         columns, rows = parse_rows(text, file, known=(*FACTS, READER))
-        if long := _long(columns):
+        if long := long_columns(columns):
             return self._add_long(rows, columns, long, file, found)
         film_column, points, named = layout_of(columns, file)
         found.named &= named
@@ -129,7 +129,7 @@ def _has_points(columns: Sequence[str]) -> bool:
     return any((point, "y") in halves for point, axis in halves if axis == "x") or {"1", "2"} <= rest
 
 
-def _long(columns: Sequence[str]) -> tuple[str, str, str, str] | None:
+def long_columns(columns: Sequence[str]) -> tuple[str, str, str, str] | None:
     """The columns of film, landmark, x and y of a table with a line for each point; None where it is not one."""
     found = [[column for column in columns if column.lower() in names] for names in (FILM, LANDMARK, X, Y)]
     if any(len(there) != 1 for there in found):
