@@ -116,6 +116,9 @@ def resume(
     """
     where = Path(folder)
     runfolder.require_run(where)
+    if runfolder.is_adapted(where):
+        begin = f"start a new run from its weights: ceph run --init-from {where} ..."
+        raise ConfigError(f"{where} was made by `ceph adapt`: it holds no training to go on with", hint=begin)
     resolved = resolve(where / runfolder.CONFIG, without=without)
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
@@ -452,6 +455,8 @@ def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
         return f"{source}: {transfer(model, read_weights(source, key='--init-from'), run.landmarks, run.landmarks)}"
     runfolder.require_run(source)
     content = checkpoint.load(source / runfolder.CHECKPOINTS, checkpoint.BEST)
+    if runfolder.is_adapted(source):
+        log.warning("%s: the offsets of `ceph adapt` are not part of its weights and stay behind", source)
     now, before = run.config.target_kind, content.get("kind", run.config.target_kind)
     if now != before:
         log.warning(

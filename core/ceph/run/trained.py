@@ -38,6 +38,7 @@ from ceph.training.runtime import flushed_denormals, start
 log = logging.getLogger("ceph")
 
 TRAINING_SPLITS = ("train", "validation")
+ADAPT = "adapt"  # where the films of `ceph adapt` stand in the fingerprint
 
 
 def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
@@ -123,7 +124,8 @@ class Trained:
         with it nothing is.
         """
         config = self.config
-        found = read_data(config, self.hooks, data, shared=None if data is None else self.landmarks)
+        fixed = data is None and not runfolder.is_adapted(self.folder)  # else the set may lack some landmarks
+        found = read_data(config, self.hooks, data, shared=None if fixed else self.landmarks)
         found = found if found.landmarks == self.landmarks else on_landmarks(found, self.landmarks)
         there = sorted({sample.split for sample in found.samples})
         name = split or ("validation" if "validation" in there or len(there) != 1 else there[0])
@@ -131,7 +133,7 @@ class Trained:
             raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
         films = make_films(found, name, config)
         known = runfolder.read_fingerprint(self.folder)
-        seen = {split: runfolder.labels(known, "films", split) for split in TRAINING_SPLITS}
+        seen = {split: runfolder.labels(known, "films", split) for split in (*TRAINING_SPLITS, ADAPT)}
         for problem in impossible(films.samples, found.landmarks):
             log.warning(problem.what)
         for line in trained_on(films.samples, films.digests, seen):
@@ -148,11 +150,15 @@ class Trained:
                 report_if_possible(self.folder)
         return figures, name
 
-    def _scored(self, name: str, films: Films) -> tuple[dict[str, Any], Prediction]:
+    def find(self, films: Films) -> Prediction:
+        """The landmarks of these films, beside their truth."""
         loader = Loader(films, loader_workers(self.config, self.runtime))
         with self.predicting(len(films)):
             items = loader.load(in_order(len(films), self.config.evaluate.batch_size, self.ensemble.sizes))
-            prediction = self.evaluator.predict(self.ensemble, items, films.film)
+            return self.evaluator.predict(self.ensemble, items, films.film)
+
+    def _scored(self, name: str, films: Films) -> tuple[dict[str, Any], Prediction]:
+        prediction = self.find(films)
         return self.evaluator.figures(name, prediction, films.samples), prediction
 
     def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films) -> None:
