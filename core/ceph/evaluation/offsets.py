@@ -60,7 +60,7 @@ def mean_shape(points: Points) -> Points:
     """The mean of shapes [N, K, 2], each laid on it by a similarity: [K, 2], about 0, as large as the median one."""
     centred = points - points.mean(axis=1, keepdims=True)
     sizes = np.sqrt((centred**2).sum(axis=(1, 2)))
-    shape: Points = centred[0]
+    shape: Points = centred.mean(axis=0)
     for _ in range(5):
         laid = turned(centred, turns(centred, shape)).mean(axis=0)
         shape = laid * (np.median(sizes) / np.sqrt((laid**2).sum()))
@@ -132,16 +132,13 @@ def _complex(points: Points) -> NDArray[np.complex128]:
 
 def _strange(moves: Points, valid: Flags) -> Flags:
     """Films [N] that are far from the others, where these agree: by the median landmark and the nearer half."""
-    N = len(moves)
-    far = np.full((N, N), np.nan)
-    for a in range(N):
-        for b in range(N):
-            both = valid[a] & valid[b]
-            if a != b and both.any():
-                far[a, b] = np.median(np.linalg.norm(moves[a, both] - moves[b, both], axis=-1))
-    if N < 3:
-        return np.zeros(N, dtype=bool)
-    near = np.nanquantile(far, 0.5, axis=1, method="lower")
+    if len(moves) < 3:
+        return np.zeros(len(moves), dtype=bool)
+    marked, near = np.where(valid[..., None], moves, np.nan), np.zeros(len(moves))
+    for n in range(len(moves)):
+        apart = np.linalg.norm(np.delete(marked, n, axis=0) - marked[n], axis=-1)
+        of_others = np.nanmedian(apart[(~np.isnan(apart)).any(axis=1)], axis=1)
+        near[n] = np.quantile(of_others, 0.5, method="lower") if len(of_others) else np.nan
     strange: Flags = near > STRANGE * max(float(np.nanmedian(near)), LEAST_MM)
     return strange
 
