@@ -1,6 +1,8 @@
 """The stations of decoding: from the mean of maps to points, through parts of which each may be a plugin's.
 
-    maps -> decoder -> constraint -> refiner -> offsets -> points
+    maps -> decoder -> constraint -> refiner -> offsets -> adapt -> points
+
+All but the first may be missing; `adapt` is the offsets that `ceph adapt` has learned (`evaluation/offsets.py`).
 
 Legend: B films, K landmarks, h x w map pixels. Points are in network px; a station is any object with its method, an
 nn.Module too, and may have a state (`state_dict`, `load_state_dict`: tensors and plain values).
@@ -70,6 +72,27 @@ class Offsets(Protocol):
         ...
 
 
+class Adapted(nn.Module):
+    """The station of `ceph adapt`: offsets [K, 2] of each landmark in the frame of the mean shape [K, 2], in mm."""
+
+    shape: torch.Tensor
+    offsets: torch.Tensor
+
+    def __init__(self, shape: torch.Tensor, offsets: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shape", shape)
+        self.register_buffer("offsets", offsets)
+
+    def shift(self, points: torch.Tensor, scores: torch.Tensor, _to_film: torch.Tensor) -> Found:
+        """Points [B, K, 2] in network px, each moved by its offset, turned and scaled as the head lies."""
+        found, aim, by = points - points.mean(dim=1, keepdim=True), self.shape.to(points), self.offsets.to(points)
+        size = (aim**2).sum()  # the similarity that lays the mean shape on the head, by least squares
+        cos = (found * aim).sum(dim=(1, 2))[:, None] / size
+        sin = (found[..., 1] * aim[:, 0] - found[..., 0] * aim[:, 1]).sum(dim=1)[:, None] / size
+        x, y = by.unbind(-1)
+        return points + torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1), scores
+
+
 class Stage(NamedTuple):
     """Where a station left the points [B, K, 2] and scores [B, K], in network px."""
 
@@ -90,6 +113,7 @@ class Stations:
     constraint: Constraint | None = None
     refiner: Refiner | None = None
     offsets: Offsets | None = None
+    adapt: Adapted | None = None
     built_by: Mapping[str, Blame] = field(default_factory=dict)
     mm_per_px: float = math.nan
 
@@ -109,6 +133,8 @@ class Stations:
             stages.append(run("refiner", "refine", *_copied(stages), look, model))
         if self.offsets is not None:
             stages.append(run("offsets", "shift", *_copied(stages), to_film))
+        if self.adapt is not None:
+            stages.append(run("adapt", "shift", *_copied(stages), to_film))
         return stages
 
     def _stage(self, maps: torch.Tensor, name: str, method: str, *given: Any) -> Stage:
@@ -126,8 +152,10 @@ class Stations:
                 raise blame.error("gave points that are not finite")
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of each station under its plugin's name, {station: {plugin: state}}, and `mm_per_px`."""
+        """The state of each station under its plugin's name, {station: {plugin: state}}, `mm_per_px`, and `adapt`."""
         states: dict[str, Any] = {"mm_per_px": self.mm_per_px}
+        if self.adapt is not None:
+            states["adapt"] = self.adapt.state_dict()
         for name, blame in self.built_by.items():
             if hasattr(station := getattr(self, name), "state_dict"):
                 state = station.state_dict()
@@ -139,6 +167,8 @@ class Stations:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Give each station the state that its plugin kept; what is of a plugin that is not on is passed over."""
         self.mm_per_px = state.get("mm_per_px", math.nan)
+        if "adapt" in state:
+            self.adapt = Adapted(**state["adapt"])
         for name, blame in self.built_by.items():
             kept = state.get(name, {})
             if blame.plugin in kept:

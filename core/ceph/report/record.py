@@ -52,6 +52,7 @@ class Record:
     tables: tuple[Table, ...]
     log: tuple[tuple[str, str], ...]  # (level, message)
     notes: tuple[str, ...]  # what could not be read
+    adapted_from: str = ""  # the run of which `ceph adapt` made this one
 
     @property
     def name(self) -> str:
@@ -89,6 +90,7 @@ def read_record(folder: Path) -> Record:
     nothing: dict[str, Any] = {}
     fingerprint = read(runfolder.read_fingerprint, nothing)
     seen, untrained = mapping(fingerprint, "films"), fingerprint.get(runfolder.UNTRAINED)
+    adapted = read(runfolder.read_adapted, nothing)
     is_run = runfolder.is_run(folder)
     return Record(
         folder,
@@ -104,6 +106,7 @@ def read_record(folder: Path) -> Record:
         tuple(table for table in tables if table is not None and table.rows),
         read(runfolder.read_log, ()),
         tuple(notes),
+        str(adapted.get("from", "")),
     )
 
 

@@ -32,6 +32,7 @@ class Listed:
     backbone: str
     seed: int | None
     note: str = ""
+    adapted_from: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -77,6 +78,7 @@ def describe(run: Path, below: Path) -> Listed:
         backbone=record.setting("model", "backbone"),
         seed=_whole(record.setting("train", "seed")),
         note="; ".join(record.notes),
+        adapted_from=record.adapted_from,
     )
 
 
@@ -95,6 +97,7 @@ def run_rows(runs: Sequence[Listed]) -> tuple[list[str], list[list[str]]]:
         words = [
             run.name,
             *([f"({' '.join(run.plugins)})"] if hidden else []),
+            *([f"(adapted from {run.adapted_from})"] if run.adapted_from else []),
             *([f"[{run.note}]"] if run.note else []),
         ]
         rows.append([run.started[:16].replace("T", " "), run.state, done, *errors, _printable(" ".join(words))])

@@ -116,6 +116,9 @@ def resume(
     """
     where = Path(folder)
     runfolder.require_run(where)
+    if runfolder.is_adapted(where):
+        begin = f"start a new run from its weights: ceph run --init-from {where} ..."
+        raise ConfigError(f"{where} was made by `ceph adapt`: it holds no training to go on with", hint=begin)
     if runfolder.read_members(where):
         from ceph.run.folds import resume_folds
 
@@ -460,6 +463,8 @@ def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
     if members := runfolder.read_members(source):
         raise ConfigError(f"{source} is several runs", key="--init-from", hint=f"name one: {members[0]}")
     content = checkpoint.load(source / runfolder.CHECKPOINTS, checkpoint.BEST)
+    if runfolder.is_adapted(source):
+        log.warning("%s: the offsets of `ceph adapt` are not part of its weights and stay behind", source)
     now, before = run.config.target_kind, content.get("kind", run.config.target_kind)
     if now != before:
         log.warning(

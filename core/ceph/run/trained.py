@@ -42,6 +42,7 @@ log = logging.getLogger("ceph")
 
 T = TypeVar("T")
 TRAINING_SPLITS = ("train", "validation", OUT_OF_FOLD)
+ADAPT = "adapt"  # where the films of `ceph adapt` stand in the fingerprint
 
 
 def timed(find: Callable[[], T], films: Films) -> tuple[T, float]:
@@ -150,7 +151,8 @@ class Trained:
         with it nothing is.
         """
         config = self.config
-        found = read_data(config, self.hooks, data, shared=None if data is None else self.landmarks)
+        fixed = data is None and not runfolder.is_adapted(self.folder)  # else the set may lack some landmarks
+        found = read_data(config, self.hooks, data, shared=None if fixed else self.landmarks)
         found = found if found.landmarks == self.landmarks else on_landmarks(found, self.landmarks)
         there = sorted({sample.split for sample in found.samples})
         usual = OUT_OF_FOLD if OUT_OF_FOLD in there else "validation"
@@ -159,7 +161,7 @@ class Trained:
             raise ConfigError(f"the set has no split {name!r}", key="--split", hint=nearest(name, there))
         films = make_films(found, name, config)
         known = runfolder.read_fingerprint(self.folder)
-        seen = {split: runfolder.labels(known, "films", split) for split in TRAINING_SPLITS}
+        seen = {split: runfolder.labels(known, "films", split) for split in (*TRAINING_SPLITS, ADAPT)}
         for problem in impossible(films.samples, found.landmarks):
             log.warning(problem.what)
         for line in trained_on(films.samples, films.digests, seen):
@@ -186,7 +188,7 @@ class Trained:
         return {}
 
     def found(self, split: str, films: Films) -> Prediction:
-        """The landmarks of the films of a split."""
+        """The landmarks of the films of a split, beside their truth."""
         del split
         loader = Loader(films, loader_workers(self.config, self.runtime))
         with self.predicting(len(films)):

@@ -5,6 +5,7 @@
 | `config.yaml` | the config as resolved, with where each value came from | `settings.py`, `config/dump.py` |
 | `state.json` | what the run is doing, or how it ended; the format's number | `state.py` |
 | `metrics.jsonl`, `metrics.json` | a line an epoch; the figures of each split | `records.py` |
+| `adapt.json` | of a run that `ceph adapt` made: its origin, its films, its offsets | `records.py` |
 | `environment.json`, `data_fingerprint.json` | machine and versions; the films seen | `records.py` |
 | `hooks.json`, `plugins/` | what plugins cost; copies of those in files | `records.py` |
 | `predictions-<split>.csv` | points, scores, truth and errors | `predictions.py` |
@@ -25,6 +26,7 @@ from ceph.runfolder.place import (
     created,
     default_name,
     has_checkpoint,
+    is_adapted,
     is_locked,
     is_run,
     locked,
@@ -54,6 +56,7 @@ from ceph.runfolder.records import (
     mapping,
     note_opened,
     number,
+    read_adapted,
     read_cost,
     read_environment,
     read_figures,
@@ -62,6 +65,7 @@ from ceph.runfolder.records import (
     read_records,
     require_same_data,
     untrained,
+    write_adapted,
     write_cost,
     write_environment,
     write_fingerprint,
@@ -95,6 +99,7 @@ __all__ = [
     "fingerprint",
     "finite",
     "has_checkpoint",
+    "is_adapted",
     "is_locked",
     "is_run",
     "labels",
@@ -105,6 +110,7 @@ __all__ = [
     "number",
     "predicted_splits",
     "predictions_file",
+    "read_adapted",
     "read_cost",
     "read_environment",
     "read_figures",
@@ -126,6 +132,7 @@ __all__ = [
     "unseen_points",
     "untrained",
     "values_of",
+    "write_adapted",
     "write_cost",
     "write_environment",
     "write_fingerprint",

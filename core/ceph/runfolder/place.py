@@ -14,7 +14,7 @@ from ceph.errors import CephError, ConfigError
 from ceph.files import FRESH, is_plain
 
 CONFIG, STATE, LOG, REPORT = "config.yaml", "state.json", "log.txt", "report.html"
-ENVIRONMENT, FINGERPRINT = "environment.json", "data_fingerprint.json"
+ENVIRONMENT, FINGERPRINT, ADAPTED = "environment.json", "data_fingerprint.json", "adapt.json"
 EPOCHS, FIGURES, COST = "metrics.jsonl", "metrics.json", "hooks.json"
 CHECKPOINTS, PLUGINS = "checkpoints", "plugins"
 MEMBERS, INSIDE = "members.json", "members"  # of a folder of several runs
@@ -30,6 +30,11 @@ def default_name(backbone: str, plugins: Sequence[str], seed: int) -> Path:
 def is_run(folder: Path) -> bool:
     """Whether the folder holds a run, of whatever version."""
     return (folder / CONFIG).is_file()
+
+
+def is_adapted(folder: Path) -> bool:
+    """Whether the folder holds a run that `ceph adapt` has made of another."""
+    return (folder / ADAPTED).is_file()
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -23,7 +23,7 @@ from ceph.data.strict_json import parse_json
 from ceph.errors import DataError
 from ceph.files import write_bytes
 from ceph.files import write_text as put_text
-from ceph.runfolder.place import COST, ENVIRONMENT, EPOCHS, FIGURES, FINGERPRINT, PLUGINS, writing
+from ceph.runfolder.place import ADAPTED, COST, ENVIRONMENT, EPOCHS, FIGURES, FINGERPRINT, PLUGINS, writing
 
 if TYPE_CHECKING:
     from ceph.data.types import Sample  # with torch
@@ -205,6 +205,19 @@ def copy_plugins(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
             write_bytes(copy, Path(path).read_bytes())
         kept[name] = f"./{copy.relative_to(folder)}" + (f":{attribute}" if attribute else "")
     return kept
+
+
+# --- adapt.json -------------------------------------------------------------------------------------------------------
+
+
+def write_adapted(folder: Path, learned: Mapping[str, Any]) -> None:
+    """Write adapt.json: from which run, on which films, what was learned and what is expected of it."""
+    write_json(folder / ADAPTED, learned)
+
+
+def read_adapted(folder: Path) -> dict[str, Any]:
+    """What adapt.json says; empty for a run that was trained."""
+    return _read(folder / ADAPTED)
 
 
 # --- data_fingerprint.json --------------------------------------------------------------------------------------------

@@ -15,12 +15,13 @@ from typing import Literal, cast, get_args
 
 from ceph.data.strict_json import Field
 from ceph.errors import CephError, ConfigError, Interrupted
-from ceph.runfolder.place import CONFIG, ENVIRONMENT, LOCK, STATE, is_locked, is_run
+from ceph.runfolder.place import CONFIG, ENVIRONMENT, LOCK, STATE, is_adapted, is_locked, is_run
 from ceph.runfolder.records import mapping, read_object, write_json
 
 log = logging.getLogger("ceph")
 
 FORMAT = 1  # of the run folder: another number where a file of it is read otherwise
+FORMAT_ADAPTED = 2  # its checkpoint holds offsets, which a version that knows only 1 would pass over
 Doing = Literal["running", "finished", "interrupted", "failed"]
 
 
@@ -56,11 +57,11 @@ def read_state(folder: Path) -> State:
     """
     path = folder / STATE
     whole = Field(read_object(path) if path.exists() else {}, path)
-    number = whole.value.get("format")
-    if number != FORMAT:
+    number, reads = whole.value.get("format"), FORMAT_ADAPTED if is_adapted(folder) else FORMAT
+    if number != reads:
         was = f"its format is {number!r:.40}" if path.exists() else f"it holds no {STATE}"
         raise ConfigError(
-            f"{folder} is a run of another version of ceph: {was}, this version reads {FORMAT}", hint=_use(folder)
+            f"{folder} is a run of another version of ceph: {was}, this version reads {reads}", hint=_use(folder)
         )
     state, seconds = whole["state"].text(), whole.get("seconds")
     if state not in get_args(Doing):
@@ -87,7 +88,7 @@ def _use(folder: Path) -> str:
 
 def write_state(folder: Path, state: State) -> None:
     """Write state.json. Raises CephError where that cannot be."""
-    write_json(folder / STATE, {"format": FORMAT, **asdict(state)})
+    write_json(folder / STATE, {"format": FORMAT_ADAPTED if is_adapted(folder) else FORMAT, **asdict(state)})
 
 
 def standing(folder: Path) -> State:

@@ -48,7 +48,7 @@ def trained_on(samples: Sequence[Sample], digests: Sequence[str], films: Mapping
     `films` are the hashes of the run's films, by split and id, as in its data_fingerprint.json.
     """
     lines = []
-    for split in ("train", "validation", OUT_OF_FOLD, UNMARKED):
+    for split in ("train", "validation", OUT_OF_FOLD, UNMARKED, "adapt"):
         used = {mark.partition(":")[0]: film for film, mark in films.get(split, {}).items()}
         again = [s for s, digest in zip(samples, digests, strict=True) if digest in used and s.split != split]
         if again:

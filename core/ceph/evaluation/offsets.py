@@ -1,0 +1,180 @@
+"""What another place means by each landmark: an offset each, in the frame of the head, learned from a few films.
+
+The frame of a film is the similarity that lays its found points on the mean shape, so that an offset turns and grows
+with the head. Legend: N films, K landmarks; points and moves are in mm. Method and figures: `docs/another-clinic.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ceph.data.types import Flags, Points
+from ceph.evaluation.statistics import t_quantile
+
+Floats = NDArray[np.float64]
+
+FREEDOM = 6.0  # of the t law that the moves of a landmark follow about their middle: readers have heavy tails
+POOLED = 1.0  # films that the scatter of the other landmarks counts for in that of one
+SIZES = np.array([0, *(2.0 ** np.arange(-4, 4))])  # of offsets, against their landmark's scatter: what they may be
+SCALES = np.exp(np.linspace(-1.2, 1.2, 13))  # by how much a scatter seen in few films may be wrong
+EVEN = 0.1  # landmarks that each of the sizes is given beforehand
+ROUNDS = 40
+STRANGE = 3.0  # a film so many times as far from the others as they are from each other is another matter
+LEAST_MM = 0.5  # of that distance
+
+
+@dataclass(frozen=True, eq=False)
+class Offsets:
+    """Offsets [K, 2] in mm on the mean shape; of how many films [K], their scatter [K] and the share kept [K].
+
+    `strange` [N] are films that were left out, since they lie far from where all others agree.
+    """
+
+    offsets_mm: Floats
+    films: NDArray[np.int64]
+    scatter_mm: Floats
+    kept: Floats
+    strange: Flags
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Mean error of films in mm before and after, each film by offsets of the others; the gain with a 95 % interval."""
+
+    before_mm: float
+    after_mm: float
+    gain_mm: float
+    low_mm: float
+    high_mm: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether the films show that there is a gain."""
+        return self.low_mm > 0
+
+
+def mean_shape(points: Points) -> Points:
+    """The mean of shapes [N, K, 2], each laid on it by a similarity: [K, 2], about 0, as large as the median one."""
+    centred = points - points.mean(axis=1, keepdims=True)
+    sizes = np.sqrt((centred**2).sum(axis=(1, 2)))
+    shape: Points = centred.mean(axis=0)
+    for _ in range(5):
+        laid = turned(centred, turns(centred, shape)).mean(axis=0)
+        shape = laid * (np.median(sizes) / np.sqrt((laid**2).sum()))
+    return shape
+
+
+def turns(points: Points, shape: Points) -> NDArray[np.complex128]:
+    """For each film the factor [N] that turns and scales its points [N, K, 2] onto the shape [K, 2]; never mirrored."""
+    found = _complex(points - points.mean(axis=1, keepdims=True))
+    turn: NDArray[np.complex128] = (found.conj() @ _complex(shape)) / (np.abs(found) ** 2).sum(axis=1)
+    return turn
+
+
+def turned(vectors: Points, by: NDArray[np.complex128]) -> Points:
+    """Vectors [N, K, 2] turned and scaled by each film's factor [N]."""
+    by = _complex(vectors) * by[:, None]
+    return np.stack([by.real, by.imag], axis=-1)
+
+
+def mirrored(points: Points, valid: Flags, shape: Points) -> bool:
+    """Whether the marked points [K, 2] of a film lie on the shape [K, 2] only when they are mirrored."""
+    there = points[valid] - points[valid].mean(axis=0)
+    aim = _complex(shape[valid] - shape[valid].mean(axis=0))
+    as_they_are, flipped = (abs(z.conj() @ aim) for z in (_complex(there), _complex(there * [-1, 1])))
+    return bool(flipped > as_they_are)
+
+
+def learn(moves: Points, valid: Flags) -> Offsets:
+    """Offsets from moves [N, K, 2], marked less found in the frame of the head, where `valid` [N, K].
+
+    The middle of a landmark is that of a t law, whose scale leans on those of the other landmarks. How large offsets
+    are, against that scale, all landmarks teach together (empirical Bayes: Stephens 2017, Biostatistics 18:275); by it
+    each middle is shrunken towards 0 as far as its own scatter asks for.
+    """
+    strange = _strange(moves, valid)
+    valid = valid & ~strange[:, None]
+    films = valid.sum(axis=0)
+    offsets, scatter, kept = np.zeros(moves.shape[1:]), np.full(moves.shape[1], np.nan), np.zeros(moves.shape[1])
+    seen = films > 0
+    if (films > 1).any():
+        middle, scatter[seen] = _middle(moves[:, seen], valid[:, seen])
+        kept[seen] = _kept(middle, scatter[seen], films[seen])
+        offsets[seen] = kept[seen, None] * middle
+    return Offsets(offsets, films, scatter, kept, strange)
+
+
+def expected(found: Points, marked: Points, valid: Flags, shape: Points, strange: Flags) -> Gain:
+    """What offsets bring on a film that they were not learned from: each film by those of the others.
+
+    Points [N, K, 2] and the shape [K, 2] are in mm. The `strange` [N] neither teach nor count. The interval is
+    Student's over films.
+    """
+    turn = turns(found, shape)
+    moves, used = turned(np.where(valid[..., None], marked - found, 0), turn), np.flatnonzero(~strange)
+    before, after = np.zeros((2, len(used)))
+    for row, n in enumerate(used):
+        others = np.setdiff1d(used, n)
+        left = moves[n] - learn(moves[others], valid[others]).offsets_mm
+        before[row], after[row] = (np.linalg.norm(v, axis=-1)[valid[n]].mean() / abs(turn[n]) for v in (moves[n], left))
+    gains = before - after
+    half = t_quantile(len(used) - 1, 0.95) * gains.std(ddof=1) / np.sqrt(len(used))
+    return Gain(*map(float, (before.mean(), after.mean(), gains.mean(), gains.mean() - half, gains.mean() + half)))
+
+
+def _complex(points: Points) -> NDArray[np.complex128]:
+    z: NDArray[np.complex128] = points[..., 0] + 1j * points[..., 1]
+    return z
+
+
+def _strange(moves: Points, valid: Flags) -> Flags:
+    """Films [N] that are far from the others, where these agree: by the median landmark and the nearer half."""
+    if len(moves) < 3:
+        return np.zeros(len(moves), dtype=bool)
+    marked, near = np.where(valid[..., None], moves, np.nan), np.zeros(len(moves))
+    for n in range(len(moves)):
+        apart = np.linalg.norm(np.delete(marked, n, axis=0) - marked[n], axis=-1)
+        of_others = np.nanmedian(apart[(~np.isnan(apart)).any(axis=1)], axis=1)
+        near[n] = np.quantile(of_others, 0.5, method="lower") if len(of_others) else np.nan
+    strange: Flags = near > STRANGE * max(float(np.nanmedian(near)), LEAST_MM)
+    return strange
+
+
+def _middle(moves: Points, valid: Flags) -> tuple[Floats, Floats]:
+    """The middle [K, 2] and the scale [K] of each landmark's moves, by a t law (Lange et al. 1989, JASA 84:881)."""
+    marked = np.where(valid[..., None], moves, np.nan)
+    middle = np.nanmedian(marked, axis=0)
+    freedom = 2.0 * (valid.sum(axis=0) - 1)
+    twice = freedom > 0
+    start = np.nanmedian(np.linalg.norm(marked - middle, axis=-1)[:, twice], axis=0)
+    scale = np.full(moves.shape[1], max(float(np.exp(np.log(np.maximum(start, 0.01)).mean())), 0.01))
+    for _ in range(ROUNDS):
+        squares = ((moves - middle) ** 2).sum(axis=-1)
+        weights = np.where(valid, (FREEDOM + 2) / (FREEDOM + squares / scale**2), 0)
+        middle = (weights[..., None] * moves).sum(axis=0) / weights.sum(axis=0)[:, None]
+        own = np.maximum((weights * squares).sum(axis=0) / np.maximum(freedom, 1), 1e-4)
+        usual = np.exp((np.log(own[twice]) + 1 / freedom[twice]).mean())
+        scale = np.sqrt((POOLED * usual + freedom * own) / (POOLED + freedom))
+    return middle, scale
+
+
+def _kept(middle: Floats, scatter: Floats, films: NDArray[np.int64]) -> Floats:
+    """How much of each middle [K, 2] is to be kept: 0 to 1."""
+    error = scatter / np.sqrt(films * (FREEDOM + 2) / (FREEDOM + 4))
+    freedom = POOLED + 2.0 * (films - 1)
+    certain = -freedom[:, None] * (np.log(SCALES) + 0.5 / SCALES**2)  # [K, S], of the scatter being so much larger
+    size = (SIZES * scatter[:, None])[:, None] ** 2  # [K, 1, G]
+    variance = (error[:, None] * SCALES)[..., None] ** 2 + size  # [K, S, G]
+    fit = certain[..., None] - (middle**2).sum(axis=-1)[:, None, None] / variance / 2 - np.log(variance)
+    fit = np.exp(fit - fit.max(axis=(1, 2), keepdims=True))
+    shares = np.full(len(SIZES), 1 / len(SIZES))
+    for _ in range(ROUNDS):
+        of_size = shares * fit.sum(axis=1)
+        shares = (of_size / of_size.sum(axis=1, keepdims=True)).sum(axis=0) + EVEN
+        shares /= shares.sum()
+    chance = shares * fit
+    kept: Floats = (chance * size / variance).sum(axis=(1, 2)) / chance.sum(axis=(1, 2))
+    return kept

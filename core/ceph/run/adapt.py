@@ -1,0 +1,230 @@
+"""Move a run to another place: an offset for each landmark, learned from a few films that were marked there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ceph import runfolder
+from ceph.config.load import Resolved, resolve
+from ceph.data.check.quick import trained_on
+from ceph.data.dataset import Films
+from ceph.data.files import read_text
+from ceph.data.plausible import impossible
+from ceph.data.types import Points, Sample
+from ceph.errors import ConfigError, DataError, Problem, nearest
+from ceph.evaluation.offsets import Gain, Offsets, expected, learn, mean_shape, mirrored, turned, turns
+from ceph.evaluation.stations import Adapted
+from ceph.run.films import films_of, plain_truth, read_data
+from ceph.run.report import report_if_possible
+from ceph.run.trained import ADAPT, TRAINING_SPLITS, Trained
+from ceph.training import checkpoint
+
+log = logging.getLogger("ceph")
+
+LEAST_FILMS, FEW_FILMS = 3, 5
+OF_THE_RUN = (  # what is told of the run's own set, and not of another
+    *(
+        "data.films_table=null",
+        "data.mm_per_px=null",
+        "data.format=auto",
+        "data.unmarked=null",
+        "data.unmarked_share=0",
+    ),
+)
+HEAD = (0.7, 1.4)  # how large a head can be, against the mean one of the run
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """What `films` have taught, and what it is expected to bring; `folder` is None where no gain is shown."""
+
+    films: tuple[str, ...]
+    landmarks: tuple[str, ...]
+    offsets: Offsets
+    gain: Gain
+    folder: Path | None
+
+    @property
+    def strange(self) -> tuple[str, ...]:
+        """The films that were left out, since they lie far from where all others agree."""
+        return tuple(film for film, out in zip(self.films, self.offsets.strange, strict=True) if out)
+
+
+def adapt(
+    run: Path | str,
+    data: Path | str,
+    *,
+    out: Path | str,
+    films: int | None = None,
+    ids: Sequence[str] | None = None,
+    settings: Sequence[str] = (),
+) -> Adaptation:
+    """Learn from the marked films of `data` what its readers mean by each landmark; write `run` with it as run `out`.
+
+    All marked films count, whatever their split: the first so many (`films`), or those of `ids`. `settings` are
+    `KEY=VALUE` texts as for `--set`; of the run's own set they keep nothing (its spacing, its format). Where the films
+    do not show a gain, nothing is written. Raises ConfigError for a wrong call, DataError for films that cannot teach.
+    """
+    where, target = Path(run), Path(out)
+    runfolder.require_run(where)
+    if runfolder.is_adapted(where):
+        origin = str(runfolder.read_adapted(where).get("from", ""))
+        raise ConfigError(f"{where} is adapted itself", hint=f"adapt the run that it was made of, {origin}")
+    if members := runfolder.read_members(where):
+        raise ConfigError(f"{where} is several runs", hint=f"adapt one of them, such as {members[0]}")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target} is there already", key="--out", hint="name a new folder")
+    told = {setting.partition("=")[0] for setting in settings}
+    forgotten = [setting for setting in OF_THE_RUN if setting.partition("=")[0] not in told]
+    resolved = resolve(where / runfolder.CONFIG, data=Path(data), settings=(*forgotten, *settings))
+    trained = Trained(where, resolved)
+    if len(trained.landmarks) < 2:
+        raise ConfigError(f"{where} finds a single landmark: it takes two to say how a head lies")
+    marked = _marked(trained, films, ids)
+    shape = _shape_mm(where, trained.landmarks)
+    found = trained.found(ADAPT, marked)
+    mm = np.array([sample.mm_per_px for sample in marked.samples])[:, None, None]
+    points, truth, valid = found.points_px * mm, np.where(found.valid[..., None], found.truth_px, 0) * mm, found.valid
+    _refuse_mirrored(marked.samples, truth, valid, shape)
+    turn = turns(points, shape)
+    for sample, size in zip(marked.samples, 1 / np.abs(turn), strict=True):
+        if not HEAD[0] < size < HEAD[1]:
+            log.warning("%s: its head is %.2f times that of the run's films: is its spacing right?", sample.path, size)
+    offsets = learn(turned(truth - points, turn) * valid[..., None], valid)
+    ids = tuple(sample.id for sample in marked.samples)
+    for sample, out_of_place in zip(marked.samples, offsets.strange, strict=True):
+        if out_of_place:
+            log.warning("%s: left out, its points lie elsewhere than those of all others: mislabelled?", sample.path)
+    _require_enough(len(ids) - int(offsets.strange.sum()))
+    gain = expected(points, truth, valid, shape, offsets.strange)
+    made = Adaptation(ids, trained.landmarks, offsets, gain, target if gain.shown else None)
+    if gain.shown:
+        _write(made, trained, resolved, marked, shape, target)
+    return made
+
+
+def read_ids(file: Path) -> tuple[str, ...]:
+    """The ids of films in a file, one a line. Raises ConfigError where it cannot be read or holds none."""
+    try:
+        ids = tuple(dict.fromkeys(line.strip() for line in read_text(file).splitlines() if line.strip()))
+    except (OSError, DataError) as error:
+        raise ConfigError(f"cannot read {file}: {error}", key="--ids") from None
+    if not ids:
+        raise ConfigError(f"{file} names no film", key="--ids", hint="write the id of a film in each line")
+    return ids
+
+
+def _require_enough(films: int) -> None:
+    if films < LEAST_FILMS:
+        raise DataError(
+            f"{films} marked film{'' if films == 1 else 's'} to learn from: too few to tell a habit from chance",
+            key="--data",
+            hint="mark at least 3, better 5 to 10",
+        )
+    if films < FEW_FILMS:
+        log.warning("only %d films: what they gain is uncertain; 5 to 10 tell much more", films)
+
+
+def _marked(trained: Trained, count: int | None, ids: Sequence[str] | None) -> Films:
+    """The films to learn from. Raises ConfigError for ids that are not there, DataError where too few are marked."""
+    config = trained.config
+    found = read_data(config, trained.hooks, shared=trained.landmarks)
+    truth = plain_truth(config, found)
+    samples = [sample for sample in found.samples if truth(sample, 0)[1].any()]
+    if ids is not None:
+        by_id = {sample.id: sample for sample in samples}
+        unknown = [Problem(f"no marked film {i!r}", "--ids", hint=nearest(i, by_id)) for i in ids if i not in by_id]
+        if unknown:
+            raise ConfigError(unknown)
+        samples = [by_id[i] for i in ids]
+    samples = samples[:count]
+    _require_enough(len(samples))
+    films = films_of(samples, found, config)
+    for problem in impossible(samples, found.landmarks):
+        log.warning(problem.what)
+    known = runfolder.read_fingerprint(trained.folder)
+    seen = {split: runfolder.labels(known, "films", split) for split in TRAINING_SPLITS}
+    for line in trained_on(samples, films.digests, seen):
+        log.warning(line)
+    return films
+
+
+def _shape_mm(run: Path, landmarks: Sequence[str]) -> Points:
+    """The mean shape [K, 2] in mm of what the run has found on its validation films. Raises ConfigError, DataError."""
+    if not runfolder.predictions_file(run, "validation").is_file():
+        raise ConfigError(f"{run} has found nothing on its validation films yet", hint=f"ceph evaluate {run}")
+    found = runfolder.read_predictions(run, "validation")
+    if set(found.landmarks) != set(landmarks):
+        raise DataError(f"{run}: its predictions are not of the landmarks of its network", hint=f"ceph evaluate {run}")
+    apart_px = np.linalg.norm(found.points_px - found.truth_px, axis=-1)
+    mm_per_px = np.nanmedian(found.errors_mm / np.where(apart_px > 0.1, apart_px, np.nan), axis=1)
+    points = (found.points_px * mm_per_px[:, None, None])[np.isfinite(mm_per_px)]
+    return mean_shape(points[:, [found.landmarks.index(symbol) for symbol in landmarks]])
+
+
+def _refuse_mirrored(samples: Sequence[Sample], truth: Points, valid: np.ndarray[Any, Any], shape: Points) -> None:
+    wrong = [
+        Problem(
+            f"{sample.path}: its points show a head that faces the other way", hint="mirror the film and its points"
+        )
+        for sample, points, there in zip(samples, truth, valid, strict=True)
+        if there.sum() > 2 and mirrored(points, there, shape)
+    ]
+    if wrong:
+        raise DataError(wrong)
+
+
+def _write(made: Adaptation, trained: Trained, resolved: Resolved, films: Films, shape: Points, target: Path) -> None:
+    content = checkpoint.load(trained.folder / runfolder.CHECKPOINTS, checkpoint.BEST)
+    station = Adapted(torch.from_numpy(shape), torch.from_numpy(made.offsets.offsets_mm))
+    content["stations"] = {**content["stations"], "adapt": station.state_dict()}
+    environment = runfolder.read_environment(trained.folder)
+    now = runfolder.environment(environment.get("plugins", {}), str(trained.runtime.device), trained.folder)
+    known = runfolder.read_fingerprint(trained.folder)
+    taught = runfolder.fingerprint(films.samples, films.digests, made.landmarks)
+    seen = {part: {**runfolder.mapping(known, part), ADAPT: _joined(taught[part])} for part in ("films", "groups")}
+    with ExitStack() as stack:
+        stack.enter_context(runfolder.created(target))
+        runfolder.write_adapted(target, _told(made, trained.folder, resolved))
+        stack.enter_context(runfolder.recorded(target))
+        copies = runfolder.copy_plugins(target, {n: p.file for n, p in resolved.plugins.items() if p.file})
+        runfolder.write_text(target / runfolder.CONFIG, resolved.dump(copies))
+        runfolder.write_environment(target, now)
+        runfolder.write_fingerprint(target, {**known, **seen})
+        checkpoint.save(target / runfolder.CHECKPOINTS, checkpoint.BEST, content)
+    report_if_possible(target)
+
+
+def _joined(by_split: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {film: mark for films in by_split.values() for film, mark in films.items()}
+
+
+def _told(made: Adaptation, origin: Path, resolved: Resolved) -> dict[str, Any]:
+    """What adapt.json keeps."""
+    learned = made.offsets
+    return {
+        "from": str(origin.resolve()),
+        "data": str(resolved.config.data.place),
+        "truth": resolved.config.data.truth,
+        "films": list(made.films),
+        "left_out": list(made.strange),
+        "expected": asdict(made.gain),
+        "landmarks": {
+            symbol: {
+                "x_mm": x,
+                "y_mm": y,
+                "films": int(learned.films[k]),
+                "scatter_mm": float(learned.scatter_mm[k]),
+                "kept": float(learned.kept[k]),
+            }
+            for k, (symbol, (x, y)) in enumerate(zip(made.landmarks, learned.offsets_mm.tolist(), strict=True))
+        },
+    }
