@@ -15,7 +15,7 @@ from ceph.data.bare import BareFilm, bare_film, in_batches, load_bare
 from ceph.data.dicom import dicom_spacing, is_dicom
 from ceph.data.formats.base import Reader
 from ceph.data.formats.find import READERS, read
-from ceph.data.images import SUFFIXES, read_film
+from ceph.data.images import SUFFIXES, is_film, read_film, stem_of
 from ceph.errors import ConfigError, DataError, Problem
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
@@ -70,7 +70,9 @@ def find_films(
         if path.is_dir():
             films = list(_in_folder(path, leave_out))
             if not films:
-                problems.append(Problem(f"{path}: holds no film", hint=f"films end in {', '.join(SUFFIXES)}"))
+                problems.append(
+                    Problem(f"{path}: holds no film", hint=f"films end in {', '.join(SUFFIXES)}, or are DICOM files")
+                )
             known = {} if mm_per_px is not None else _spacings(path, readers)
             for film in films:
                 mm = mm_per_px if mm_per_px is not None else known.get(film.resolve())
@@ -88,7 +90,7 @@ def _in_folder(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         left_out = leave_out is not None and path.resolve().is_relative_to(leave_out.resolve())
-        if path.suffix.lower() in SUFFIXES and not hidden and not left_out and path.is_file():
+        if not hidden and not left_out and path.is_file() and is_film(path):
             yield path
 
 
@@ -161,10 +163,10 @@ def write_overlays(
     names = {str(film.path): film.name for film in films}
     taken: set[Path] = set()
     for found in predicted:
-        name = names[found.film].with_suffix(".png")
+        name = names[found.film].with_name(f"{stem_of(names[found.film])}.png")
         number = 2
         while name in taken:
-            name = name.with_stem(f"{names[found.film].stem}-{number}")
+            name = name.with_name(f"{stem_of(names[found.film])}-{number}.png")
             number += 1
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
