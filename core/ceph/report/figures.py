@@ -13,7 +13,7 @@ from ceph.errors import ConfigError, DataError
 from ceph.evaluation.metrics import THRESHOLDS_MM
 from ceph.files import replacing
 from ceph.report.curves import best_epoch
-from ceph.report.film import CLINICAL_MM, cut_film
+from ceph.report.film import cut_film, worst_names
 from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows
 from ceph.report.record import Record
 from ceph.runfolder import number
@@ -190,10 +190,8 @@ def _draw_film(axes: Axes, split: Split, f: int) -> None:
             axes.plot(*zip(a, b, strict=True), color=colour, linewidth=line * 0.7)
         axes.plot(*truth.T, "o", color=colour, markerfacecolor="none", markersize=4, markeredgewidth=line)
         axes.plot(*found.T, "x", color=colour, markersize=3.5, markeredgewidth=line)
-    errors = scored.errors_mm[f]
-    for k in np.argsort(-np.nan_to_num(errors))[:3]:
-        if errors[k] > CLINICAL_MM:
-            _written(axes, float(found[k, 0]), float(found[k, 1]), f" {scored.landmarks[k]} {errors[k]:.1f}")
+    for _, text, (left, _, _, bottom) in worst_names(cut, scored.landmarks, found, truth, scored.errors_mm[f], 3):
+        _written(axes, left, bottom - 0.8, text)
     axes.plot([4, 24], [height - 4] * 2, color="white", linewidth=1.5)
     _written(axes, 4, height - 8, "20 mm")
 

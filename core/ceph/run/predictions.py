@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,6 +16,7 @@ from ceph.data.dicom import dicom_spacing, is_dicom
 from ceph.data.formats.base import Reader
 from ceph.data.formats.find import READERS, read
 from ceph.data.images import SUFFIXES, is_film, read_film, stem_of
+from ceph.data.names import shown
 from ceph.errors import ConfigError, DataError, Problem
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
@@ -157,9 +158,16 @@ def predict_films(
 
 
 def write_overlays(
-    folder: Path, films: Sequence[NamedFilm], predicted: Sequence[FilmPoints], landmarks: Sequence[str]
+    folder: Path,
+    films: Sequence[NamedFilm],
+    predicted: Sequence[FilmPoints],
+    landmarks: Sequence[str],
+    doubts: Mapping[str, Sequence[int]],
 ) -> None:
-    """A PNG of each predicted film with its points, under its name below `folder`. Raises OSError."""
+    """A PNG of each predicted film with its points, under its name below `folder`. Raises OSError.
+
+    `doubts` are the doubtful landmarks by film.
+    """
     names = {str(film.path): film.name for film in films}
     taken: set[Path] = set()
     for found in predicted:
@@ -170,4 +178,6 @@ def write_overlays(
             number += 1
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_png(overlay(read_film(Path(found.film)), found.points_px, landmarks), folder / name)
+        film, doubtful = read_film(Path(found.film)), doubts.get(found.film, ())
+        title, mm = shown(str(names[found.film])), found.mm_per_px
+        write_png(overlay(film, found.points_px, landmarks, found.scores, doubtful, title, mm), folder / name)
