@@ -98,7 +98,13 @@ def film_svg(sample: Sample, landmarks: Sequence[str], found_px: Points, truth_p
 
 
 def worst_names(
-    cut: Cut, landmarks: Sequence[str], found: Points, truth: Points, errors_mm: Floats, most: int = LABELLED
+    cut: Cut,
+    landmarks: Sequence[str],
+    found: Points,
+    truth: Points,
+    errors_mm: Floats,
+    most: int = LABELLED,
+    letter_mm: tuple[float, float] = LETTER_MM,
 ) -> list[tuple[int, str, Box]]:
     """The worst landmarks with their text (name and error) and a place for it in mm, inside the picture and apart."""
     width, height = cut.size_mm
@@ -107,6 +113,6 @@ def worst_names(
     marks = around([p for p in (*found.tolist(), *truth.tolist()) if np.isfinite(p).all()], 1.2)
     beside = [(-1e4, -1e4, 0, 1e4), (width, -1e4, 1e4, 1e4), (-1e4, -1e4, 1e4, 0), (-1e4, height, 1e4, 1e4)]
     scale = (0, height - 10, 24, height)
-    sizes = [LETTER_MM[0] * len(text) for text in texts]
-    boxes = place_names([tuple(found[k]) for k in worst], sizes, LETTER_MM[1], 2.0, [*marks, *beside * 3, scale])
+    sizes = [letter_mm[0] * len(text) for text in texts]
+    boxes = place_names([tuple(found[k]) for k in worst], sizes, letter_mm[1], 2.0, [*marks, *beside * 3, scale])
     return list(zip(worst, texts, boxes, strict=True))

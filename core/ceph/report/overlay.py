@@ -20,7 +20,7 @@ def overlay(
     film: NDArray[np.uint8],
     points_px: NDArray[np.float64],
     names: Sequence[str],
-    scores: Sequence[float] = (),
+    scores: Sequence[float] | NDArray[np.float64] = (),
     doubtful: Collection[int] = (),
     title: str = "",
     mm_per_px: float | None = None,
@@ -58,7 +58,12 @@ def overlay(
 
 
 def _heading(
-    title: str, width: int, font: ImageFont.FreeTypeFont, height: int, scale: float, mm_per_px: float | None
+    title: str,
+    width: int,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    height: int,
+    scale: float,
+    mm_per_px: float | None,
 ) -> Picture:
     """The strip above a film: its name, a bar, and what the marks mean; cut off where the film is narrow."""
     line = round(1.5 * height)

@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]  # [H, W, 3], RGB
 
 GAP, CAPTION = 6, 18  # px between the tiles, and below each for its caption
 PAPER, INK = (28, 28, 28), (225, 225, 225)
-RADIUS = 3.0  # px of a circle
+RADIUS = 4.5  # px of a circle
 SHIFT = 4  # bits of a pixel's fraction in cv2's drawing
 
 
@@ -55,7 +55,7 @@ def with_points(image: NDArray[np.uint8], points: NDArray[np.floating]) -> Pictu
     """A film [H, W] as RGB with a circle at each true point [K, 2]: light with dark edges, right to 1/16 px."""
     drawn = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     centres = np.round(np.asarray(points) * (1 << SHIFT)).astype(int).tolist()
-    for colour, thick in ((EDGE, 4), (TRUE, 2)):
+    for colour, thick in ((EDGE, 3), (TRUE, 1)):
         for centre in centres:
             cv2.circle(drawn, centre, round(RADIUS * (1 << SHIFT)), colour, thick, cv2.LINE_AA, SHIFT)
     return np.asarray(drawn, dtype=np.uint8)
