@@ -14,6 +14,7 @@ import numpy as np
 
 from ceph.config.load import resolve
 from ceph.data.images import read_film
+from ceph.report.marks import TRUE
 from ceph.report.overlay import overlay
 from ceph.run.assembly import make_hooks
 from ceph.run.films import read_data
@@ -25,12 +26,10 @@ def panel(path, rows, height):
     small = cv2.resize(film, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
     points = np.array([[float(row[name]) for name in ("true_x_px", "true_y_px", "x_px", "y_px")] for row in rows])
     truth, found = np.split((points + 0.5) * zoom - 0.5, 2, axis=1)
-    picture = cv2.cvtColor(overlay(small, truth, [row["symbol"] for row in rows]), cv2.COLOR_RGB2BGR)
+    picture = overlay(small, found, [row["symbol"] for row in rows])
     for centre in np.rint(truth).astype(int).tolist():
-        cv2.circle(picture, centre, 5, (120, 220, 255), 1, cv2.LINE_AA)
-    for centre in np.rint(found).astype(int).tolist():
-        cv2.drawMarker(picture, centre, (255, 200, 60), cv2.MARKER_CROSS, 8, 1, cv2.LINE_AA)
-    return picture
+        cv2.circle(picture, centre, 5, TRUE, 1, cv2.LINE_AA)
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
 
 
 def main(run, out):

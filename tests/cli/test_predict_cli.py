@@ -166,12 +166,22 @@ def test_overlays_keep_the_films_names_and_are_no_films_of_the_next_call(run, fi
     names = {str(p.relative_to(pictures)) for p in pictures.rglob("*.png")}
     assert names == {"a.png", "a-2.png", "b.png", "c.png", "d.png", "deep/a.png"}
     with Image.open(pictures / "d.png") as image:
-        assert (image.mode, image.size) == ("RGB", (64, 84))
+        assert (image.mode, image.size[0]) == ("RGB", 64)
+        assert image.size[1] > 84
 
 
 def test_a_film_named_twice_is_predicted_once(run, films, capsys):
     assert main(["predict", str(run), str(films / "a.png"), str(films)]) == 0
     assert "predicted 5 of 5 films" in capsys.readouterr().err
+
+
+def test_points_to_look_at_first_are_named_at_the_end(run, films, monkeypatch, capsys):
+    monkeypatch.setattr("ceph.run.doubt.LEAST", 2.0)  # so that all points are low
+    assert main(["predict", str(run), str(films / "a.png")]) == 0
+    last = capsys.readouterr().err.splitlines()[-2:]
+    assert last[0].startswith("look at these first: 29 of 29 points have a score below")
+    assert last[1].startswith(f"  {films / 'a.png'}: ")
+    assert last[1].endswith("and 19 more")
 
 
 def test_coco_is_asked_for_by_name(run, films, tmp_path):

@@ -18,6 +18,7 @@ from ceph.data.dicom import dicom_spacing
 from ceph.data.formats.find import read
 from ceph.data.images import film_size, read_film
 from ceph.errors import ConfigError, DataError
+from ceph.run.predictions import find_films
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra `dicom`")
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
@@ -383,3 +384,34 @@ def test_a_table_of_another_depth_is_not_looked_through(tmp_path):
     data.VOILUTSequence = [table]
     data.save_as(path)
     np.testing.assert_array_equal(read_film(path), OWN_RANGE)
+
+
+# --- by content -----------------------------------------------------------------------------------------------------
+
+
+def test_a_film_without_an_ending_is_dicom_by_its_content(tmp_path):
+    folder = tmp_path / "films"
+    names = ("1.2.840.7", "1.2.840.8", "IM0001", "scan.DICOM")
+    for name in (*names, "DICOMDIR"):
+        write_dicom(folder / name, PixelSpacing=[0.1, 0.1])
+    (folder / "README").write_text("no film")
+    (folder / "points.csv").write_text("film,S_x,S_y\nIM0001,1,2\n1.2.840.7,3,4\n1.2.840.8,5,6\nscan,7,8\n")
+    data = read(folder)
+    assert {s.id: s.points[0, 0].tolist() for s in data.samples} == {
+        "IM0001": [1, 2],
+        "1.2.840.7": [3, 4],
+        "1.2.840.8": [5, 6],
+        "scan": [7, 8],
+    }
+    assert {s.mm_per_px for s in data.samples} == {0.1}
+    np.testing.assert_array_equal(read_film(folder / "1.2.840.8"), OWN_RANGE)
+    assert [film.name.name for film in find_films([folder])] == list(names)
+    convert(folder, tmp_path / "as-png", "csv")
+    assert sorted(path.name for path in (tmp_path / "as-png").rglob("*.png")) == [
+        f"{name}.png" for name in (*names[:-1], "scan")
+    ]
+
+
+def test_a_dicom_film_that_is_named_as_a_picture_is_told_so(tmp_path):
+    with pytest.raises(DataError, match=r"a\.png: is a DICOM file by its content.*\n.*rename it to a\.dcm"):
+        read_film(write_dicom(tmp_path / "a.png"))

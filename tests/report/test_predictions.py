@@ -50,12 +50,12 @@ def test_coco_has_keypoints_and_the_spacing_only_where_it_is_known():
 
 
 def lit(picture, x, y):
-    """Whether the yellow of a dot is there."""
+    """Whether the yellow of a cross is there."""
     red, _, blue = picture[y, x].astype(int)
     return red - blue > 100
 
 
-def test_an_overlay_has_a_dot_at_each_point_and_is_grey_elsewhere():
+def test_an_overlay_has_a_cross_at_each_point_and_is_grey_elsewhere():
     film = np.full((400, 300), 90, np.uint8)
     picture = overlay(film, np.array([[50.0, 60.0], [200.0, 300.0]]), ["", ""])
     assert picture.shape == (400, 300, 3)
@@ -69,6 +69,17 @@ def test_an_overlay_of_a_tall_film_is_shrunk_with_its_points():
     picture = overlay(film, np.array([[101.0, 1001.0]]), [""])
     assert picture.shape == (MAX_HEIGHT, 250, 3)
     assert lit(picture, 50, 500)
+
+
+def test_an_overlay_tells_the_film_its_scale_and_which_points_are_doubtful():
+    film, points = np.full((400, 300), 90, np.uint8), np.array([[50.0, 60.0], [200.0, 300.0]])
+    plain = overlay(film, points, ["S", "N"], [0.9, 0.01])
+    told = overlay(film, points, ["S", "N"], [0.9, 0.01], [1], "film 7", 0.25)
+    above = len(told) - len(plain)
+    assert above > 20
+    changed = np.argwhere((told[above:] != plain).any(axis=2))
+    assert np.abs(changed - (300, 200)).max() < 110  # around N and its name alone
+    assert (overlay(film, points, ["S", "N"], [0.9, 0.01], [1], "film 7")[:above] != told[:above]).any()  # no scale
 
 
 @pytest.mark.parametrize("where", [[2.0, 2.0], [297.0, 397.0], [-40.0, 900.0]])

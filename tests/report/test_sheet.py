@@ -1,4 +1,4 @@
-"""The contact sheet: films at their own size, dots where the points are, captions that fit."""
+"""The contact sheet: films at their own size, circles where the points are, captions that fit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ceph.report.sheet import CAPTION, CENTRE, GAP, OUTLINE, PAPER, Tile, line, sheet, with_points, write_png
+from ceph.report.marks import EDGE, TRUE
+from ceph.report.sheet import CAPTION, GAP, PAPER, Tile, line, sheet, with_points, write_png
 
 NOTHING = np.zeros((0, 2))
 
@@ -17,7 +18,7 @@ def grey(size, value=128):
 
 @pytest.mark.parametrize("point", [(30.0, 20.0), (30.5, 20.25), (12.4, 33.8)])
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_a_dot_is_where_the_point_is_to_a_tenth_of_a_pixel(point, value):
+def test_a_circle_is_where_the_point_is_to_a_tenth_of_a_pixel(point, value):
     drawn = with_points(grey((48, 64), value), np.array([point])).astype(float)
     weight = np.abs(drawn - value).sum(axis=2)
     y, x = np.mgrid[:48, :64]
@@ -26,10 +27,10 @@ def test_a_dot_is_where_the_point_is_to_a_tenth_of_a_pixel(point, value):
 
 
 @pytest.mark.parametrize("value", [0, 60, 128, 200, 255])
-def test_a_dot_stands_out_on_any_grey(value):
-    patch = with_points(grey((21, 21), value), np.array([[10.0, 10.0]]))[8:13, 8:13].reshape(-1, 3).astype(int)
-    assert np.abs(patch - CENTRE).sum(axis=1).min() < 20
-    assert np.abs(patch - OUTLINE).sum(axis=1).min() < 60
+def test_a_circle_stands_out_on_any_grey(value):
+    patch = with_points(grey((21, 21), value), np.array([[10.0, 10.0]]))[2:19, 2:19].reshape(-1, 3).astype(int)
+    assert np.abs(patch - TRUE).sum(axis=1).min() < 100
+    assert np.abs(patch - EDGE).sum(axis=1).min() < 60
     assert np.ptp(patch.sum(axis=1)) > 300
 
 
@@ -49,6 +50,12 @@ def test_films_of_several_sizes_stand_unscaled_in_equal_cells():
         assert len(y) == size[0] * size[1]
     y, x = np.nonzero((paper == 200).all(axis=2))
     assert (y[0] - GAP, x[0] - GAP - 36) == (10, 10)  # in the middle of its cell
+
+
+def test_notes_stand_above_the_films():
+    rows = [[Tile(grey((40, 300), 10), NOTHING)]]
+    assert np.array_equal(sheet(rows, ["", ""])[2 * CAPTION :], sheet(rows))
+    assert (sheet(rows, ["what it is"])[:CAPTION] != PAPER).any()
 
 
 def test_a_caption_is_ink_on_paper_and_never_wider_than_its_film():

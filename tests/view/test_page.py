@@ -79,10 +79,24 @@ def test_the_list_is_sorted_filtered_and_searched(page, site, good):
     assert order(page) == [film]
 
 
+def test_a_film_opens_at_its_points_and_circles_are_true_as_everywhere(page, site):
+    opened(page, site)
+    left, top, width, height = box(page)
+    places = page.locator(".landmark .fixed").evaluate_all("all => all.map(g => [+g.dataset.x, +g.dataset.y])")
+    assert all(left <= x <= left + width and top <= y <= top + height for x, y in places)
+    assert page.locator(".landmark [data-layer=truth] .mark circle").count() > 0
+    assert page.locator(".landmark [data-layer=found] circle").count() == 0
+    page.click("#fit")
+    assert box(page)[2] * box(page)[3] > width * height
+    page.keyboard.press("Escape")
+    assert box(page) == [left, top, width, height]
+
+
 def test_marks_lie_where_the_points_are_and_keep_their_size_when_zoomed(page, site):
     opened(page, site)
+    page.click("#fit")
     image, mark = page.locator(".stage image").first, page.locator(".landmark[data-symbol=S] [data-layer=found]")
-    dot = mark.locator(".dot").last
+    dot = mark.locator(".mark path")
 
     def place():
         """The dot's place in film px, by the picture's edges on the screen; and its size on the screen."""
@@ -204,6 +218,7 @@ def test_everything_works_by_keyboard(page, site, good):
     assert page.locator("#points tr[aria-selected=true]").get_attribute("data-symbol") == ranked[1]
     page.keyboard.press("j")
     assert page.locator("#list li[aria-current=true]").get_attribute("data-film") == by_mean(good)[1][0]
+    page.keyboard.press("0")
     whole = box(page)
     page.keyboard.press("+")
     assert box(page)[2] < whole[2]

@@ -62,15 +62,20 @@ def preview(
     draws: Annotated[int, typer.Option(metavar="M", min=1, help="How many random draws of each.")] = 4,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the picture (PNG) here.")] = Path("preview.png"),
 ) -> None:
-    """Draw a contact sheet of training films with their points: each as it is, then as training loads it."""
+    """Draw a contact sheet of training films with their points (circles): each as it is, then as training loads it.
+
+    "epoch 12" below a draw: so the film is given to the network in epoch 12 of the run that this config asks for. Each
+    epoch draws its turn, shift, size and grey anew; some plugins change with the epochs, so the draws are spread over
+    all of them. Nothing is trained.
+    """
     from ceph.report.sheet import sheet, write_png
-    from ceph.tools.preview import draw_films
+    from ceph.tools.preview import NOTES, draw_films
 
     rows = draw_films(resolved, films, draws)
-    picture = sheet(rows)
+    picture = sheet(rows, NOTES)
     try:
         write_png(picture, out)
     except OSError as error:
         raise ConfigError(f"cannot write {out}: {(error.strerror or str(error)).lower()}", key="--out") from None
     size = f"{picture.shape[1]} x {picture.shape[0]} px"
-    typer.echo(f"wrote {out}, {size}: {len(rows)} training films, each as it is and then in {draws} random draws")
+    typer.echo(f"wrote {out}, {size}: {len(rows)} training films, each as it is and then as {draws} epochs draw it")

@@ -16,13 +16,14 @@ from ceph.data.spacing import hint, plausible
 from ceph.errors import CephError, ConfigError, Problem, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from ceph.run.predictions import NamedFilm, Predicted
 
 app = options.new_app()
 
 BY_ENDING = {".json": "json", ".csv": "csv"}
+SHOWN = 10  # films, and points of a film, that are doubted
 
 
 @app.command(
@@ -62,7 +63,8 @@ def predict(
     """Find the landmarks of films without truth, in pixels of each film, with a score for each point.
 
     Millimetres are given where the spacing is known: by --mm-per-px, or by the data set whose folder is given. Films
-    that cannot be read are named together at the end; the others are predicted, and the exit code is 1.
+    that cannot be read are named together at the end; the others are predicted, and the exit code is 1. Points whose
+    score is low for their landmark are named, too: look at them first.
     """
     kind = choose_kind(format_, out)
     if mm_per_px is not None and not plausible(mm_per_px):
@@ -70,7 +72,10 @@ def predict(
     for key, folder in (("--out", out and out.parent), ("--overlays", overlays and overlays.parent)):
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"there is no folder {folder}", key=key)
+    import numpy as np
+
     from ceph.report.predictions import render
+    from ceph.run.doubt import doubtful, usual_scores
     from ceph.run.predictions import find_films, predict_films, readers_of, write_overlays
     from ceph.run.trained import load
 
@@ -80,6 +85,8 @@ def predict(
     found = predict_films(trained, named, _progress(len(named)))
     seconds = time.monotonic() - begun
     broken = {str(film.path): error.problems[0].what for film, error in found.broken}
+    usual = usual_scores(trained.folder, trained.landmarks, np.array([film.scores for film in found.films]))
+    doubts = {film.film: low for film in found.films if (low := doubtful(film.scores, usual))}
     text = render(kind, found.films, trained.landmarks, str(run), broken)
     if out is None:
         typer.echo(shown(text, keep="\n"), nl=False)
@@ -87,10 +94,12 @@ def predict(
         write_file(out, text, "--out")
     if overlays is not None:
         try:
-            write_overlays(overlays, named, found.films, trained.landmarks)
+            write_overlays(overlays, named, found.films, trained.landmarks, doubts)
         except OSError as error:
             raise ConfigError(f"cannot write: {error}", key="--overlays") from None
     typer.echo(summary(found, named, len(trained.landmarks), seconds, out, overlays), err=out is None)
+    if found.films:
+        typer.echo(shown(doubts_text(found, doubts, trained.landmarks), keep="\n"), err=out is None)
     if found.broken:
         problems = [problem for _, error in found.broken for problem in error.problems]
         what = f"{len(found.broken)} of {len(named)} films were not read (above); the others are predicted"
@@ -126,6 +135,23 @@ def summary(
         lines.append(
             f"no millimetres for {len(unknown)} of them: their spacing is unknown{note}; --mm-per-px X gives it"
         )
+    return "\n".join(lines)
+
+
+def doubts_text(found: Predicted, doubts: Mapping[str, Sequence[int]], landmarks: Sequence[str]) -> str:
+    """The points to look at first, a line a film, those with most of them first."""
+    if not doubts:
+        return "no point has a score that is low for its landmark, which does not say that all are right"
+    scores = {film.film: film.scores for film in found.films}
+    count, every = sum(map(len, doubts.values())), len(found.films) * len(landmarks)
+    why = "have a score below 0.01, or below half of what their landmark usually has"
+    lines = [f"look at these first: {count} of {every} points {why}"]
+    for film, low in sorted(doubts.items(), key=lambda item: -len(item[1]))[:SHOWN]:
+        points = [f"{landmarks[k]} {scores[film][k]:.2g}" for k in low[:SHOWN]]
+        more = [f"and {len(low) - SHOWN} more"] if len(low) > SHOWN else []
+        lines.append(f"  {film}: {', '.join(points + more)}")
+    if len(doubts) > SHOWN:
+        lines.append(f"  and {len(doubts) - SHOWN} more films; --overlays marks such points")
     return "\n".join(lines)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
 SUFFIX = ".dcm"
+MAYBE = (".dicom", ".dic", ".ima")  # how the name of one may end, as well as with nothing, or as a UID: with a number
+PREAMBLE, MAGIC = 128, b"DICM"
 INSTALL = "pip install 'ceph-trainer[dicom]'"
 # Which decoder of pydicom's takes which compression; a syntax that is not here is not compressed. GDCM, which
 # pydicom would prefer, ends the process on files that are slightly damaged.
@@ -61,8 +63,23 @@ LAYOUT = (
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file's name says that it is a DICOM file."""
-    return path.suffix.lower() == SUFFIX
+    """Whether a file is a DICOM film: by its name, or by its content where its name does not say what it is."""
+    ending = path.suffix.lower()
+    if ending == SUFFIX:
+        return True
+    untold = ending in ("", *MAYBE) or ending[1:].isdigit()
+    if not untold or path.name.upper() == "DICOMDIR" or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            return begins_so(stream.read(PREAMBLE + len(MAGIC)))
+    except OSError:
+        return False
+
+
+def begins_so(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is a DICOM file."""
+    return start[PREAMBLE:].startswith(MAGIC)
 
 
 def dicom_size(path: Path) -> tuple[int, int]:

@@ -42,6 +42,16 @@ KINDS = (
 SUFFIXES = (*(suffix for kind in KINDS for suffix in kind.suffixes), dicom.SUFFIX)
 
 
+def is_film(path: Path) -> bool:
+    """Whether a file's name says that it is a film, or, where the name says nothing, its content that it is DICOM."""
+    return path.suffix.lower() in SUFFIXES or dicom.is_dicom(path)
+
+
+def stem_of(path: Path) -> str:
+    """What a film's file is called without its ending; all of `1.2.840.7`, which has none."""
+    return path.stem if path.suffix.lower() in (*SUFFIXES, *dicom.MAYBE) else path.name
+
+
 def film_size(path: Path) -> tuple[int, int]:
     """(H, W) of the film in `path`, from the file's header alone; raises DataError as `read_film` does for a header."""
     if dicom.is_dicom(path):
@@ -106,7 +116,7 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     part = "its header"
     try:
         with path.open("rb") as stream:
-            kind = _kind(stream.read(16), path)
+            kind = _kind(stream.read(256), path)
             stream.seek(0)
             image = kind.decoder(stream)
             _refuse(image, path)
@@ -131,6 +141,11 @@ def _kind(start: bytes, path: Path) -> Kind:
                     hint=f"rename it to {path.stem}{kind.suffixes[0]}, or find out what went wrong when it was saved",
                 )
             return kind
+    if dicom.begins_so(start):
+        raise DataError(
+            f"{path}: is a DICOM file by its content, not what its name ends in",
+            hint=f"rename it to {stem_of(path)}{dicom.SUFFIX}",
+        )
     raise DataError(f"{path}: is no image: a film is a {', '.join(k.name for k in KINDS)} file", hint=COPY_AGAIN)
 
 

@@ -11,7 +11,7 @@ from ceph.data.dicom import dicom_spacing, is_dicom
 from ceph.data.formats.base import Reader
 from ceph.data.formats.film_table import Facts, read_table
 from ceph.data.formats.locate import Films
-from ceph.data.images import film_size
+from ceph.data.images import film_size, stem_of
 from ceph.data.types import Sample
 from ceph.errors import ConfigError, DataError, Problem
 
@@ -42,7 +42,9 @@ def read_unmarked(
     if not paths:
         raise ConfigError(f"{root} holds no film", key=KEY, hint="name a folder of films")
     samples = tuple(_sample(root, path, shape, usual, known.get(path), table, mm_per_px) for path in paths)
-    split = {s.path: known[s.path].split if s.path in known else table.get(s.path.stem, Facts()).split for s in samples}
+    split = {
+        s.path: known[s.path].split if s.path in known else table.get(stem_of(s.path), Facts()).split for s in samples
+    }
     refuse([(str(s.path), f"of the split {split[s.path]}") for s in samples if split[s.path] in TESTS])
     return samples
 
@@ -71,13 +73,13 @@ def _sample(
     table: Mapping[str, Facts],
     given: float | None,
 ) -> Sample:
-    told, size = table.get(path.stem, Facts()), film_size(path)
+    told, size = table.get(stem_of(path), Facts()), film_size(path)
     mm_per_px, source = (known.mm_per_px, known.spacing_source) if known else (given or told.mm_per_px, told.source)
     if mm_per_px is None and is_dicom(path):
         mm_per_px, source, _ = dicom_spacing(path)
     if mm_per_px is None:
         mm_per_px, source = usual(size), "as most training films"
-    name = path.relative_to(root).with_suffix("").as_posix()
+    name = path.relative_to(root).with_name(stem_of(path)).as_posix()
     return Sample(
         id=name,
         split=SPLIT,

@@ -13,7 +13,7 @@ from ceph.errors import ConfigError, DataError
 from ceph.evaluation.metrics import THRESHOLDS_MM
 from ceph.files import replacing
 from ceph.report.curves import best_epoch
-from ceph.report.film import CLINICAL_MM, cut_film
+from ceph.report.film import cut_film, worst_names
 from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows
 from ceph.report.record import Record
 from ceph.runfolder import number
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COLUMN_IN, PAGE_IN = 3.5, 7.0
 DPI = 300
 SUFFIXES = (".png", ".svg", ".pdf")
+FONT_PT = 6.0  # of what is written on films
 LONG_SIDE = 900  # px of a film, at most
 STYLE: Any = {
     "font.size": 8,
@@ -190,10 +191,12 @@ def _draw_film(axes: Axes, split: Split, f: int) -> None:
             axes.plot(*zip(a, b, strict=True), color=colour, linewidth=line * 0.7)
         axes.plot(*truth.T, "o", color=colour, markerfacecolor="none", markersize=4, markeredgewidth=line)
         axes.plot(*found.T, "x", color=colour, markersize=3.5, markeredgewidth=line)
-    errors = scored.errors_mm[f]
-    for k in np.argsort(-np.nan_to_num(errors))[:3]:
-        if errors[k] > CLINICAL_MM:
-            _written(axes, float(found[k, 0]), float(found[k, 1]), f" {scored.landmarks[k]} {errors[k]:.1f}")
+    letter = FONT_PT / 72 / (PAGE_IN / 3) * width  # mm of the film that a letter is high
+    named = worst_names(cut, scored.landmarks, found, truth, scored.errors_mm[f], 3, (0.6 * letter, letter))
+    for k, text, (left, top, right, bottom) in named:
+        near = min(max(found[k, 0], left), right), min(max(found[k, 1], top), bottom)
+        axes.plot(*zip(found[k], near, strict=True), color="white", linewidth=0.4)
+        _written(axes, left, bottom - 0.2 * letter, text)
     axes.plot([4, 24], [height - 4] * 2, color="white", linewidth=1.5)
     _written(axes, 4, height - 8, "20 mm")
 
@@ -201,4 +204,4 @@ def _draw_film(axes: Axes, split: Split, f: int) -> None:
 def _written(axes: Axes, x: float, y: float, text: str) -> None:
     from matplotlib.patheffects import withStroke
 
-    axes.text(x, y, text, color="white", fontsize=6, path_effects=[withStroke(linewidth=1.5, foreground="black")])
+    axes.text(x, y, text, color="white", fontsize=FONT_PT, path_effects=[withStroke(linewidth=1.5, foreground="black")])

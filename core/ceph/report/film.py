@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.report.findings import Floats
+from ceph.report.marks import Box, around, place_names
 
 MARGIN_MM = 12.0  # of film around the landmarks
 LONG_SIDE = 640  # px of the JPEG, at most
@@ -28,7 +29,8 @@ TRUTH = Markup(
     '<circle class="truth {0}" cx="{1:.2f}" cy="{2:.2f}" r="1.2"/>'
 )
 FOUND = Markup('<path class="found {}" d="M{:.2f} {:.2f}l2 2m0 -2l-2 2"/>')
-NAME = Markup('<text x="{:.2f}" y="{:.2f}" text-anchor="{}">{} {:.1f}</text>')
+NAME = Markup('<path class="miss over" d="M{:.2f} {:.2f}L{:.2f} {:.2f}"/><text x="{:.2f}" y="{:.2f}">{}</text>')
+LETTER_MM = (2.1, 3.6)  # width and height of a letter, by the size in report.css
 BAR = Markup('<path class="bar" d="M4 {0:.2f}h{1}"/><text x="4" y="{2:.2f}">{1} mm</text>')
 
 
@@ -87,10 +89,30 @@ def film_svg(sample: Sample, landmarks: Sequence[str], found_px: Points, truth_p
             if np.isfinite(true_x):
                 parts.append(TRUTH.format(kind, true_x, true_y, x, y))
             parts.append(FOUND.format(kind, x - 1, y - 1))
-    worst = [int(k) for k in np.argsort(-np.nan_to_num(errors_mm))[:LABELLED] if errors_mm[k] > CLINICAL_MM]
-    for k in worst:
+    for k, text, (left, top, right, bottom) in worst_names(cut, landmarks, found, truth, errors_mm):
         x, y = found[k]
-        side, anchor = (2, "start") if x < width * 0.7 else (-2, "end")
-        parts.append(NAME.format(x + side, y + 1.2, anchor, landmarks[k], errors_mm[k]))
+        near = min(max(x, left), right), min(max(y, top), bottom)
+        parts.append(NAME.format(x, y, *near, left, bottom - 0.8, text))
     parts.append(BAR.format(height - 4, 20 if width > 60 else 10 if width > 30 else 1, height - 5.5))
     return FILM.format(width, height, sample.id, Markup("").join(parts))
+
+
+def worst_names(
+    cut: Cut,
+    landmarks: Sequence[str],
+    found: Points,
+    truth: Points,
+    errors_mm: Floats,
+    most: int = LABELLED,
+    letter_mm: tuple[float, float] = LETTER_MM,
+) -> list[tuple[int, str, Box]]:
+    """The worst landmarks with their text (name and error) and a place for it in mm, inside the picture and apart."""
+    width, height = cut.size_mm
+    worst = [int(k) for k in np.argsort(-np.nan_to_num(errors_mm))[:most] if errors_mm[k] > CLINICAL_MM]
+    texts = [f"{landmarks[k]} {errors_mm[k]:.1f}" for k in worst]
+    marks = around([p for p in (*found.tolist(), *truth.tolist()) if np.isfinite(p).all()], 1.2)
+    beside = [(-1e4, -1e4, 0, 1e4), (width, -1e4, 1e4, 1e4), (-1e4, -1e4, 1e4, 0), (-1e4, height, 1e4, 1e4)]
+    scale = (0, height - 10, 24, height)
+    sizes = [letter_mm[0] * len(text) for text in texts]
+    boxes = place_names([tuple(found[k]) for k in worst], sizes, letter_mm[1], 2.0, [*marks, *beside * 3, scale])
+    return list(zip(worst, texts, boxes, strict=True))

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ceph.files import replacing
+from ceph.report.marks import EDGE, TRUE
 
 Picture = NDArray[np.uint8]  # [H, W, 3], RGB
 
 GAP, CAPTION = 6, 18  # px between the tiles, and below each for its caption
 PAPER, INK = (28, 28, 28), (225, 225, 225)
-OUTLINE, CENTRE = (20, 20, 20), (255, 225, 60)
+RADIUS = 4.5  # px of a circle
 SHIFT = 4  # bits of a pixel's fraction in cv2's drawing
 
 
@@ -29,8 +30,11 @@ class Tile(NamedTuple):
     caption: str = ""
 
 
-def sheet(rows: Sequence[Sequence[Tile]]) -> Picture:
-    """All tiles at their own size, each in the middle of a cell as large as the largest; RGB [H, W, 3]."""
+def sheet(rows: Sequence[Sequence[Tile]], notes: Sequence[str] = ()) -> Picture:
+    """All tiles at their own size, each in the middle of a cell as large as the largest; RGB [H, W, 3].
+
+    The lines of `notes` stand above them.
+    """
     tiles = [tile for row in rows for tile in row]
     height, width = (max(tile.image.shape[axis] for tile in tiles) for axis in (0, 1))
     columns = max(map(len, rows))
@@ -43,16 +47,17 @@ def sheet(rows: Sequence[Sequence[Tile]]) -> Picture:
             y, x = top + (height - h) // 2, left + (width - w) // 2
             paper[y : y + h, x : x + w] = with_points(tile.image, tile.points)
             paper[top + height : top + height + CAPTION, left : left + width] = line(tile.caption, width)
-    return paper
+    above = [line(note, paper.shape[1]) for note in notes]
+    return np.vstack([*above, paper])
 
 
 def with_points(image: NDArray[np.uint8], points: NDArray[np.floating]) -> Picture:
-    """A film [H, W] as RGB with a dot at each point [K, 2]: light with a dark outline, right to 1/16 px."""
+    """A film [H, W] as RGB with a circle at each true point [K, 2]: light with dark edges, right to 1/16 px."""
     drawn = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     centres = np.round(np.asarray(points) * (1 << SHIFT)).astype(int).tolist()
-    for radius, colour in ((2.6, OUTLINE), (1.4, CENTRE)):
+    for colour, thick in ((EDGE, 3), (TRUE, 1)):
         for centre in centres:
-            cv2.circle(drawn, centre, round(radius * (1 << SHIFT)), colour, cv2.FILLED, cv2.LINE_AA, SHIFT)
+            cv2.circle(drawn, centre, round(RADIUS * (1 << SHIFT)), colour, thick, cv2.LINE_AA, SHIFT)
     return np.asarray(drawn, dtype=np.uint8)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,7 +15,8 @@ from ceph.data.bare import BareFilm, bare_film, in_batches, load_bare
 from ceph.data.dicom import dicom_spacing, is_dicom
 from ceph.data.formats.base import Reader
 from ceph.data.formats.find import READERS, read
-from ceph.data.images import SUFFIXES, read_film
+from ceph.data.images import SUFFIXES, is_film, read_film, stem_of
+from ceph.data.names import shown
 from ceph.errors import ConfigError, DataError, Problem
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
@@ -70,7 +71,9 @@ def find_films(
         if path.is_dir():
             films = list(_in_folder(path, leave_out))
             if not films:
-                problems.append(Problem(f"{path}: holds no film", hint=f"films end in {', '.join(SUFFIXES)}"))
+                problems.append(
+                    Problem(f"{path}: holds no film", hint=f"films end in {', '.join(SUFFIXES)}, or are DICOM files")
+                )
             known = {} if mm_per_px is not None else _spacings(path, readers)
             for film in films:
                 mm = mm_per_px if mm_per_px is not None else known.get(film.resolve())
@@ -88,7 +91,7 @@ def _in_folder(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         left_out = leave_out is not None and path.resolve().is_relative_to(leave_out.resolve())
-        if path.suffix.lower() in SUFFIXES and not hidden and not left_out and path.is_file():
+        if not hidden and not left_out and path.is_file() and is_film(path):
             yield path
 
 
@@ -155,17 +158,26 @@ def predict_films(
 
 
 def write_overlays(
-    folder: Path, films: Sequence[NamedFilm], predicted: Sequence[FilmPoints], landmarks: Sequence[str]
+    folder: Path,
+    films: Sequence[NamedFilm],
+    predicted: Sequence[FilmPoints],
+    landmarks: Sequence[str],
+    doubts: Mapping[str, Sequence[int]],
 ) -> None:
-    """A PNG of each predicted film with its points, under its name below `folder`. Raises OSError."""
+    """A PNG of each predicted film with its points, under its name below `folder`. Raises OSError.
+
+    `doubts` are the doubtful landmarks by film.
+    """
     names = {str(film.path): film.name for film in films}
     taken: set[Path] = set()
     for found in predicted:
-        name = names[found.film].with_suffix(".png")
+        name = names[found.film].with_name(f"{stem_of(names[found.film])}.png")
         number = 2
         while name in taken:
-            name = name.with_stem(f"{names[found.film].stem}-{number}")
+            name = name.with_name(f"{stem_of(names[found.film])}-{number}.png")
             number += 1
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_png(overlay(read_film(Path(found.film)), found.points_px, landmarks), folder / name)
+        film, doubtful = read_film(Path(found.film)), doubts.get(found.film, ())
+        title, mm = shown(str(names[found.film])), found.mm_per_px
+        write_png(overlay(film, found.points_px, landmarks, found.scores, doubtful, title, mm), folder / name)

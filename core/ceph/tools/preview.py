@@ -13,13 +13,19 @@ from ceph.data.plan import Entry, EpochPlan, plan_epoch
 from ceph.report.sheet import Picture, Tile, sheet
 from ceph.run.train import AnyConfig, Prepared, as_resolved, prepare
 
+NOTES = (  # above the films
+    "A row is a training film: first as it is, at the network's size, then as epochs of the run are given it.",
+    "Circles: the marked points that train. Every epoch draws anew; plugins may change how, over the epochs.",
+)
+
 
 def preview(config: AnyConfig, films: int = 6, draws: int = 4) -> Picture:
     """A contact sheet [H, W, 3], RGB: a row for each film, first as it is, then in `draws` of its draws.
 
     `config` is resolved, a mapping, or a file. Raises ConfigError or DataError as a dry run does.
     """
-    return sheet(draw_films(config, films, draws))
+    rows = draw_films(config, films, draws)
+    return sheet(rows, NOTES)
 
 
 def draw_films(config: AnyConfig, films: int, draws: int) -> list[list[Tile]]:

@@ -53,13 +53,21 @@ class InFiles(ABC):
         found = Found(Films(folder))
         listed = self.listed(folder)
         names = found.places.stems() if self.one_each else ()
-        known = [file for file in listed if self.knows(file) or file.stem in names]
-        for _ in range(len(listed) - len(known) if known else 0):
-            found.findings.leave_out(f"{self.suffix} files that are not of the format {self.name}")
+        known = self.chosen([file for file in listed if self.knows(file) or file.stem in names])
+        for file in set(listed) - set(known) if known else ():
+            found.findings.leave_out(f"{file.suffix.lower()} files that are not of the format {self.name}")
         for file in known or listed:
             with found.findings.gather():
-                self.add(read_text(inside(folder, file), limit=MAX_SET_BYTES), file, found)
+                self.add_file(inside(folder, file), found)
         return assemble(self.name, found, mm_per_px=mm_per_px)
+
+    def chosen(self, known: list[Path]) -> list[Path]:
+        """Those of the files that show this format which are read: all."""
+        return known
+
+    def add_file(self, file: Path, found: Found) -> None:
+        """Add to `found` what a file holds."""
+        self.add(read_text(file, limit=MAX_SET_BYTES), file, found)
 
     def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
         """All films lie together."""

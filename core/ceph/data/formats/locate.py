@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ceph.data.files import encoding_of, inside
 from ceph.data.formats.splits import WORDS
-from ceph.data.images import SUFFIXES
+from ceph.data.images import is_film, stem_of
 from ceph.data.names import shown
 from ceph.errors import DataError
 
@@ -32,8 +33,8 @@ class Films:
             depth = len(Path(folder).relative_to(root).parts)
             folders[:] = sorted(n for n in folders if not n.startswith(".") and depth < MAX_DEPTH)
             for name in sorted(names):
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                    self.paths.append(Path(folder, name))
+                if not name.startswith(".") and is_film(path := Path(folder, name)):
+                    self.paths.append(path)
             if len(self.paths) > MAX_FILMS:
                 raise DataError(f"{root}: holds more than {MAX_FILMS} films", hint="name the folder of one data set")
         self._by_name: dict[str, list[Path]] = {}
@@ -44,7 +45,8 @@ class Films:
                 self._by_name.setdefault(called, []).append(path)
         self._by_stem: dict[str, list[Path]] = {}
         for path in self.paths:
-            self._by_stem.setdefault(path.stem, []).append(path)
+            self._by_stem.setdefault(stem_of(path), []).append(path)
+        self._loosely: dict[str, list[Path]] | None = None
 
     def find(self, name: str) -> Path | None:
         """The film that an annotation calls `name`: the one whose path shares most of its end; None where none does.
@@ -63,6 +65,27 @@ class Films:
         """The film whose file is called `stem` without its ending; as `find`."""
         return self._best(self._by_stem.get(stem, []), (), stem)
 
+    def named(self, name: str, patient: str = "") -> Path | None:
+        """The film that a person's table calls `name`: as `find`, or by less than that where one film alone fits.
+
+        Less is: without its ending, in another case, without the zeros that a spreadsheet takes off a number, or by its
+        folder where it lies there alone. `patient` may be the folder it lies in.
+        """
+        parts = (*parts_of(patient), *parts_of(name))
+        for names in (self._by_name, self._by_stem):
+            if parts and (path := self._best(names.get(parts[-1], []), parts, name)):
+                return path
+        if self._loosely is None:
+            self._loosely = {}
+            for path in self.paths:
+                for called in {path.name, stem_of(path)}:
+                    self._loosely.setdefault(_loose(called), []).append(path)
+            homes = Counter(path.parent for path in self.paths)
+            for path in self.paths:
+                if homes[path.parent] == 1 and path.parent != self.root:
+                    self._loosely.setdefault(_loose(path.parent.name), []).append(path)
+        return self._best(self._loosely.get(_loose(parts[-1]), []), parts, name) if parts else None
+
     def contradicted(self, file: Path, named: Path) -> Path | None:
         """The film that the annotation in `file` is named for, where it names another one, `named`; else None.
 
@@ -75,13 +98,20 @@ class Films:
     def _best(self, candidates: Sequence[Path], parts: Sequence[str], name: str) -> Path | None:
         if not candidates:
             return None
-        shared = [shared_end(path.relative_to(self.root).parts, parts) for path in candidates]
+        shared = [shared_end(path.relative_to(self.root).parts[:-1], parts[:-1]) for path in candidates]
         best = [path for path, count in zip(candidates, shared, strict=True) if count == max(shared)]
         if len(best) > 1:
             raise DataError(
                 f"{best[0]}: and {best[1]} both fit the name {name!r}", hint="name films with their folder, or apart"
             )
         return inside(self.root, best[0])
+
+
+def _loose(name: str) -> str:
+    """A file's name, with or without its ending, in lower case, without the zeros before a number."""
+    path = Path(name.lower())
+    stem = stem_of(path)
+    return (str(int(stem)) if re.fullmatch("[0-9]{1,18}", stem) else stem) + path.name[len(stem) :]
 
 
 def parts_of(name: str) -> tuple[str, ...]:

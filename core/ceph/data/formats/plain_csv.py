@@ -1,4 +1,4 @@
-"""Read and write a plain table of points, a line for each film and reader.
+"""Read and write a plain table of points, a line for each film and reader; text, or the sheets of a workbook.
 
     film,split,group,machine,mm_per_px,spacing_source,reader,S_x,S_y,N_x,N_y,...
 
@@ -13,18 +13,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ceph.data.formats.base import DataSet
 from ceph.data.formats.cldetection_csv import CSV_2023, CSV_2024, numbered, points_of
-from ceph.data.formats.film_table import facts_cells, facts_of
+from ceph.data.formats.film_table import TABLE, facts_cells, facts_of
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import annotation_files, head
 from ceph.data.formats.records import ONE_READER, Film, Found, marks_of
 from ceph.data.formats.spelling import clean
 from ceph.data.formats.splits import split_of
-from ceph.data.formats.tables import Row, header, number_text, parse_rows, write_rows
-from ceph.errors import DataError, Place, nearest
+from ceph.data.formats.tables import Row, header, number_text, parse_rows, table_of, write_rows
+from ceph.data.formats.workbook import SUFFIX, headings, is_workbook, label, sheets
+from ceph.errors import ConfigError, DataError, Place, nearest
 
 FILM = (
     *("film", "image", "file", "filename", "file_name", "file name", "image_file", "image file", "image_path", "path"),
@@ -32,11 +34,14 @@ FILM = (
 )
 LANDMARK = ("landmark", "symbol", "point", "label")  # of a table with a line for each point, with its X and Y
 X, Y = ("x", "x_px", "x (px)"), ("y", "y_px", "y (px)")
-SHEETS = (".xlsx", ".xls", ".ods")
+TEXT = (".csv", ".tsv", ".txt")
+SHEETS = (".xlsm", ".xls", ".xlsb", ".ods")  # which are not read
 SHOWN = 3  # tables of which is said why they cannot be read
 INDEX = ("", "index", "unnamed: 0", "#", "no", "no.", "nr", "nr.")  # a column that only counts the lines
+PATIENT = ("patient", "patient_id", "patient id", "patient-id")  # a group, and perhaps a folder
 FACTS = ("split", "group", "machine", "mm_per_px", "spacing_source")
 READER = "reader"
+KNOWN = (*FACTS, *PATIENT, READER)
 HALF = re.compile(r"(.*?)[\s_.:-]*\(?([xy])\)?(?:[\s_]*\(?px\)?)?", re.IGNORECASE)  # of a point: S_x, Sx, "N X", S_x_px
 
 Columns = list[tuple[str, str, str]]  # symbol, column of x, column of y
@@ -46,26 +51,57 @@ class PlainCsv(InFiles):
     """A table that a person or a script made."""
 
     name = "csv"
-    layout = "a .csv file with a column `film` and columns S_x,S_y,..., or landmark,x,y, beside the films"
+    layout = "a .csv, .tsv, .txt or .xlsx file with columns `film` and S_x,S_y,..., or landmark,x,y, beside the films"
     suffix = ".csv"
     complete = True
 
+    def listed(self, folder: Path) -> list[Path]:
+        """The tables, and then the workbooks."""
+        files = [file for suffix in (*TEXT, SUFFIX) for file in annotation_files(folder, suffix, beside=self.folders)]
+        return [file for file in files if file.name != TABLE]
+
     def knows(self, file: Path) -> bool:
-        """Whether a table names films and points."""
-        return _has_points(header(head(file)))
+        """Whether a table, or a sheet of a workbook, names films and points."""
+        if not is_workbook(file):
+            return _has_points(header(head(file)))
+        try:
+            return any(map(_has_points, headings(file).values()))
+        except (ConfigError, DataError):
+            return False
+
+    def chosen(self, known: list[Path]) -> list[Path]:
+        """Tables of text where there are any: who has both has exported the one from the other."""
+        return [file for file in known if not is_workbook(file)] or known
+
+    def add_file(self, file: Path, found: Found) -> None:
+        """Add the films of a table, or of all sheets of a workbook that name films and points."""
+        if not is_workbook(file):
+            return super().add_file(file, found)
+        every = sheets(file)
+        known = {title: lines for title, lines in every.items() if lines and _has_points(lines[0][1])}
+        for title in every.keys() - known.keys() if known else ():
+            found.findings.leave_out(f"{file}: the sheet {title!r}, which names no films and points")
+        for title, lines in (known or every).items():
+            with found.findings.gather():
+                columns, rows = table_of(iter(lines), place := label(file, title), known=KNOWN)
+                self._add(columns, rows, place, split_of(title) or split_of(file.stem), found)
+        return None
 
     def add(self, text: str, file: Path, found: Found) -> None:
         """Add the films of a table; its name may state the split."""
-        columns, rows = parse_rows(text, file, known=(*FACTS, READER))
+        columns, rows = parse_rows(text, file, known=KNOWN)
+        self._add(columns, rows, str(file), split_of(file.stem), found)
+
+    def _add(self, columns: Sequence[str], rows: Sequence[Row], file: str, split: str, found: Found) -> None:
         if long := long_columns(columns):
-            return self._add_long(rows, columns, long, file, found)
+            return self._add_long(rows, columns, long, file, split, found)
         film_column, points, named = layout_of(columns, file)
         found.named &= named
         found.numbered = not found.named
         found.landmarks += [symbol for symbol, _, _ in points]
         for row in rows:
             with found.findings.gather():
-                film = _film(row, film_column, found, split_of(file.stem))
+                film = _film(row, film_column, found, split)
                 reader = row.get(READER) or ONE_READER
                 if reader in film.marks:
                     row.fail(
@@ -76,16 +112,22 @@ class PlainCsv(InFiles):
         return None
 
     def _add_long(
-        self, rows: Sequence[Row], columns: Sequence[str], long: tuple[str, str, str, str], file: Path, found: Found
+        self,
+        rows: Sequence[Row],
+        columns: Sequence[str],
+        long: tuple[str, str, str, str],
+        file: str,
+        split: str,
+        found: Found,
     ) -> None:
         """Add the points of a table with a line for each; `long` are its columns film, landmark, x and y."""
         for column in columns:
-            if column not in (*long, *FACTS, READER) and column.lower() not in INDEX:
+            if column not in (*long, *KNOWN) and column.lower() not in INDEX:
                 found.findings.leave_out(f"{file}: the column {column!r}")
         film_column, landmark, x, y = long
         for row in rows:
             with found.findings.gather():
-                film = _film(row, film_column, found, split_of(file.stem))
+                film = _film(row, film_column, found, split)
                 marks = film.marks.setdefault(row.get(READER) or ONE_READER, {})
                 if not (symbol := row[landmark]):
                     row.fail("a point without a landmark's name")
@@ -108,10 +150,12 @@ class PlainCsv(InFiles):
 def _film(row: Row, column: str, found: Found, split: str) -> Film:
     """The film that a row is of; each of its rows must say the same of it."""
     places, called = found.places, row[column]
-    path = places.find(called) or places.find_stem(called)  # many a table names films without their ending
+    patient = next(filter(None, map(row.get, PATIENT)), "")
+    path = places.named(called, patient)
     if path is None:
         row.fail(f"the film {called!r} is not in {places.root}", hint=nearest(called, list(places.stems())))
     facts = facts_of(row)
+    facts = replace(facts, group=facts.group or patient)
     film = found.film(path, str(row.place))
     if not film.marks:
         film.facts, film.part = facts, split
@@ -124,7 +168,7 @@ def _has_points(columns: Sequence[str]) -> bool:
     """Whether these columns are films and points, and not those of another format."""
     if CSV_2023.fits(columns) or CSV_2024.fits(columns) or not any(column.lower() in FILM for column in columns):
         return False
-    rest = {column for column in columns if column.lower() not in (*FILM, *FACTS)}
+    rest = {column for column in columns if column.lower() not in (*FILM, *KNOWN)}
     halves = {(match[1].lower(), match[2].lower()) for column in rest if (match := HALF.fullmatch(column))}
     return any((point, "y") in halves for point, axis in halves if axis == "x") or {"1", "2"} <= rest
 
@@ -138,15 +182,15 @@ def long_columns(columns: Sequence[str]) -> tuple[str, str, str, str] | None:
     return film, landmark, x, y
 
 
-def layout_of(columns: Sequence[str], file: Path) -> tuple[str, Columns, bool]:
+def layout_of(columns: Sequence[str], file: str) -> tuple[str, Columns, bool]:
     """The column of the film, those of the points, and whether the points are named; DataError for any other column."""
-    place = Place(str(file), 1, 1)
+    place = Place(file, 1, 1)
     film = [column for column in columns if column.lower() in FILM]
     if len(film) != 1:
         raise DataError(
             f"must have one column with the film's file, not {len(film)}", place=place, hint=f"as {FILM[0]}"
         )
-    rest = [column for column in columns if column.lower() not in (*FILM, *FACTS, READER, *INDEX)]
+    rest = [column for column in columns if column.lower() not in (*FILM, *KNOWN, *INDEX)]
     if rest and all(re.fullmatch(r"[1-9]\d{0,3}", column) for column in rest):
         if [int(column) for column in rest] != list(range(1, len(rest) + 1)) or len(rest) % 2:
             raise DataError("numbered columns must be 1, 2, 3, ... and an even count: x, y, x, y", place=place)
@@ -176,11 +220,16 @@ def layout_of(columns: Sequence[str], file: Path) -> tuple[str, Columns, bool]:
 def why_no_table(folder: Path) -> str:
     """What keeps the tables in `folder` from being read, a line each; empty where there is none."""
     lines = []
-    for file in PlainCsv().listed(folder)[:SHOWN]:
+    for file in PlainCsv().listed(folder):
         try:
-            layout_of(header(head(file)), file)
-        except DataError as error:
-            lines += [str(problem) for problem in error.problems]
-    sheets = [file.name for suffix in SHEETS for file in annotation_files(folder, suffix)][:SHOWN]
-    lines += [f"{name} is a workbook: save its sheet as CSV" for name in sheets]
+            tops = headings(file) if is_workbook(file) else {"": header(head(file))}
+            for title, columns in tops.items():
+                if len(columns) > 1 or file.suffix.lower() == PlainCsv.suffix:
+                    layout_of(columns, label(file, title) if title else str(file))
+        except (ConfigError, DataError) as error:
+            lines += [str(problem).replace("\n  hint: ", ": ") for problem in error.problems]
+        if len(lines) >= SHOWN:
+            break
+    others = [file.name for suffix in SHEETS for file in annotation_files(folder, suffix)][:SHOWN]
+    lines += [f"{name} is a workbook of a kind that is not read: save its sheet as CSV" for name in others]
     return "".join(f"{line}\n    " for line in lines)

@@ -15,7 +15,7 @@ from ceph.data.formats.base import DataSet, Findings
 from ceph.data.formats.film_table import Facts, read_table, spacing_of
 from ceph.data.formats.locate import Films
 from ceph.data.formats.splits import ORDER, held_out, kind, split_of_folders
-from ceph.data.images import film_size
+from ceph.data.images import film_size, stem_of
 from ceph.data.strict_json import Field
 from ceph.data.types import Flags, Points, Sample
 from ceph.errors import DataError
@@ -150,10 +150,10 @@ def _in_order(first: Sequence[str], names: Iterable[str]) -> list[str]:
 
 def film_names(root: Path, paths: Sequence[Path]) -> list[str]:
     """What to call films: the file without its ending, with its folders before it where two would be called alike."""
-    count = Counter(path.stem for path in set(paths))
+    count = Counter(map(stem_of, set(paths)))
     return [
-        path.stem if count[path.stem] == 1 else "_".join((*path.relative_to(root).parts[:-1], path.stem))
-        for path in paths
+        stem if count[stem] == 1 else "_".join((*path.relative_to(root).parts[:-1], stem))
+        for path, stem in zip(paths, map(stem_of, paths), strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ import io
 import math
 import re
 import reprlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -113,25 +113,38 @@ def parse_rows(
     """
     delimiter, before = _delimiter(text)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-    found: list[Row] = []
     try:
-        names = (bare(name.strip()) for name in next(islice(rows, before, None), []))
-        columns = tuple(name.lower() if name.lower() in known else name for name in names)
-        first = Place(str(file), before + 1, 1)
-        for column in needed:
-            if columns.count(column) != 1:
-                raise DataError(f"must have one column {column!r}", place=first)
-        if twice := next((column for column in columns if columns.count(column) > 1), None):
-            raise DataError(f"the column {reprlib.repr(twice)} stands twice", place=first)
-        for row in rows:
-            if not any(row):
-                continue
-            place = Place(str(file), rows.line_num, 1)
-            if len(row) != len(columns):
-                raise DataError(f"has {len(row)} columns, the first line {len(columns)}", place=place)
-            found.append(Row({name: bare(cell.strip()) for name, cell in zip(columns, row, strict=True)}, place))
+        lines = ((rows.line_num, row) for row in islice(rows, before, None))
+        return table_of(lines, str(file), delimiter, needed, known)
     except csv.Error as error:
         raise DataError(f"is no table: {error}", place=Place(str(file), max(rows.line_num, 1), 1)) from error
+
+
+def table_of(
+    lines: Iterator[tuple[int, list[str]]],
+    file: str,
+    delimiter: str = "",
+    needed: Sequence[str] = (),
+    known: Collection[str] = (),
+) -> tuple[tuple[str, ...], list[Row]]:
+    """As `parse_rows`, of cells that are parted already: each line's number and cells, the names of columns first."""
+    found: list[Row] = []
+    number, head = next(lines, (1, []))
+    names = (bare(name.strip()) for name in head)
+    columns = tuple(name.lower() if name.lower() in known else name for name in names)
+    first = Place(file, number, 1)
+    for column in needed:
+        if columns.count(column) != 1:
+            raise DataError(f"must have one column {column!r}", place=first)
+    if twice := next((column for column in columns if columns.count(column) > 1), None):
+        raise DataError(f"the column {reprlib.repr(twice)} stands twice", place=first)
+    for number, row in lines:
+        if not any(row):
+            continue
+        place = Place(file, number, 1)
+        if len(row) != len(columns):
+            raise DataError(f"has {len(row)} columns, the first line {len(columns)}", place=place)
+        found.append(Row({name: bare(cell.strip()) for name, cell in zip(columns, row, strict=True)}, place))
     mark = decimal_mark((cell for row in found for cell in row.cells.values()), delimiter)
     if not mark:
         raise DataError(

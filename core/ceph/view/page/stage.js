@@ -4,8 +4,8 @@ import { html, known, mm, svg } from "./tools.js";
 
 const HIT = 11, CLICK_PX = 4;
 const SHAPES = { // drawn around (0, 0), in px of the screen; each layer has a shape of its own
-  found: () => [svg("circle", { r: 6 }), svg("circle", { r: 1.6, class: "dot" })],
-  true: () => [svg("path", { d: "M-8 0H8M0 -8V8" })],
+  found: () => [svg("path", { d: "M-5.5 -5.5L5.5 5.5M-5.5 5.5L5.5 -5.5" })],
+  true: () => [svg("circle", { r: 6.5 })],
   moved: () => [svg("path", { d: "M0 -5L5 0L0 5L-5 0Z" })],
   "reader-0": () => [svg("path", { d: "M0 -7L6.5 5H-6.5Z" })],
   "reader-1": () => [svg("path", { d: "M0 7L6.5 -5H-6.5Z" })],
@@ -132,6 +132,15 @@ export class Stage {
     this.see(this.frame, quiet);
   }
 
+  /** Show the part of the film that holds all its points. */
+  home(quiet = false) {
+    const box = boxOf(this.film), [left, top, width, height] = this.frame;
+    if (!box) return this.fit(quiet);
+    const low = [Math.max(box[0], left), Math.max(box[1], top)];
+    const high = [Math.min(box[0] + box[2], left + width), Math.min(box[1] + box[3], top + height)];
+    this.see([...low, Math.max(high[0] - low[0], 1), Math.max(high[1] - low[1], 1)], quiet);
+  }
+
   zoom(factor, centre = [this.box[0] + this.box[2] / 2, this.box[1] + this.box[3] / 2]) {
     const [x, y, width, height] = this.box;
     const limit = this.frame[2];
@@ -251,8 +260,13 @@ function shared(a, b) {
 
 /** The whole film [x, y, width, height]; where it is not to be seen, what holds all its points. */
 function frameOf(film) {
-  if (film.width) return [-0.5, -0.5, film.width, film.height];
+  return film.width ? [-0.5, -0.5, film.width, film.height] : boxOf(film) ?? [0, 0, 1, 1];
+}
+
+/** What holds all points of a film, with a margin; null where it has none. */
+function boxOf(film) {
   const every = [...film.points, ...film.truth].filter(known);
+  if (!every.length) return null;
   const [x, y] = [0, 1].map((axis) => every.map((p) => p[axis]));
   const [left, top] = [Math.min(...x), Math.min(...y)];
   const [width, height] = [Math.max(...x) - left + 1, Math.max(...y) - top + 1];

@@ -139,8 +139,8 @@ function drawFilm() {
     stage.root.style.visibility = film ? "" : "hidden";
     if (!film) return;
     stage.show(film, film.shown ? addressOf("film", run) : null, state.data[run].landmarks, lookOf(run), lost);
-    stage.fit(true);
   });
+  stages.find((_, run) => filmOf(run))?.home();
   drawTable();
 }
 
@@ -158,7 +158,7 @@ function drawLandmark(fresh = false) {
     stage.look(lookOf(run));
     const k = state.landmark === null ? -1 : placeOf(run, state.landmark);
     if (run === 0 && k >= 0) stage.seek(k);
-    else if (run === 0 && !fresh && state.landmark === null) stage.fit();
+    else if (run === 0 && !fresh && state.landmark === null) stage.home();
     drawMap(stage, run, k);
   });
   for (const item of $("points").tBodies[0].rows) item.setAttribute("aria-selected", item.dataset.symbol === state.landmark);
