@@ -98,8 +98,8 @@ class Refiner:
         self, points: torch.Tensor, scores: torch.Tensor, look: Any, model: nn.Module
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Points [B, K, 2] in network px, moved; the score is the lower one of both looks. Untrained: as they are."""
-        zoom: Any = model.zoom
-        if not int(zoom.steps):
+        zoom: Any = getattr(model, "zoom", None)
+        if zoom is None or not int(zoom.steps):
             return points, scores
         (B, K), step = points.shape[:2], self.mm / self.px  # mm of a window's pixel
         found = []
@@ -165,6 +165,8 @@ class Zoom(Plugin[ZoomConfig]):
     def modules(self, run: Run) -> Mapping[str, nn.Module]:
         """Give the second network, of the run's backbone."""
         own = self.config
+        if not own.weight:
+            return {}
         return {"zoom": SecondLook(run.config.model.backbone, len(run.landmarks), own.width, own.px / own.mm)}
 
     @hookimpl
@@ -176,8 +178,8 @@ class Zoom(Plugin[ZoomConfig]):
     def run_start(self, run: Run, model: nn.Module) -> None:
         """Begin with the first pass's backbone, unless the weights are a trained second look's."""
         self.begin_epoch = self.config.begin.epochs(run.epochs)
-        zoom: Any = model.zoom
-        if not int(zoom.steps):
+        zoom: Any = getattr(model, "zoom", None)
+        if zoom is not None and not int(zoom.steps):
             zoom.begin(model.backbone)
 
     @hookimpl
