@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,68 +23,16 @@ from ceph.plugin import (
     Sample,
     gaussians,
     hookimpl,
-    landmark_network,
     moving_average,
     soft_points,
 )
+from ceph_plugins.second_look import FREEDOM, STRIDE, SecondLook, log_prior, mass_near
 
-STRIDE = 2  # window pixels of a map pixel
-LEVELS = 4  # of the backbone's strides: a window needs no coarser ones
-NEAR_MM = 2.0  # the mass of a map within it of its point is the second look's score
-ABOUT_MM = 5.0  # side of the square by whose mean and spread a grey value is normalised
 LEAST_MM = 0.5  # spread of displacements, at least
 MEDIAN = 1.18  # of the length of a vector whose components are normal, in their standard deviations
+PRIOR = 2.0  # of the spread in training, for how far from its point a landmark is believed to be
+NEAR_MM = 2.0  # the mass of a map within it of its point is the second look's score
 MAPS = 2048  # so many maps at a time: memory is flat in the number of landmarks
-
-
-class SecondLook(nn.Module):
-    """Grey windows [N, px, px] in 0..1, `mm` wide -> raw maps [N, K, px / 2, px / 2], and the mean of its weights."""
-
-    steps: torch.Tensor
-
-    def __init__(self, backbone: str, landmarks: int, width: int, px_per_mm: float) -> None:
-        super().__init__()
-        self.net = landmark_network(backbone, landmarks, stride=STRIDE, width=width, channels=3, levels=LEVELS)
-        self.average = copy.deepcopy(self.net).requires_grad_(requires_grad=False)
-        self.about = 2 * round(ABOUT_MM * px_per_mm / 2) + 1
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Raw maps; in evaluation those of the averaged weights."""
-        net = self.net if self.training else self.average
-        maps: torch.Tensor = net(views_of(windows, self.about))
-        return maps.to(torch.float32, memory_format=torch.contiguous_format)
-
-    @torch.no_grad()
-    def begin(self, backbone: nn.Module) -> None:
-        """Start with the weights of `backbone`, for grey films, where the layers are the same."""
-        theirs = backbone.state_dict()
-        for net in (self.net, self.average):
-            for name, own in net.backbone.state_dict().items():
-                if name in theirs and (new := theirs[name]).ndim == own.ndim:
-                    grey = new.shape[1:2] == (1,) and own.shape[1:2] == (3,)
-                    if grey or new.shape == own.shape:
-                        own.copy_(new.expand_as(own) / 3 if grey else new)
-
-    @torch.no_grad()
-    def follow(self, decay: float) -> None:
-        """Move the average towards the weights; the share that stays grows up to `decay`. Nothing is waited for."""
-        share = torch.clamp(9 / (10 + self.steps), min=1 - decay)  # 1 - (1 + n) / (10 + n)
-        pairs = zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True)
-        for mean, now in pairs:
-            if mean.is_floating_point():
-                mean.lerp_(now, share.to(mean))
-        self.steps += 1
-
-
-def views_of(windows: torch.Tensor, about: int) -> torch.Tensor:
-    """Windows [N, px, px] as [N, 3, px, px] in 0..1: grey, normalised in squares of `about` px, and equalised."""
-    grey = windows[:, None]
-    mean, square = (F.avg_pool2d(x, about, 1, about // 2, count_include_pad=False) for x in (grey, grey.square()))
-    local = (grey - mean) / (square - mean.square()).clamp_min(1e-4).sqrt()
-    flat = windows.flatten(1).contiguous()
-    rank = torch.searchsorted(flat.sort(1).values, flat, right=True).view_as(grey) / flat.shape[1]
-    return torch.cat([grey, (0.5 + local / 6).clamp(0, 1), rank.to(grey)], dim=1)
 
 
 class Refiner:
@@ -109,21 +56,12 @@ class Refiner:
             windows = look(points[:, which], self.mm, self.px)
             raw = zoom(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
             raw = raw[:, torch.arange(len(which)), which]  # [B, n, h, w], of each window's own landmark
+            raw = raw + log_prior(raw.shape[-1], STRIDE * step, PRIOR * zoom.spread_mm[which])
             at = soft_points(raw, "distribution", (self.px, self.px))
             found.append(torch.cat([at, mass_near(raw, at, NEAR_MM / step)[..., None]], -1))
         place = torch.cat(found, 1)
         off = (place[..., :2] - (self.px - 1) / 2) * step / look.mm_per_px[:, None, None]
         return points + off.to(points), torch.minimum(scores, place[..., 2].to(scores))
-
-
-def mass_near(raw: torch.Tensor, points: torch.Tensor, radius: float) -> torch.Tensor:
-    """The share [B, K] of raw maps [B, K, h, w] in the square within `radius` of points [B, K, 2], window px."""
-    maps = raw.flatten(2).softmax(-1).view_as(raw)
-    near = [
-        ((torch.arange(side, device=raw.device) + 0.5) * STRIDE - 0.5 - points[..., axis, None]).abs() <= radius
-        for axis, side in enumerate(raw.shape[:-3:-1])
-    ]
-    return torch.einsum("bkhw,bkh,bkw->bk", maps, near[1].to(maps), near[0].to(maps))
 
 
 def carried(points: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
@@ -153,7 +91,8 @@ class Zoom(Plugin[ZoomConfig]):
     """A second look: a small network finds each landmark again in a window of the film about its point.
 
     It is trained in the same run, on windows about the truth that are displaced as the first pass errs (Student's t of
-    4 degrees of freedom), and every landmark in a window counts. Refinement in cascades: Toshev & Szegedy 2014.
+    4 degrees of freedom), and every landmark in a window counts; its maps are then weighed by how probable it is that
+    the first pass errs so. Refinement in cascades: Toshev & Szegedy 2014.
     """
 
     def __init__(self, config: ZoomConfig | None = None) -> None:
@@ -167,7 +106,8 @@ class Zoom(Plugin[ZoomConfig]):
         own = self.config
         if not own.weight:
             return {}
-        return {"zoom": SecondLook(run.config.model.backbone, len(run.landmarks), own.width, own.px / own.mm)}
+        backbone, px_per_mm = run.config.model.backbone, own.px / own.mm
+        return {"zoom": SecondLook(backbone, len(run.landmarks), own.width, px_per_mm, own.spread_mm)}
 
     @hookimpl
     def build_refiner(self) -> Refiner:
@@ -183,9 +123,12 @@ class Zoom(Plugin[ZoomConfig]):
             zoom.begin(model.backbone)
 
     @hookimpl
-    def epoch_start(self, epoch: int) -> None:
-        """Windows are looked at from the first whole epoch after `begin`."""
+    def epoch_start(self, epoch: int, model: nn.Module) -> None:
+        """Begin to look after `begin` epochs; tell the network how the first pass errs."""
         self.on = self.config.weight > 0 and epoch >= self.begin_epoch
+        zoom: Any = getattr(model, "zoom", None)
+        if zoom is not None and self.spread_mm is not None:
+            zoom.spread_mm.copy_(self.spread_mm)
 
     @hookimpl
     def extras(
@@ -201,7 +144,7 @@ class Zoom(Plugin[ZoomConfig]):
         some = rng.permutation(np.flatnonzero(valid))[: own.windows]
         which[: len(some)] = some
         spread = np.full(len(valid), own.spread_mm) if self.spread_mm is None else self.spread_mm.numpy()
-        shift_mm = rng.standard_t(4, (own.windows, 2)) * spread[which, None]
+        shift_mm = rng.standard_t(FREEDOM, (own.windows, 2)) * spread[which, None]
         true = np.where(which[:, None] < 0, np.nan, points[which])
         centre = true + shift_mm.clip(-own.mm / 3, own.mm / 3) / sample.mm_per_px
         seen = look(centre, own.mm, own.px) if self.on else np.zeros((own.windows, own.px, own.px), np.float32)

@@ -14,7 +14,8 @@ from ceph.errors import Interrupted
 from ceph.hooks.discovery import load
 from ceph.report.progress import Silent
 from ceph.testing import checks
-from ceph_plugins.zoom import Refiner, SecondLook, Zoom, ZoomConfig, views_of
+from ceph_plugins.second_look import SecondLook, views_of
+from ceph_plugins.zoom import Refiner, Zoom, ZoomConfig
 
 SMALL = {"windows": 2, "px": 32, "mm": 16, "width": 8}
 
@@ -32,7 +33,7 @@ class StopAt(Silent):
 class Reads(torch.nn.Module):
     """In place of the second network: the map of every landmark is bright where the window is."""
 
-    steps = 1
+    steps, spread_mm = 1, torch.full((3,), 5.0)
 
     def forward(self, windows):
         return 200 * torch.nn.functional.avg_pool2d(windows[:, None], 2).expand(-1, 3, -1, -1)
@@ -66,8 +67,18 @@ def test_where_the_second_look_sees_nothing_the_score_says_so():
     assert Refiner(24.0, 96).refine(points, torch.ones(1, 3), film, SimpleNamespace(zoom=Reads()))[1].max() < 0.1
 
 
+def test_of_two_spots_alike_it_takes_the_one_that_the_first_look_believes():
+    class Two(Film):
+        def __call__(self, centre, mm, px):
+            return super().__call__(centre, mm, px) + super().__call__(centre - torch.tensor([3.0, 0.0]), mm, px)
+
+    points = torch.tensor([[[40.5, 31.0], [42.5, 31.0], [40.0, 31.0]]])
+    found, _ = Refiner(24.0, 96).refine(points, torch.ones(1, 3), Two((40.0, 31.0), 2.5), SimpleNamespace(zoom=Reads()))
+    assert found[0, :, 0].tolist() == pytest.approx([40, 43, 40], abs=0.3)
+
+
 def test_what_has_not_learned_moves_nothing():
-    model = SimpleNamespace(zoom=SecondLook("test_resnet", 3, 8, 4.0))
+    model = SimpleNamespace(zoom=SecondLook("test_resnet", 3, 8, 4.0, 1.5))
     points, scores = torch.rand(1, 3, 2), torch.rand(1, 3)
     found = Refiner(24.0, 96).refine(points, scores, None, model)
     assert torch.equal(found[0], points)
