@@ -14,8 +14,7 @@ from ceph.errors import Interrupted
 from ceph.hooks.discovery import load
 from ceph.report.progress import Silent
 from ceph.testing import checks
-from ceph_plugins.second_look import SecondLook, views_of
-from ceph_plugins.zoom import Refiner, Zoom, ZoomConfig
+from ceph_plugins.zoom import Refiner, SecondLook, Zoom, ZoomConfig, views_of
 
 SMALL = {"windows": 2, "px": 32, "mm": 16, "width": 8}
 
