@@ -9,7 +9,8 @@ of its `dataset_formats` give, with `DataError` for a folder that cannot be read
 are for `check_run`; `generator` gives random numbers that are a pure function of their keys; `moving_average` and
 `reader_disagreement_mm` are arithmetic that several plugins need; `similarity`, `transform` and `procrustes` are the
 core's geometry, `Matrix`, `Points` and `Flags` its types; `gaussians` draws the core's targets, `soft_points` reads
-points from raw maps with a gradient; `load` gives the network of another run; `log` reaches the run's log; `write_text`
+points from raw maps with a gradient; `landmark_network` builds a network such as the core's own, for `modules`; `load`
+gives the network of another run; `log` reaches the run's log; `write_text`
 puts a file into the run folder in one move, through no link, and `guarded` makes a table's cell that no spreadsheet
 takes for a formula. The hooks themselves stand in `ceph/hooks/specs.py`, each
 with its shapes and the moment it fires.
@@ -42,6 +43,7 @@ from ceph.hooks.base import Plugin, PluginConfig, Run, hookimpl
 from ceph.model.codec import gaussians, soft_points
 
 if TYPE_CHECKING:
+    from ceph.model.network import LandmarkNetwork
     from ceph.run.trained import Trained
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "generator",
     "guarded",
     "hookimpl",
+    "landmark_network",
     "load",
     "log",
     "moving_average",
@@ -88,6 +91,19 @@ def generator(*keys: int | str) -> np.random.Generator:
     The same on every machine, in every process and after a resume; put your plugin's name among the keys.
     """
     return np.random.default_rng(derive(*keys))
+
+
+def landmark_network(
+    backbone: str, landmarks: int, *, stride: int, width: int, channels: int = 1, levels: int | None = None
+) -> LandmarkNetwork:
+    """An untrained network such as the core's: films [B, channels, H, W] in 0..1 -> raw maps [B, K, h, w] at `stride`.
+
+    `backbone` is timm's name, `width` the channels of the head, `levels` how many of the backbone's strides it has,
+    from the finest (None: all). Raises ConfigError where timm has no such backbone.
+    """
+    from ceph.model.network import LandmarkNetwork  # it imports timm, which takes its time
+
+    return LandmarkNetwork(backbone, landmarks, stride=stride, width=width, channels=channels, levels=levels)
 
 
 def load(run: Path | str, *, settings: Sequence[str] = ()) -> Trained:

@@ -21,11 +21,15 @@ class Look:
     """What stations are given as `look`, for the films of one batch, of which one is in memory at a time.
 
     `frame` is the batch as the network sees it, `mm_per_px` the mm of a network pixel that films without spacing are
-    taken to have; `assumed` [B] tells of which films that was made use of.
+    taken to have; `assumed` [B] tells of which films that was made use of. `look.mm_per_px` [B], on the device, is the
+    mm of a network pixel of each film: what takes a place in a window back to network px.
     """
 
     def __init__(self, frame: Item, open_film: OpenFilm, mm_per_px: float, device: torch.device) -> None:
-        self._frame, self._open, self._mm_per_px, self._device = frame, open_film, mm_per_px, device
+        self._frame, self._open, self._device = frame, open_film, device
+        self._known = torch.isfinite(frame.mm_per_px).numpy()
+        self._spacing = np.where(self._known, frame.mm_per_px.double().numpy(), mm_per_px)
+        self.mm_per_px = torch.from_numpy(self._spacing).float().to(device)
         self.assumed = np.zeros(len(frame.film), dtype=bool)
 
     def __call__(self, centre: torch.Tensor, mm: float, px: int) -> torch.Tensor:
@@ -42,12 +46,10 @@ class Look:
 
     def _film(self, number: int, centre: NDArray[np.float64], mm: float, px: int) -> NDArray[np.uint8]:
         to_network = self._frame.film_to_network[number].double().numpy()
-        mm_per_px = float(self._frame.mm_per_px[number])
-        if not np.isfinite(mm_per_px):
-            mm_per_px, self.assumed[number] = self._mm_per_px, True
-            if not np.isfinite(mm_per_px):
-                raise DataError("a film has no spacing, and the run does not know that of its training films")
-        step = mm / px / mm_per_px
+        self.assumed[number] = not self._known[number]
+        if not np.isfinite(self._spacing[number]):
+            raise DataError("a film has no spacing, and the run does not know that of its training films")
+        step = float(mm / px / self._spacing[number])
         zoom = float(np.sqrt(abs(np.linalg.det(to_network[:2, :2]))))
         level, size = self._open(int(self._frame.film[number]), zoom / step)
         to_level = resize(level.shape[1] / size[1], level.shape[0] / size[0]) @ inverse(to_network)

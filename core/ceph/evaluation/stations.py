@@ -27,9 +27,16 @@ from ceph.hooks.blame import Blame
 
 Found = tuple[torch.Tensor, torch.Tensor]  # points [B, K, 2] in network px, scores [B, K]
 Decode = Callable[[torch.Tensor, tuple[int, int]], Found]  # (maps [B, K, h, w], (H, W))
-Look = Callable[
-    [torch.Tensor, float, int], torch.Tensor
-]  # (centre [B, ..., 2] in network px, mm, px) -> [B, ..., px, px]
+
+
+class Look(Protocol):
+    """What shows a station the films of a batch: `ceph.evaluation.look.Look`."""
+
+    mm_per_px: torch.Tensor  # [B] of a network pixel
+
+    def __call__(self, centre: torch.Tensor, mm: float, px: int) -> torch.Tensor:
+        """Windows [B, ..., px, px] of `mm` by `mm` about `centre` [B, ..., 2] in network px, 0..1."""
+        ...
 
 
 class Decoder(Protocol):

@@ -203,8 +203,9 @@ class Specs(Protocol):
         """Build the station that looks at the film again about the points found.
 
         Answer: `refine(points [B, K, 2], scores [B, K], look, model)` -> points, scores, in network px; `look` is as in
-        `build_constraint`, `model` the one that is evaluated, with the `modules` under their names. `run` and a state:
-        as in `build_decoder`. Fires: setup, once, and when a finished run is loaded, without samples.
+        `build_constraint`, and `look.mm_per_px` [B] the mm of a network pixel, by which a place in a window is one in
+        the image; `model` the one that is evaluated, with the `modules` under their names. `run` and a state: as in
+        `build_decoder`. Fires: setup, once, and when a finished run is loaded, without samples.
         """
 
     @one

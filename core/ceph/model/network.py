@@ -16,18 +16,29 @@ from ceph.model.depthwise import use_fast_depthwise
 
 
 class LandmarkNetwork(nn.Module):
-    """Films [B, 1, H, W] in 0..1 -> raw maps [B, K, ceil(H / stride), ceil(W / stride)].
+    """Films [B, channels, H, W] in 0..1 -> raw maps [B, K, ceil(H / stride), ceil(W / stride)].
 
     The features of every stride are projected to `width` channels and summed from coarse to fine (Lin et al. 2017,
     feature pyramid networks), each level smoothed by one 3x3 convolution; a 1x1 convolution gives the maps.
     """
 
     def __init__(
-        self, backbone: str, landmarks: int, *, stride: int = 4, width: int = 64, prior: float | None = None
+        self,
+        backbone: str,
+        landmarks: int,
+        *,
+        stride: int = 4,
+        width: int = 64,
+        prior: float | None = None,
+        channels: int = 1,
+        levels: int | None = None,
     ) -> None:
-        """`prior` in (0, 1): the sigmoid activation that an untrained map should have (Lin et al. 2017, focal loss)."""
+        """`prior` in (0, 1): the sigmoid activation that an untrained map should have (Lin et al. 2017, focal loss).
+
+        `levels`: so many of the backbone's strides, from the finest; None: all.
+        """
         super().__init__()
-        self.backbone = build_backbone(backbone)
+        self.backbone = build_backbone(backbone, channels, levels)
         self.stride = stride
         info: Any = self.backbone.feature_info
         used = [
@@ -51,7 +62,7 @@ class LandmarkNetwork(nn.Module):
         self.input_scale, self.input_shift = 1 / std, -mean / std
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Raw maps of films [B, 1, H, W] in 0..1."""
+        """Raw maps of films [B, channels, H, W] in 0..1."""
         height, width = image.shape[-2:]
         image = image * self.input_scale + self.input_shift
         short = (-width % self.multiple, -height % self.multiple)
@@ -116,14 +127,15 @@ def seen_by_parts(
 # --- backbones -------------------------------------------------------------------------------------------------------
 
 
-def build_backbone(name: str) -> nn.Module:
-    """An untrained timm backbone for one-channel films, giving its feature maps."""
+def build_backbone(name: str, channels: int = 1, levels: int | None = None) -> nn.Module:
+    """An untrained timm backbone for films of so many channels, giving its feature maps; `levels` finest, None: all."""
     if not timm.is_model(name):
         close = nearest(name, timm.list_models())
         hint = close if close.startswith("did") else "`timm.list_models()` lists them all"
         raise ConfigError(f"timm has no model {name!r}", key="model.backbone", hint=hint)
     try:
-        backbone: nn.Module = timm.create_model(name, features_only=True, pretrained=False, in_chans=1)
+        only = {} if levels is None else {"out_indices": tuple(range(levels))}
+        backbone: nn.Module = timm.create_model(name, features_only=True, pretrained=False, in_chans=channels, **only)
     except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
         raise ConfigError(
             f"{name!r} gives no feature maps ({error})",
