@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ EXAMPLES = options.examples(
 )
 
 
+@options.asking
 def check(
     path: Annotated[
         Path | None,
@@ -35,18 +37,18 @@ def check(
     Ends with 1 where training on the set would be wrong: a film in two splits or unreadable, points that are swapped or
     impossible. All splits are opened, test splits too; nothing is written but FILE.
     """
-    resolved = options.resolve_flags(plugin=plugin, set_=set_, data=path)
+    resolve = partial(options.resolve_flags, plugin=plugin, set_=set_, data=path, reading=True)
+    resolved = resolve(imports="trusted" if plugin else "none")
     from ceph.data.check.check import check as check_data
     from ceph.data.check.check import outside_noted, unreadable
     from ceph.report.console import PlainConsole
     from ceph.report.data_check import show
-    from ceph.run.assembly import make_hooks
-    from ceph.run.films import read_data
+    from ceph.run.films import read_sparingly
 
     where = str(path or resolved.config.data.place)
     with outside_noted() as outside:
         try:
-            data = read_data(resolved.config, make_hooks(resolved))
+            data = read_sparingly(resolved, resolve)
         except ConfigError:
             raise
         except DataError as error:

@@ -34,11 +34,13 @@ JsonFile = Annotated[
         "ceph evaluate runs/hard --data ./other-clinic --set data.mm_per_px=0.12 --json other.json",
     )
 )
+@options.asking
 def evaluate(
     run: RunFolder,
     data: options.Data = None,
     split: Split = None,
     set_: options.Settings = None,
+    without: options.Without = None,
     json_: JsonFile = None,
 ) -> None:
     """Score the best checkpoint of a run, in millimetres. With --data nothing is written into RUN."""
@@ -47,7 +49,7 @@ def evaluate(
     from ceph.run.trained import load
     from ceph.runfolder import finite
 
-    figures, name = load(run, settings=set_ or ()).evaluate(split, data)
+    figures, name = load(run, settings=set_ or (), without=without or ()).evaluate(split, data)
     PlainConsole().print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
     if json_ is not None:
         write_file(json_, json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", "--json")

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ceph import runfolder
-from ceph.config.load import Resolved, resolve
+from ceph.config.load import Resolved, resolve_run
 from ceph.data.bare import bare_film, in_batches, load_bare, readable
 from ceph.data.check.quick import trained_on
 from ceph.data.dataset import Films, Loader, in_order
@@ -37,14 +37,36 @@ from ceph.training.runtime import flushed_denormals, start
 
 log = logging.getLogger("ceph")
 
+# Hooks whose answers a trained run goes on with.
+STATIONS = ("decoder", "constraint", "refiner", "offsets")
+PREDICTING = {"build_model", "modules", "views", "members", *(f"build_{station}" for station in STATIONS)}
+
 TRAINING_SPLITS = ("train", "validation")
 
 
-def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
-    """The best checkpoint of a run, ready to predict; `settings` are `KEY=VALUE` texts as for `--set`."""
+def load(folder: Path | str, *, settings: Sequence[str] = (), without: Sequence[str] = ()) -> Trained:
+    """The best checkpoint of a run, ready to predict; `settings` are `KEY=VALUE` texts as for `--set`.
+
+    `without` names plugins to leave out, which must be such as change training only. Raises ConfigError for others.
+    """
     where = Path(folder)
     runfolder.require_run(where)
-    return Trained(where, resolve(where / runfolder.CONFIG, settings=settings))
+    require_unneeded(where, without)
+    return Trained(where, resolve_run(where, settings=settings, without=without))
+
+
+def require_unneeded(folder: Path, without: Sequence[str]) -> None:
+    """Raise ConfigError where a plugin of the run has part in its predictions; warn where that is not recorded."""
+    recorded = runfolder.mapping(runfolder.read_environment(folder), "plugins") if without else {}
+    for name in without:
+        plugin = runfolder.mapping(recorded, name)
+        hooks = plugin.get("hooks")
+        if not isinstance(hooks, list):
+            log.warning("it is not recorded what plugin '%s' did: without it this run may predict otherwise", name)
+        elif needed := PREDICTING.intersection(map(str, hooks)):
+            what = f"this run's predictions need it: it answers {', '.join(sorted(needed))}"
+            hint = f"install {plugin.get('source')} {plugin.get('version')}, which gave it to this run"
+            raise ConfigError(what, key=f"plugins.{name}", hint=hint)
 
 
 class Trained:

@@ -13,14 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ceph.config.load import resolve
 from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.errors import CephError, DataError
-from ceph.run.assembly import make_hooks
-from ceph.run.films import read_data
+from ceph.run.films import read_known
 from ceph.runfolder import (
-    CONFIG,
     Predictions,
     finite,
     number,
@@ -58,9 +55,8 @@ class ViewedRun:
         self.epochs: int | None = None
         self.missing = ""
         try:
-            resolved = resolve(folder / CONFIG)
-            self.epochs = resolved.config.train.epochs
-            found = read_data(resolved.config, make_hooks(resolved), data)
+            config, found = read_known(folder, data)
+            self.epochs = config.train.epochs
         except CephError as error:
             self.missing = "; ".join(problem.what for problem in error.problems[:3])
         else:
