@@ -18,9 +18,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Keep the user's cache out of the tests."""
+    """Keep the user's cache, and the plugins that they agreed to run, out of the tests."""
     patch = pytest.MonkeyPatch()
     patch.setenv("CEPH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     yield
     patch.undo()
 

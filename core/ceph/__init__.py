@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ceph.hooks.trust import trust
     from ceph.run.adapt import Adaptation, adapt
     from ceph.run.ensemble import ensemble
     from ceph.run.folds import folds
@@ -15,16 +16,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 HOMES = {
-    "Adaptation": "adapt",
-    "Result": "train",
-    "adapt": "adapt",
-    "ensemble": "ensemble",
-    "evaluate": "scoring",
-    "folds": "folds",
-    "load": "trained",
-    "resume": "train",
-    "train": "train",
-}  # the modules of `ceph.run` that hold what `ceph` has
+    "Adaptation": "run.adapt",
+    "Result": "run.train",
+    "adapt": "run.adapt",
+    "ensemble": "run.ensemble",
+    "evaluate": "run.scoring",
+    "folds": "run.folds",
+    "load": "run.trained",
+    "resume": "run.train",
+    "train": "run.train",
+    "trust": "hooks.trust",
+}  # the modules that hold what `ceph` has
 __all__ = [
     "Adaptation",
     "Result",
@@ -36,11 +38,12 @@ __all__ = [
     "load",
     "resume",
     "train",
+    "trust",
 ]
 
 
 def __getattr__(name: str) -> object:
     """Import torch only when training or prediction is asked for."""
     if name in HOMES:
-        return getattr(importlib.import_module(f"ceph.run.{HOMES[name]}"), name)
+        return getattr(importlib.import_module(f"ceph.{HOMES[name]}"), name)
     raise AttributeError(f"module 'ceph' has no attribute {name!r}")

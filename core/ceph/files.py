@@ -73,6 +73,15 @@ def is_plain(path: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
+def is_own(file: Path | int) -> bool:
+    """Whether what stands at a path, or is open, belongs to this user, and no other can write to it."""
+    try:
+        found = os.stat(file)  # noqa: PTH116 - also of what is open
+    except OSError:
+        return False
+    return os.name == "nt" or (found.st_uid == os.geteuid() and not found.st_mode & stat.S_IWOTH)
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """The first `most` bytes of a regular file; OSError where it is none: a pipe would hang, a device never end."""
     with os.fdopen(

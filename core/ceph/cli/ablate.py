@@ -54,6 +54,7 @@ MarkdownFile = Annotated[
         "ceph ablate --plugin ./my_idea.py --out runs/idea --markdown idea.md",
     )
 )
+@options.asking
 def ablate(
     config: options.ConfigFile = None,
     preset: options.Preset = None,

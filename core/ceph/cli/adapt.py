@@ -26,6 +26,7 @@ LEAST_MM = 0.05  # offsets that are shown
         "ceph adapt runs/first --data ./our-clinic --ids ten.txt --out runs/ours  those that a file names",
     )
 )
+@options.asking
 def adapt(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
     data: Annotated[

@@ -14,8 +14,9 @@ import typer.core
 import typer.main
 
 from ceph.cli.console import exit_code, is_mine_to_tell, print_error, rank_of_job, show_names
-from ceph.cli.options import HELP_NAMES, examples
+from ceph.cli.options import HELP_NAMES, TRUST, examples
 from ceph.errors import CephError
+from ceph.hooks.trust import Untrusted, agree
 from ceph.training.memory import ANYTHING, explained
 from ceph.training.stop import ended_by_signals
 
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }
 PROGRAMS = ("ceph", "ceph-trainer")
+ROUNDS = 20  # of asking, in one call
 
 
 class LazyGroup(typer.core.TyperGroup):
@@ -71,6 +73,20 @@ def load_command(name: str) -> Any:
     command = typer.main.get_command(importlib.import_module(COMMANDS[name][0]).app)
     command.name = name
     return command
+
+
+def _agreed(error: Untrusted, words: Sequence[str]) -> bool:
+    """Whether these files may run: by --trust, or by the person at the terminal; SystemExit where that one refuses."""
+    if TRUST in words:
+        return True
+    if rank_of_job() is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print_error(error)
+    try:
+        said = typer.confirm("run this code, now and later?", err=True)
+    except typer.Abort:
+        said = False
+    return said or sys.exit(error.exit_code)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -123,7 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with explained(f"running `{' '.join(['ceph', *words[:1]])}`", ANYTHING):
-            app(words, prog_name=program if program in PROGRAMS else "ceph")
+            for _ in range(ROUNDS):
+                try:
+                    app(words, prog_name=program if program in PROGRAMS else "ceph")
+                except Untrusted as error:
+                    if not _agreed(error, words):
+                        raise
+                    agree(error.files)
     except CephError as error:
         _end_workers()
         if is_mine_to_tell(error):

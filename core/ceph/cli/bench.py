@@ -23,7 +23,7 @@ app = options.new_app()
         "ceph bench ceph.yaml --set data.workers=4 --steps 20",
     )
 )
-@options.with_config
+@options.with_config()
 def bench(
     resolved: Resolved,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps of a round, at most an epoch.")] = 5,

@@ -39,9 +39,13 @@ def init(
         "ceph config show", "ceph config show ceph.yaml --preset quick --plugin hard-mining --set train.epochs=5"
     )
 )
-@options.with_config
+@options.with_config(reading=True, imports="trusted")
 def show(resolved: Resolved) -> None:
-    """Print the config as a run would resolve it. Each value says where it comes from."""
+    """Print the config as a run would resolve it. Each value says where it comes from.
+
+    Of plugins in files that a run folder or ./ceph.yaml names, and that you have not agreed to run, nothing is
+    imported: their settings stand as they are written, without defaults.
+    """
     typer.echo(resolved.dump(), nl=False)
 
 

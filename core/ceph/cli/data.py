@@ -55,7 +55,7 @@ def synth(
         "ceph data preview --data ./isbi2015 --set data.mm_per_px=0.1 --films 3 --draws 8 --out films.png",
     )
 )
-@options.with_config
+@options.with_config(reading=True)
 def preview(
     resolved: Resolved,
     films: Annotated[int, typer.Option(metavar="N", min=1, help="How many training films, a row each.")] = 6,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from ceph.cli.console import write_file
 from ceph.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from ceph.config.load import Resolved
+    from ceph.config.load import Imports, Resolved
     from ceph.data.formats.base import DataSet
     from ceph.data.types import Points
 
@@ -25,6 +26,7 @@ EXAMPLES = options.examples(
 )
 
 
+@options.asking
 def check(
     path: Annotated[
         Path | None,
@@ -50,18 +52,21 @@ def check(
     Ends with 1 where training on the set would be wrong: a film in two splits or unreadable, points that are swapped or
     impossible. All splits are opened, test splits too; nothing is written but FILE.
     """
-    resolved = options.resolve_flags(plugin=plugin, set_=set_, data=path) if run is None else of_run(run, set_, path)
+    if run is None:
+        resolve = partial(options.resolve_flags, plugin=plugin, set_=set_, data=path, reading=True)
+    else:
+        resolve = partial(of_run, run, set_, path)
+    resolved = resolve(imports="trusted" if plugin else "none")
     from ceph.data.check.check import check as check_data
     from ceph.data.check.check import outside_noted, unreadable
     from ceph.report.console import PlainConsole
     from ceph.report.data_check import show
-    from ceph.run.assembly import make_hooks
-    from ceph.run.films import read_data
+    from ceph.run.films import read_sparingly
 
     where = str(path or resolved.config.data.place)
     with outside_noted() as outside:
         try:
-            data = read_data(resolved.config, make_hooks(resolved))
+            data = read_sparingly(resolved, resolve)
         except ConfigError:
             raise
         except DataError as error:
@@ -77,13 +82,13 @@ def check(
         raise typer.Exit(1)
 
 
-def of_run(run: Path, settings: list[str] | None, path: Path | None) -> Resolved:
+def of_run(run: Path, settings: list[str] | None, path: Path | None, imports: Imports = "all") -> Resolved:
     """The config of a run, with the set's own splits."""
-    from ceph.config.load import resolve
-    from ceph.runfolder import CONFIG, require_run
+    from ceph.config.load import resolve_run
+    from ceph.runfolder import require_run
 
     require_run(run)
-    return resolve(run / CONFIG, settings=["data.fold=null", *(settings or ())], data=path)
+    return resolve_run(run, settings=["data.fold=null", *(settings or ())], data=path, imports=imports)
 
 
 def found_by(run: Path, data: DataSet) -> Points:

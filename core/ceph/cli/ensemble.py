@@ -21,6 +21,7 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="The new folder; the runs
         "ceph evaluate runs/both --split test1                  what the mean gains, and what it costs",
     )
 )
+@options.asking
 def ensemble(runs: Runs, out: Out) -> None:
     """Put runs of any backbones and sizes into one folder that predicts as a run does, by the mean of their maps.
 

@@ -45,12 +45,14 @@ JsonFile = Annotated[
         "ceph evaluate --predictions theirs.csv --data ./films --split test --set data.truth=senior",
     )
 )
+@options.asking
 def evaluate(
     run: RunFolder = None,
     predictions: PointsFile = None,
     data: options.Data = None,
     split: Split = None,
     set_: options.Settings = None,
+    without: options.Without = None,
     json_: JsonFile = None,
 ) -> None:
     """Score the best checkpoint of a run, or points out of a file, in mm. With --data nothing is written into RUN."""
@@ -68,7 +70,7 @@ def evaluate(
     elif run is not None:
         from ceph.run.trained import load
 
-        figures, name = load(run, settings=set_ or ()).evaluate(split, data)
+        figures, name = load(run, settings=set_ or (), without=without or ()).evaluate(split, data)
     console = PlainConsole()
     console.print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
     if "members" in figures:

@@ -38,7 +38,7 @@ On = Annotated[
         "ceph evaluate runs/five --split test1                  what the mean of all gains, and what it costs",
     )
 )
-@options.with_config
+@options.with_config()
 def folds(
     resolved: Resolved,
     folds: Folds = 5,

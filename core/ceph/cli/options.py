@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +12,10 @@ import typer
 
 if TYPE_CHECKING:
     from ceph.config.load import Resolved
+    from ceph.config.plugins import Imports
 
 HELP_NAMES = ["-h", "--help"]
+TRUST = "--trust"
 
 
 def new_app(help: str = "", *, epilog: str = "", **settings: Any) -> typer.Typer:  # noqa: A002 - typer's own name
@@ -110,6 +112,10 @@ Data = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="Folder of the data set (data.path).", show_default=False),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(TRUST, help="Run plugins in files that somebody else's run or config names, now and later, unasked."),
+]
 Seed = Annotated[
     int | None,
     typer.Option(metavar="N", help="Seed of everything random (train.seed).", show_default=False),
@@ -124,28 +130,66 @@ def resolve_flags(
     set_: Settings = None,
     data: Data = None,
     seed: Seed = None,
+    *,
+    reading: bool = False,
+    imports: Imports = "all",
 ) -> Resolved:
     """The config that the options of `ceph run` come to. Raises ConfigError, PluginError."""
     from ceph.config.load import resolve
 
     return resolve(
-        config, preset=preset, plugins=plugin or (), without=without or (), settings=set_ or (), data=data, seed=seed
+        config,
+        preset=preset,
+        plugins=plugin or (),
+        without=without or (),
+        settings=set_ or (),
+        data=data,
+        seed=seed,
+        reading=reading,
+        imports=imports,
     )
 
 
-def with_config(command: Callable[..., None]) -> Callable[..., None]:
+def with_config(
+    *, reading: bool = False, imports: Imports = "all"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """On the command line the options of `resolve_flags` stand for this command's first argument, what they come to."""
-    flags, own = _parameters(resolve_flags), _parameters(command)[1:]
+
+    def over(command: Callable[..., None]) -> Callable[..., None]:
+        flags, own = _parameters(resolve_flags), _parameters(command)[1:]
+
+        @functools.wraps(command)
+        def call(**given: Any) -> None:
+            options = {flag.name: given.pop(flag.name) for flag in flags}
+            command(resolve_flags(**options, reading=reading, imports=imports), **given)
+
+        _show(call, [*flags, *own])
+        return asking(call) if imports == "all" else call
+
+    return over
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that may meet a plugin which must be trusted the option --trust; `app.main` answers by it."""
 
     @functools.wraps(command)
-    def call(**given: Any) -> None:
-        command(resolve_flags(**{flag.name: given.pop(flag.name) for flag in flags}), **given)
+    def call(trust: bool, **given: Any) -> None:  # noqa: ARG001, FBT001
+        command(**given)
 
-    call.__annotations__ = {}
-    call.__dict__["__signature__"] = inspect.Signature([*flags, *own])  # what typer reads
+    own = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Trust)
+    _show(call, [*_parameters(command), own])
     return call
 
 
+def _show(call: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> None:
+    """Have typer read these parameters in place of the function's own."""
+    call.__annotations__ = {}
+    call.__dict__["__signature__"] = inspect.Signature(list(parameters))
+
+
 def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
-    # `Resolved` is imported for type checkers alone, since it brings pydantic.
-    return list(inspect.signature(function, eval_str=True, locals={"Resolved": object}).parameters.values())
+    """The parameters that are options."""
+    # These are imported for type checkers alone, since they bring pydantic.
+    later = {"Resolved": object, "Imports": object}
+    found = inspect.signature(function, eval_str=True, locals=later).parameters.values()
+    return [parameter for parameter in found if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]

@@ -24,7 +24,7 @@ app = options.new_app()
         "ceph plan --preset quick --plugin multi-scale --plugin ./my_idea.py",
     )
 )
-@options.with_config
+@options.with_config(reading=True)
 def plan(resolved: Resolved) -> None:
     """Show what a run would do, and who does it. It takes what `ceph run` takes; no film is read."""
     typer.echo(describe(resolved), nl=False)

@@ -34,6 +34,7 @@ SHOWN = 10  # films, and points of a film, that are doubted
         "ceph predict runs/first ./films --out points.json --format coco",
     )
 )
+@options.asking
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
     films: Annotated[
@@ -59,6 +60,7 @@ def predict(
         typer.Option(metavar="DIR", help="Draw each film with its points there, as PNG.", show_default=False),
     ] = None,
     set_: options.Settings = None,
+    without: options.Without = None,
 ) -> None:
     """Find the landmarks of films without truth, in pixels of each film, with a score for each point.
 
@@ -79,7 +81,7 @@ def predict(
     from ceph.run.predictions import find_films, predict_films, readers_of, write_overlays
     from ceph.run.trained import load
 
-    trained = load(run, settings=set_ or ())
+    trained = load(run, settings=set_ or (), without=without or ())
     named = find_films(films, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
     begun = time.monotonic()
     found = predict_films(trained, named, _progress(len(named)))

@@ -59,6 +59,7 @@ TraceHooks = Annotated[
         "ceph run ceph.yaml --init-from runs/hard --set train.lr=1e-6",
     )
 )
+@options.asking
 def run(
     config: options.ConfigFile = None,
     preset: options.Preset = None,

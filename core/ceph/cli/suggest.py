@@ -19,6 +19,7 @@ app = options.new_app()
         "ceph suggest runs/first --out experiments/second.yaml",
     )
 )
+@options.asking
 def suggest(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the config; never over a file.")] = Path(

@@ -27,6 +27,7 @@ def view(
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0: any that is free.")] = 0,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,  # noqa: FBT002
     data: options.Data = None,
+    trust: options.Trust = False,  # noqa: FBT002
 ) -> None:
     """Look at films with the points of run, truth and readers, at maps, and at the curves of a run in progress.
 
@@ -35,9 +36,13 @@ def view(
     absent = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if absent:
         raise ConfigError(f"ceph view needs {' and '.join(absent)}", hint="pip install 'ceph-trainer[web]'")
+    from ceph.config.load import resolve_run
     from ceph.view.runs import ViewedRun
     from ceph.view.server import address, listen, make_server, new_secret
 
+    if trust:
+        for folder in runs:
+            resolve_run(folder)
     viewed = [ViewedRun(folder, data) for folder in runs]
     for run in viewed:
         if run.missing:

@@ -33,6 +33,7 @@ class Layers:
     root: Node = field(default_factory=lambda: Node({}, "default"))
     problems: list[Problem] = field(default_factory=list)
     broken: bool = False  # a text could not be read to its end
+    unasked: bool = False  # the user has not named these files: what they name as a plugin's file must be trusted
 
     def add(self, layer: Node) -> None:
         """Lay one more layer on top."""
@@ -48,6 +49,8 @@ class Layers:
         """Lay a tree, and below it what its `extends` names."""
         tree, problems = normalise(tree, folder)
         self.problems += problems
+        if self.unasked or any(is_of_run(Path(link)) for link in chain if os.sep in link):
+            tree = unasked(tree)
         items = dict(tree.value) if isinstance(tree.value, Mapping) else {}
         base = items.pop("extends", None)
         if base is not None and base.value is not None:
@@ -198,6 +201,27 @@ def normalise(tree: Node, folder: Path) -> tuple[Node, list[Problem]]:
             listed = _absolute_each(node, folder, (section, key), problems)
             top[section] = replace(whole, value={**whole.value, key: listed})
     return replace(tree, value=top), problems
+
+
+def is_of_run(config: Path) -> bool:
+    """Whether a config lies in a run folder."""
+    from ceph.runfolder.place import CHECKPOINTS, ENVIRONMENT, STATE  # with numpy
+
+    return any((config.parent / name).exists() for name in (STATE, ENVIRONMENT, CHECKPOINTS))
+
+
+def unasked(tree: Node) -> Node:
+    """The tree with every plugin's file marked as one that the user has not named."""
+    plugins = tree.at("plugins")
+    if plugins is None or not isinstance(plugins.value, Mapping) or not isinstance(tree.value, Mapping):
+        return tree
+    names = {
+        name: replace(node, value={**node.value, "from": replace(file, unasked=True)})
+        if isinstance(node.value, Mapping) and (file := node.at("from")) is not None
+        else node
+        for name, node in plugins.value.items()
+    }
+    return replace(tree, value={**tree.value, "plugins": replace(plugins, value=names)})
 
 
 def _open(node: Node) -> Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,12 @@ from ceph.config.dump import dump_yaml
 from ceph.config.explain import problems_of
 from ceph.config.layers import Layers, flag_place, from_python
 from ceph.config.models import Config
-from ceph.config.plugins import check_plugins
+from ceph.config.plugins import Imports, check_plugins
 from ceph.config.source import Node, dotted
 from ceph.errors import CephError, ConfigError, Place, PluginError, Problem, nearest
 from ceph.hooks import discovery
 from ceph.hooks.discovery import LoadedPlugin
+from ceph.hooks.trust import Untrusted
 
 if TYPE_CHECKING:
     from ceph.hooks.base import Plugin
@@ -28,7 +30,7 @@ DEFAULT_FILE = "ceph.yaml"
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """A config as it will run: the values, where each came from, and the plugins that are on (by name)."""
+    """A config as it will run: the values, where each came from, and the plugins that are on and imported (by name)."""
 
     config: Config
     provenance: Mapping[str, str]
@@ -70,22 +72,46 @@ def resolve(
     settings: Sequence[str] = (),
     data: Path | None = None,
     seed: int | None = None,
+    reading: bool = False,
+    imports: Imports = "all",
 ) -> Resolved:
     """Resolve a config as the command line does: defaults < extends < file < preset < flags.
 
     Without `config`, `./ceph.yaml` is read if it is there. With no config, no preset and no data at all,
     the preset `demo` is the lowest layer. `plugins` are names or files (`./ohkm.py`, `./ohkm.py:Ohkm`),
-    `settings` are `KEY=VALUE`. Raises ConfigError with every problem at once, PluginError where only a
-    plugin's own code is at fault.
+    `settings` are `KEY=VALUE`. Where the caller is only `reading`, plugins in files that `./ceph.yaml` names must be
+    trusted, as those of a run folder always. Raises ConfigError with every problem at once (Untrusted, where plugins
+    are not trusted), PluginError where only a plugin's own code is at fault.
     """
     layers, flags = Layers(), _flags(plugins, settings, data, seed)
     if config is None and Path(DEFAULT_FILE).is_file():
-        config = Path(DEFAULT_FILE)
+        config, layers.unasked = Path(DEFAULT_FILE), reading
     if config is not None:
         layers.add_file(config, "", None, name=str(config))
     elif preset is None and flags.root.at("data", "path") is None:
         layers.add_preset("demo", "", None)
-    return _resolve(layers, flags, preset, plugins, without)
+    return _resolve(layers, flags, preset, plugins, without, imports)
+
+
+def resolve_run(
+    folder: Path,
+    *,
+    without: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    data: Path | None = None,
+    imports: Imports = "all",
+) -> Resolved:
+    """Resolve the config of a run folder, whose plugins in files must be trusted. Raises as `resolve` does."""
+    from ceph.runfolder import CONFIG, mapping, read_environment
+
+    layers = Layers(unasked=True)
+    layers.add_file(folder / CONFIG, "", None, name=str(folder / CONFIG))
+    flags = _flags((), settings, data, None)
+    recorded: Mapping[str, Any] = {}
+    with suppress(CephError):  # what is damaged there keeps nobody from the weights
+        recorded = mapping(read_environment(folder), "plugins")
+    then = {name: mapping(entry) for name, entry in recorded.items()}
+    return _resolve(layers, flags, None, (), without, imports, then)
 
 
 def from_values(
@@ -130,7 +156,13 @@ def _flags(plugins: Sequence[str], settings: Sequence[str], data: Path | None, s
 
 
 def _resolve(
-    layers: Layers, flags: Layers, preset: str | None, plugins: Sequence[str], without: Sequence[str]
+    layers: Layers,
+    flags: Layers,
+    preset: str | None,
+    plugins: Sequence[str],
+    without: Sequence[str],
+    imports: Imports = "all",
+    then: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Resolved:
     if preset is not None:
         layers.add_preset(preset, "", flag_place("--preset", preset))
@@ -139,7 +171,9 @@ def _resolve(
     if layers.broken:
         raise _error(problems)  # what follows from half a text is noise
     tree, more = _switch_off(layers.root, plugins, without)
-    checked = check_plugins(tree)
+    checked = check_plugins(tree, imports, then)
+    if checked.untrusted:
+        raise Untrusted.of(checked.untrusted)
     problems += more + checked.problems
     config, more = _check_core(tree, checked.settings)
     problems += more

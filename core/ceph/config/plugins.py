@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -17,7 +17,11 @@ from ceph.hooks import discovery
 from ceph.hooks.discovery import LoadedPlugin
 from ceph.hooks.misuse import hooks_of
 from ceph.hooks.specs import VERBS
+from ceph.hooks.trust import Untrusted
 
+# Which plugins are imported: all that are on, those of files that the user has not agreed to left out, or none. The
+# settings of others stand as they are written.
+Imports = Literal["all", "trusted", "none"]
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -29,11 +33,15 @@ class Checked:
     settings: dict[str, dict[str, Any]]
     problems: list[Problem]
     faults: list[PluginError]
+    untrusted: list[Untrusted]
 
 
-def check_plugins(tree: Node) -> Checked:
-    """Import the plugins that are on, and validate each one's section with its own model."""
-    checked = Checked({}, {}, [], [])
+def check_plugins(tree: Node, imports: Imports = "all", then: Mapping[str, Mapping[str, Any]] | None = None) -> Checked:
+    """Import the plugins that are on, and validate each one's section with its own model.
+
+    `then` is what environment.json of a run says of its plugins, by name.
+    """
+    checked, then = Checked({}, {}, [], [], []), then or {}
     section = tree.at("plugins")
     if section is None:
         return checked
@@ -51,8 +59,17 @@ def check_plugins(tree: Node) -> Checked:
             )
             checked.problems.append(Problem(what, f"plugins.{name}", node.place, hint))
             continue
+        if imports == "none":
+            checked.settings[name] = node.plain()
+            continue
         try:
-            loaded = _load(name, node, place)
+            loaded = _load(name, node, place, then.get(name, {}))
+        except Untrusted as error:
+            if imports == "trusted":
+                checked.settings[name] = node.plain()
+            else:
+                problems = [replace(p, place=p.place or place) for p in error.problems]
+                checked.untrusted.append(Untrusted(problems, error.files))
         except ConfigError as error:
             checked.problems += [replace(p, place=p.place or place) for p in error.problems]
         except PluginError as error:
@@ -63,10 +80,10 @@ def check_plugins(tree: Node) -> Checked:
     return checked
 
 
-def _load(name: str, node: Node, place: Place | None) -> LoadedPlugin:
+def _load(name: str, node: Node, place: Place | None, then: Mapping[str, Any]) -> LoadedPlugin:
     file = node.at("from")
     if file is None:
-        return discovery.load(name) if not discovery.is_file(name) else _refuse_file(name, place)
+        return discovery.load(name, then=then) if not discovery.is_file(name) else _refuse_file(name, place)
     if not _NAME.fullmatch(name):
         raise ConfigError(
             "the name of a plugin is lower-case letters and digits, joined by dashes",
@@ -77,7 +94,7 @@ def _load(name: str, node: Node, place: Place | None) -> LoadedPlugin:
     if not isinstance(file.value, str) or not discovery.is_file(file.value):
         what = f"must be a file (./plugin.py or ./plugin.py:Class), not {show(file.plain())}"
         raise ConfigError(what, key=f"plugins.{name}.from", place=file.place)
-    return discovery.load(file.value, name=name)
+    return discovery.load(file.value, name=name, unasked=file.unasked, then=then)
 
 
 def _refuse_file(name: str, place: Place | None) -> LoadedPlugin:

@@ -33,12 +33,16 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """A value, where it stands and which layer it came from; mappings and lists hold nodes."""
+    """A value, where it stands and which layer it came from; mappings and lists hold nodes.
+
+    `unasked`: it names a plugin's file, and the user has not named the text that it stands in.
+    """
 
     value: Scalar | tuple[Node, ...] | Mapping[str, Node]
     origin: str = ""
     place: Place | None = None
     key_place: Place | None = None
+    unasked: bool = False
 
     def plain(self) -> Any:
         """The value without places: dicts, lists and scalars."""

@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ceph.errors import ConfigError, PluginError, nearest
+from ceph.files import read_bytes
+from ceph.hooks import trust
 from ceph.hooks.file_modules import import_file
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ log = logging.getLogger("ceph")
 
 GROUP = "ceph.plugins"
 ALLOWED = "CEPH_ALLOW_PLUGINS"
+MAX_BYTES = 2**24  # of a plugin's file
 _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<cls>[A-Za-z_]\w*))?", re.DOTALL)
 
 
@@ -143,22 +146,27 @@ def kebab_case(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
-def load(value: str, *, name: str = "") -> LoadedPlugin:
+def load(value: str, *, name: str = "", unasked: bool = False, then: Mapping[str, Any] | None = None) -> LoadedPlugin:
     """Import one plugin: by the name of an installed one, or from a file (`path.py`, `path.py:Class`).
 
-    `name` overrides the name of a plugin in a file. Raises ConfigError where the name or the file is
-    wrong or not allowed, PluginError where the plugin cannot be imported or is no plugin.
+    `name` overrides the name of a plugin in a file; `unasked` is a file that the user has not named, which must be
+    trusted; `then` is what environment.json of a run says of the plugin. Raises ConfigError where the name or the file
+    is wrong, not allowed or not trusted, PluginError where the plugin cannot be imported or is no plugin.
     """
-    return _load_file(value, name or file_plugin_name(value)) if is_file(value) else _load_installed(value)
+    if is_file(value):
+        return _load_file(value, name or file_plugin_name(value), unasked=unasked, then=then or {})
+    return _load_installed(value, then or {})
 
 
-def _load_installed(name: str) -> LoadedPlugin:
+def _load_installed(name: str, then: Mapping[str, Any]) -> LoadedPlugin:
     known = installed()
     found = [plugin for plugin in known if plugin.name == name]
     key = f"plugins.{name}"
     if not found:
         hint = (
-            nearest(name, {plugin.name for plugin in known})
+            f"install {then['source']} {then['version']}, which gave it to this run, or do without: --without {name}"
+            if {"source", "version"} <= then.keys()
+            else nearest(name, {plugin.name for plugin in known})
             or "no plugins are installed; a file works too: ./my_plugin.py"
         )
         raise ConfigError(f"there is no plugin {name!r}", key=key, hint=hint)
@@ -182,7 +190,7 @@ def _load_installed(name: str) -> LoadedPlugin:
     return LoadedPlugin(name, target, plugin.version, plugin.distribution, source, digest)
 
 
-def _load_file(value: str, name: str) -> LoadedPlugin:
+def _load_file(value: str, name: str, *, unasked: bool, then: Mapping[str, Any]) -> LoadedPlugin:
     from ceph.hooks.base import Plugin
 
     match, key = _FILE.fullmatch(value), f"plugins.{name}"
@@ -190,12 +198,17 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
     path = Path(match["path"])
     try:
         path = path.expanduser().absolute()
-        data = path.read_bytes()
+        data = read_bytes(path, MAX_BYTES)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: `~nobody` has no home
         reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
         raise ConfigError(f"cannot read the plugin's file {path}: {reason}", key=key) from None
     digest = hashlib.sha256(data).hexdigest()
     _require_allowed(name, digest)
+    changed = then.get("sha256", digest) != digest
+    if unasked:
+        trust.require(name, path, digest, "it has changed since the run began" if changed else "")
+    if changed:
+        _warn_of_changed(name, path, digest, str(then["sha256"])[:12])
     _warn_of_shadowed(name, path, digest)
     try:
         with redirect_stdout(sys.stderr):
@@ -222,6 +235,12 @@ def _load_file(value: str, name: str) -> LoadedPlugin:
     return LoadedPlugin(
         name, target, digest[:12], "", path, digest, f"{path}:{match['cls']}" if match["cls"] else str(path)
     )
+
+
+@cache
+def _warn_of_changed(name: str, path: Path, digest: str, then: str) -> None:
+    """Say so where the file of a run's plugin is not the one that the run began with."""
+    log.warning("plugin '%s' %s (%s) is not the one that the run began with, %s", name, digest[:12], path, then)
 
 
 @cache  # once for each file, however often it is loaded

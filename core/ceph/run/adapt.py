@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ceph import runfolder
-from ceph.config.load import Resolved, resolve
+from ceph.config.load import Resolved, resolve_run
 from ceph.data.check.quick import trained_on
 from ceph.data.dataset import Films
 from ceph.data.files import read_text
@@ -84,7 +84,7 @@ def adapt(
         raise ConfigError(f"{target} is there already", key="--out", hint="name a new folder")
     told = {setting.partition("=")[0] for setting in settings}
     forgotten = [setting for setting in OF_THE_RUN if setting.partition("=")[0] not in told]
-    resolved = resolve(where / runfolder.CONFIG, data=Path(data), settings=(*forgotten, *settings))
+    resolved = resolve_run(where, data=Path(data), settings=(*forgotten, *settings))
     trained = Trained(where, resolved)
     if len(trained.landmarks) < 2:
         raise ConfigError(f"{where} finds a single landmark: it takes two to say how a head lies")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ceph import runfolder
-from ceph.config.load import resolve
+from ceph.config.load import resolve_run
 from ceph.errors import CephError, ConfigError
 from ceph.evaluation.runs import short_names
 from ceph.run.report import report_if_possible
@@ -81,4 +81,4 @@ def describe_in(out: Path, members: Sequence[Trained], names: Sequence[str]) -> 
     runfolder.copy_config(first.folder, out)
     runfolder.write_members(out, names)
     if first.config.data.fold is not None:
-        rewrite_config(out, resolve(out / runfolder.CONFIG, settings=["data.fold=null"]), ())
+        rewrite_config(out, resolve_run(out, settings=["data.fold=null"]), ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ceph.config.load import Resolved, resolve_run
 from ceph.config.models import Config, FoldConfig, SetConfig
 from ceph.data import unmarked
 from ceph.data.augment import STAGES, Augmentation, default_augmentation
@@ -28,10 +29,12 @@ from ceph.data.several import join, on_landmarks
 from ceph.data.synthetic import sets as synthetic
 from ceph.data.truth import MEAN, combine, reader_of
 from ceph.data.types import Sample
-from ceph.errors import ConfigError, DataError, nearest
+from ceph.errors import CephError, ConfigError, DataError, nearest
 from ceph.evaluation.folds import FOLDED, folds_of
 from ceph.hooks.sampling import SAMPLE_HOOKS, SampleHooks, draw_names
+from ceph.hooks.trust import Untrusted
 from ceph.hooks.verbs import Hooks
+from ceph.run.assembly import make_hooks
 from ceph.training.runtime import Runtime
 
 log = logging.getLogger("ceph")
@@ -85,6 +88,34 @@ def _read_set(config: Config, hooks: Hooks, path: Path | None, shared: Sequence[
             readers=readers,
             shared=shared is not None,
         )
+
+
+def read_known(folder: Path, path: Path | None = None) -> tuple[Config, DataSet]:
+    """The config of a run and its films (or those at `path`), read as `read_sparingly` does."""
+    plain = resolve_run(folder, imports="none")
+    return plain.config, read_sparingly(plain, lambda: resolve_run(folder), path)
+
+
+def read_sparingly(resolved: Resolved, whole: Callable[[], Resolved], path: Path | None = None) -> DataSet:
+    """`read_data` with the plugins that `resolved` has imported; where that fails, with those of `whole()`.
+
+    So no plugin is imported for a set that the core reads. Raises what `read_data` raises; Untrusted, which tells that
+    too, where a plugin might read the set that the user has not agreed to run.
+    """
+    try:
+        return read_data(resolved.config, make_hooks(resolved), path)
+    except CephError as error:
+        if not resolved.config.plugins.keys() - resolved.plugins:
+            raise
+        try:
+            hooks = make_hooks(whole())
+        except Untrusted as other:
+            raise Untrusted([*error.problems, *other.problems], other.files) from other
+        except CephError as other:
+            raise type(error)([*error.problems, *other.problems]) from other
+        if not hooks.answers("dataset_formats"):
+            raise
+        return read_data(resolved.config, hooks, path)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ceph import runfolder
 from ceph.config.dump import dump_yaml
-from ceph.config.load import Resolved, resolve
+from ceph.config.load import Resolved, resolve_run
 from ceph.config.models import FoldConfig
 from ceph.data.cache import digests
 from ceph.data.formats.splits import OUT_OF_FOLD
@@ -62,14 +62,14 @@ def folds(
             seen = runfolder.fingerprint(films.samples, films.digests, prepared.run.landmarks)
             untrained = {runfolder.UNTRAINED: prepared.fingerprint[runfolder.UNTRAINED]}
             write_description(resolved, replace(prepared, fingerprint={**seen, **untrained}), out, None)
-            runfolder.write_text(out / CALL, dump_yaml(resolve(out / runfolder.CONFIG).own_values(), {}))
+            runfolder.write_text(out / CALL, dump_yaml(resolve_run(out).own_values(), {}))
             runfolder.write_members(out, names(resolved))
         return go_on(out, resolved, record, Workforce(resolved.config.train.device, jobs, on), say)
 
 
 def resume_folds(out: Path, say: Say = lambda _: None) -> Result:
     """Go on with the folds of `out` that have not finished. Raises as `folds` does."""
-    resolved, record = resolve(out / runfolder.CONFIG), read_record(out / RECORD)
+    resolved, record = resolve_run(out), read_record(out / RECORD)
     if not record:
         raise ConfigError(f"{out} is an ensemble of finished runs: there is nothing to go on with")
     with held(out):

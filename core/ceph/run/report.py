@@ -6,15 +6,13 @@ import logging
 from pathlib import Path
 
 from ceph import runfolder
-from ceph.config.load import resolve
 from ceph.data.check.check import outside_noted
 from ceph.errors import CephError
 from ceph.report.figures import write_figures
 from ceph.report.findings import Films
 from ceph.report.html import write_html
 from ceph.report.record import read_record
-from ceph.run.assembly import make_hooks
-from ceph.run.films import read_data
+from ceph.run.films import read_known
 
 log = logging.getLogger("ceph")
 
@@ -44,8 +42,7 @@ def report_if_possible(folder: Path) -> None:
 def known_films(folder: Path) -> Films:
     """The films of the run's data set, or why they are not to be found."""
     try:
-        resolved = resolve(folder / runfolder.CONFIG)
-        data = read_data(resolved.config, make_hooks(resolved))
+        _, data = read_known(folder)
     except CephError as error:
         return Films(missing="; ".join(problem.what for problem in error.problems))
     return Films({(s.split, s.id): s for s in data.samples}, data.readers, data.landmarks)

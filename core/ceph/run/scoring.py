@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ceph import runfolder
-from ceph.config.load import resolve
+from ceph.config.load import resolve, resolve_run
 from ceph.config.models import Config
 from ceph.data.cache import digests
 from ceph.data.formats.base import DataSet, picked
@@ -77,8 +77,11 @@ def figures_of(scored: Scored) -> dict[str, Any]:
 def _score_with(
     file: Path, run: Path | None, data: Path | str | None, split: str | None, settings: Sequence[str]
 ) -> Scored:
-    config = None if run is None else run / runfolder.CONFIG
-    resolved = resolve(config, data=None if data is None else Path(data), settings=settings)
+    folder = None if data is None else Path(data)
+    if run is None:
+        resolved = resolve(data=folder, settings=settings, reading=True)
+    else:
+        resolved = resolve_run(run, data=folder, settings=settings)
     if run is None and resolved.config.data.path is None:
         raise ConfigError(f"nothing says which films the points in {file} are of", key="--data", hint="--data FOLDER")
     return score(file, read_data(resolved.config, make_hooks(resolved)), resolved.config, split)

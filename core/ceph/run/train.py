@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ceph import runfolder
-from ceph.config.load import Resolved, from_values, resolve
+from ceph.config.load import Resolved, from_values, resolve, resolve_run
 from ceph.config.models import Config
 from ceph.data.augment import refuse_albumentationsx
 from ceph.data.check.quick import quick_check, trained_on
@@ -28,6 +28,8 @@ from ceph.data.types import Sample
 from ceph.errors import ConfigError, DataError, Problem
 from ceph.hooks import trace
 from ceph.hooks.base import Run
+from ceph.hooks.misuse import hooks_of
+from ceph.hooks.trust import agree
 from ceph.hooks.verbs import Hooks
 from ceph.model.network import parts_of
 from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
@@ -125,7 +127,7 @@ def resume(
         if without or epochs is not None:
             raise ConfigError(f"{where} is several runs, which go on as they began", hint=f"ceph run --resume {where}")
         return resume_folds(where)
-    resolved = resolve(where / runfolder.CONFIG, without=without)
+    resolved = resolve_run(where, without=without)
     with ExitStack() as stack:
         stack.enter_context(flushed_denormals())
         stack.enter_context(explained(f"running {where}"))
@@ -144,7 +146,7 @@ def resume(
         if note:
             log.warning(note)
         longer = () if epochs is None else new_schedule(where, epochs, trained.epoch, done=bool(done))
-        resolved = resolve(where / runfolder.CONFIG, without=without, settings=longer)
+        resolved = resolve_run(where, without=without, settings=longer)
         prepared = prepare(resolved)
         runfolder.require_same_data(where, prepared.fingerprint)
         job = build(prepared, new_network(prepared), where, evaluated=trained.best_epoch >= 0)
@@ -441,9 +443,15 @@ def write_description(resolved: Resolved, prepared: Prepared, where: Path, init_
     copies = runfolder.copy_plugins(where, {n: p.file for n, p in resolved.plugins.items() if p.file})
     runfolder.write_text(where / runfolder.CONFIG, resolved.dump(copies))
     plugins = {
-        name: {"version": p.version, "source": p.distribution or p.source.name, "sha256": p.sha256}
+        name: {
+            "version": p.version,
+            "source": p.distribution or p.source.name,
+            "sha256": p.sha256,
+            "hooks": list(hooks_of(p.plugin_class)),
+        }
         for name, p in resolved.plugins.items()
     }
+    agree({p.sha256: p.source for p in resolved.plugins.values() if p.file})
     found = runfolder.environment(plugins, describe(prepared.runtime), init_from)
     runfolder.write_environment(where, found)
     runfolder.write_fingerprint(where, prepared.fingerprint)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ceph import runfolder
-from ceph.config.load import Resolved, resolve
+from ceph.config.load import Resolved, resolve_run
 from ceph.data.bare import bare_film, in_batches, load_bare, readable
 from ceph.data.check.quick import trained_on
 from ceph.data.dataset import Films, Loader, in_order
@@ -41,6 +41,10 @@ from ceph.training.runtime import flushed_denormals, start
 log = logging.getLogger("ceph")
 
 T = TypeVar("T")
+# Hooks whose answers a trained run goes on with.
+STATIONS = ("decoder", "constraint", "refiner", "offsets")
+PREDICTING = {"build_model", "modules", "views", "members", *(f"build_{station}" for station in STATIONS)}
+
 TRAINING_SPLITS = ("train", "validation", OUT_OF_FOLD)
 ADAPT = "adapt"  # where the films of `ceph adapt` stand in the fingerprint
 
@@ -52,21 +56,37 @@ def timed(find: Callable[[], T], films: Films) -> tuple[T, float]:
     return found, (perf_counter() - began) / len(films)
 
 
-def load(folder: Path | str, *, settings: Sequence[str] = ()) -> Trained:
+def load(folder: Path | str, *, settings: Sequence[str] = (), without: Sequence[str] = ()) -> Trained:
     """The best checkpoint of a run, ready to predict; `settings` are `KEY=VALUE` texts as for `--set`.
 
-    Of a folder of several runs all, whose maps are averaged. Raises ConfigError, and CheckpointError where a file is
-    damaged.
+    Of a folder of several runs all, whose maps are averaged. `without` names plugins to leave out, which must be such
+    as change training only. Raises ConfigError, and CheckpointError where a file is damaged.
     """
     where = Path(folder)
     runfolder.require_run(where)
-    resolved = resolve(where / runfolder.CONFIG, settings=settings)
+    require_unneeded(where, without)
+    resolved = resolve_run(where, settings=settings, without=without)
     if members := runfolder.read_members(where):
         from ceph.run.averaged import Averaged, require_trained
 
         require_trained(where, members)
-        return Averaged(where, resolved, tuple(load(member, settings=settings) for member in members))
+        runs = tuple(load(member, settings=settings, without=without) for member in members)
+        return Averaged(where, resolved, runs)
     return Trained(where, resolved)
+
+
+def require_unneeded(folder: Path, without: Sequence[str]) -> None:
+    """Raise ConfigError where a plugin of the run has part in its predictions; warn where that is not recorded."""
+    recorded = runfolder.mapping(runfolder.read_environment(folder), "plugins") if without else {}
+    for name in without:
+        plugin = runfolder.mapping(recorded, name)
+        hooks = plugin.get("hooks")
+        if not isinstance(hooks, list):
+            log.warning("it is not recorded what plugin '%s' did: without it this run may predict otherwise", name)
+        elif needed := PREDICTING.intersection(map(str, hooks)):
+            what = f"this run's predictions need it: it answers {', '.join(sorted(needed))}"
+            hint = f"install {plugin.get('source')} {plugin.get('version')}, which gave it to this run"
+            raise ConfigError(what, key=f"plugins.{name}", hint=hint)
 
 
 class Trained:

@@ -139,7 +139,7 @@ def read_cost(folder: Path) -> dict[str, Any]:
 # --- environment.json, plugins/ ---------------------------------------------------------------------------------------
 
 
-def environment(plugins: Mapping[str, Mapping[str, str]], device: str, init_from: Path | str | None) -> dict[str, Any]:
+def environment(plugins: Mapping[str, Mapping[str, Any]], device: str, init_from: Path | str | None) -> dict[str, Any]:
     """Versions, device, git state of the current folder, each plugin's version, source and hash, and whose weights."""
     versions = {}
     for package in PACKAGES:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ceph import runfolder
 from ceph.config.dump import flow, word
-from ceph.config.load import Resolved, from_values, resolve
+from ceph.config.load import Resolved, from_values, resolve_run
 from ceph.config.models import Config
 from ceph.data.geometry import letterbox_scale
 from ceph.data.types import Sample
@@ -102,7 +102,7 @@ def suggest(run: Path | str, *, split: str = "validation") -> Suggestion:
             key="--split",
             hint="suggest reads validation or train" if is_test else nearest(split, SPLITS),
         )
-    resolved = resolve(folder / runfolder.CONFIG)
+    resolved = resolve_run(folder)
     evidence = gather(folder, resolved, split)
     values = resolved.own_values()
     choices, notes = choose(resolved.config, values, evidence)

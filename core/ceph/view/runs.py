@@ -13,14 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ceph.config.load import resolve
 from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.errors import CephError, DataError
-from ceph.run.assembly import make_hooks
-from ceph.run.films import read_data, refolded
+from ceph.run.films import read_known, refolded
 from ceph.runfolder import (
-    CONFIG,
     Predictions,
     finite,
     number,
@@ -58,10 +55,9 @@ class ViewedRun:
         self.epochs: int | None = None
         self.missing = ""
         try:
-            resolved = resolve(folder / CONFIG)
-            self.epochs = resolved.config.train.epochs
-            found = read_data(resolved.config, make_hooks(resolved), data)
-            found = found if data is None else refolded(found, resolved.config.data.fold)
+            config, found = read_known(folder, data)
+            self.epochs = config.train.epochs
+            found = found if data is None else refolded(found, config.data.fold)
         except CephError as error:
             self.missing = "; ".join(problem.what for problem in error.problems[:3])
         else:
