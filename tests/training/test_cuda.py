@@ -140,7 +140,8 @@ def test_each_decoder_is_one_graph(name, fresh):
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", [None, "cvm-head", "attention-head"])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of what dynamo looks at
+@pytest.mark.parametrize("name", [None, "cvm-head"])
 def test_a_compiled_run_trains_as_one_that_is_not(name, tiny, tmp_path, fresh, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     plugins = {name: {}} if name else {}
