@@ -47,6 +47,7 @@ class AnisotropicGaussians:
 
     def __init__(self, core: Any, readers: NDArray[np.float64], size: tuple[int, int], largest: float = 3.0) -> None:
         self.core, self.readers, self.size, self.largest = core, readers, size, largest
+        self._precisions: dict[tuple[int, int], torch.Tensor] = {}  # by the image's size, on the device
 
     def covariance(self, image_size: tuple[int, int]) -> NDArray[np.float64]:
         """The covariances [K, 2, 2] of the targets for an image of this size, in map px."""
@@ -61,7 +62,10 @@ class AnisotropicGaussians:
             torch.arange(side, device=on_map.device) - centre[..., None]
             for side, centre in zip(map_size[::-1], on_map.unbind(-1), strict=True)
         )
-        precision = torch.from_numpy(np.linalg.inv(self.covariance(image_size))).to(on_map)
+        if image_size not in self._precisions:
+            found = np.linalg.inv(self.covariance(image_size))
+            self._precisions[image_size] = torch.from_numpy(found).to(on_map)
+        precision = self._precisions[image_size]
         (a, b), (_, c) = (row.unbind(0) for row in precision.permute(1, 2, 0))
         a, b, c = (part[:, None, None] for part in (a, b, c))
         x, y = x[..., None, :], y[..., :, None]

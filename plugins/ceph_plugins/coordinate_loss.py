@@ -38,8 +38,8 @@ def coordinate_loss(divergence: float) -> Criterion:
         """Raw maps and targets that sum to 1, [B, K, h, w] -> [B, K]; pixel weights weigh the divergence's pixels."""
         log_p = pred.float().flatten(2).log_softmax(-1).view_as(pred)
         off = expected(log_p.exp()) - expected(target)
-        half = torch.tensor([pred.shape[-1] / 2, pred.shape[-2] / 2], device=pred.device)
-        distance = ((off / half).square().sum(-1) + 1e-12).sqrt()  # the root of zero has no gradient
+        x, y = (axis / (side / 2) for axis, side in zip(off.unbind(-1), pred.shape[:-3:-1], strict=True))
+        distance = (x.square() + y.square() + 1e-12).sqrt()  # the root of zero has no gradient
         apart = jensen_shannon(log_p, target)
         if pixel_weights is not None:
             apart = apart * pixel_weights

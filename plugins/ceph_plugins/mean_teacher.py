@@ -18,7 +18,7 @@ NEAR_PX = 2.0  # map px; the mass of a map within it says how sure the teacher i
 
 def carried(points: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Points [B, K, 2] from the network px of one draw to those of another; [B, 3, 3] map film px to each."""
-    between = (other.double() @ torch.linalg.inv(one.double())).to(points)
+    between = (other.double() @ torch.linalg.inv_ex(one.double()).inverse).to(points)
     moved = points @ between[:, :2, :2].mT + between[:, None, :2, 2]
     found: torch.Tensor = moved / (points @ between[:, 2, :2, None] + between[:, 2:, 2:])
     return found
@@ -88,13 +88,13 @@ class MeanTeacher(Plugin[MeanTeacherConfig]):
             points = soft_points(raw, "distribution", (draw.image.shape[-2], draw.image.shape[-1]))
             trust = mass_near(maps, (points + 0.5) / self.stride - 0.5, NEAR_PX)
             there = carried(points, draw.film_to_network, batch.film_to_network)
-            height, width = batch.image.shape[-2:]
-            inside = ((there >= 0) & (there <= there.new_tensor([width - 1, height - 1]))).all(-1)
-            counts = trust * (inside & (trust >= self.config.least_trust))
+            sides = zip(there.unbind(-1), batch.image.shape[:-3:-1], strict=True)
+            inside_x, inside_y = ((at >= 0) & (at <= side - 1) for at, side in sides)
+            counts = trust * (inside_x & inside_y & (trust >= self.config.least_trust))
             target = gaussians(there, (pred.shape[-2], pred.shape[-1]), "distribution", self.sigma_px, self.stride)
         apart = pred.flatten(2).logsumexp(-1) - (target * pred).sum((-2, -1))
         factor = self.config.weight * (min(1.0, batch.epochs_done / self.ramp_epochs) if self.ramp_epochs else 1.0)
-        return {"mean_teacher": (factor * (counts * apart).sum(), counts.new_tensor(counts.numel()))}
+        return {"mean_teacher": (factor * (counts * apart).sum(), counts.new_full((), counts.numel()))}
 
     @hookimpl
     def step_end(self, model: nn.Module) -> None:

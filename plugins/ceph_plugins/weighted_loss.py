@@ -158,11 +158,12 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
         self.landmarks, self.ramp_epochs = run.landmarks, self.config.ramp_epochs.epochs(run.epochs)
         if self.config.noise_aware:
             self._measure_noise(run)
-        self.weights = self._weights(run.landmarks).to(run.device)
+        weights = self._weights(run.landmarks)
+        self.weights = weights.to(run.device)
         if self.config.weights is None and not set(TABLE) & set(run.landmarks):
             log.info("weighted-loss: no landmark of this set is in the table, so all weigh the same; give `weights`")
         if not self.auto:
-            log.info("weighted-loss: %s", self._in_words())
+            log.info("weighted-loss: %s", self._in_words(weights))
 
     @hookimpl
     def epoch_start(self, epoch: int) -> None:
@@ -173,7 +174,7 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
         self.weights = now.to(self.weights.device)
         if self.logged is None or bool(((now - self.logged).abs() > MATERIAL * self.logged).any()):
             self.logged = now
-            log.info("weighted-loss: epoch %d: %s", epoch + 1, self._in_words())
+            log.info("weighted-loss: epoch %d: %s", epoch + 1, self._in_words(now))
 
     @hookimpl
     def landmark_weights(self, batch: Batch) -> torch.Tensor:
@@ -193,7 +194,7 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
         """Log the weights that the last epoch trained with, and how many equal landmarks they are worth."""
         log.info(
             "weighted-loss: at the end %s; worth %.1f equally weighted landmarks of %d (Kish)",
-            self._in_words(),
+            self._in_words(self.weights),
             effective_number(self.weights.cpu()),
             len(self.landmarks),
         )
@@ -225,6 +226,6 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
         if alone:
             log.info("weighted-loss: without two readers, taken as the mean disagreement: %s", ", ".join(alone))
 
-    def _in_words(self) -> str:
-        pairs = zip(self.landmarks, self.weights.tolist(), strict=True)
+    def _in_words(self, weights: torch.Tensor) -> str:
+        pairs = zip(self.landmarks, weights.tolist(), strict=True)
         return ", ".join(f"{symbol} {weight:.3g}" for symbol, weight in pairs)

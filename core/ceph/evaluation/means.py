@@ -200,8 +200,9 @@ def resampled(maps: torch.Tensor, between: torch.Tensor, size: Size) -> torch.Te
 
     Both in the frame of `to_unit`.
     """
-    at = F.affine_grid(torch.eye(2, 3).expand(1, 2, 3), [1, 1, *size], align_corners=False)
-    at = F.pad(at, (0, 1), value=1.0).to(maps.device) @ between.to(maps)[:, None].transpose(-1, -2)
+    plain = torch.eye(2, 3, device=maps.device).expand(1, 2, 3)
+    at = F.pad(F.affine_grid(plain, [1, 1, *size], align_corners=False), (0, 1), value=1.0)
+    at = at @ between.to(maps, non_blocking=True)[:, None].transpose(-1, -2)
     grid = at[..., :2] / at[..., 2:]
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 

@@ -69,7 +69,7 @@ def predict(
             outputs.append(found)
             size = (frame.image.shape[-2], frame.image.shape[-1])
             look = Look(frame, open_film, stations.mm_per_px, device)
-            to_film = torch.linalg.inv(frame.film_to_network.double()).to(maps)
+            to_film = torch.linalg.inv(frame.film_to_network.double()).to(maps, non_blocking=True)
             decoded.append(stations.stages(maps, size, look, ensemble.model, to_film))
             frames.append(frame._replace(image=frame.image[:0]))
             assumed.append(look.assumed)

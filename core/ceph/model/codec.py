@@ -8,6 +8,7 @@ peak is 1; sigmoid activates).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -69,11 +70,9 @@ class GaussianDecoder:
             on_map = dark(maps, peak, self.sigma_px)
         else:
             on_map = local_soft_argmax(maps, peak, self.radius)
-            height, width = maps.shape[-2:]
-            last = torch.tensor([width - 1, height - 1], device=maps.device)
             # A window cut by the map's edge is lopsided and pulls the mean inward: there the parabola decides.
-            cut = ((peak < self.radius) | (peak > last - self.radius)).any(-1, keepdim=True)
-            on_map = torch.where(cut, dark(maps, peak, self.sigma_px), on_map)
+            whole = _within(peak, maps, self.radius)[..., None]
+            on_map = torch.where(whole, on_map, dark(maps, peak, self.sigma_px))
         if self.kind == "distribution":
             score = _window(maps, peak, self.radius)[0].sum((-2, -1)).clamp(0, 1)
         else:
@@ -121,18 +120,16 @@ def dark(maps: torch.Tensor, peak: torch.Tensor, sigma_px: float) -> torch.Tenso
     Maps [B, K, h, w], peak [B, K, 2] -> [B, K, 2] in map px. The smoothing (a Gaussian of half the target's sigma) is
     left out near the edge, where it would be lopsided; the stencil is moved inside, which is exact for a Gaussian.
     """
-    height, width = maps.shape[-2:]
     reach = max(1, math.ceil(1.5 * sigma_px))
-    last = torch.tensor([width - 1, height - 1], device=maps.device)
-    centre = torch.minimum(peak.clamp_min(1), last - 1)
+    centre = torch.stack([at.clamp(1, side - 2) for at, side in _by_axis(peak, maps)], -1)
     size = 1 + reach
     raw = _window(maps, centre, size)[0]  # [B, K, 2 size + 1, 2 size + 1]
-    kernel = _bell(torch.tensor(float(reach), device=maps.device), 2 * reach + 1, sigma_px / 2)
+    kernel = _bell(torch.full((), float(reach), device=maps.device), 2 * reach + 1, sigma_px / 2)
     kernel = kernel / kernel.sum()
     # Only the nine pixels of the stencil are needed: kernels shifted by -1, 0 and 1, as a matrix [3, 2 size + 1].
     shifted = torch.stack([F.pad(kernel, (i, 2 - i)) for i in range(3)])
     smooth = shifted @ raw @ shifted.T
-    inside = ((centre >= size) & (centre <= last - size)).all(-1)[..., None, None]
+    inside = _within(centre, maps, size)[..., None, None]
     stencil = torch.where(inside, smooth, raw[..., size - 1 : size + 2, size - 1 : size + 2])
     log = stencil.clamp_min(1e-20).log()
     dx, dy = (log[..., 1, 2] - log[..., 1, 0]) / 2, (log[..., 2, 1] - log[..., 0, 1]) / 2
@@ -161,6 +158,17 @@ def _peak(maps: torch.Tensor) -> torch.Tensor:
     first = torch.arange(y.numel(), device=y.device) * maps.shape[-2]
     row = maps.reshape(-1, maps.shape[-1]).index_select(0, first + y.flatten())
     return torch.stack([row.argmax(-1).view_as(y), y], -1)
+
+
+def _by_axis(at: torch.Tensor, maps: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
+    """The x and y [B, K] of places on the maps, each with the maps' pixels along it."""
+    return zip(at.unbind(-1), maps.shape[:-3:-1], strict=True)
+
+
+def _within(at: torch.Tensor, maps: torch.Tensor, margin: int) -> torch.Tensor:
+    """Which places [B, K, 2] lie at least `margin` pixels from the maps' edges, [B, K]."""
+    x, y = ((a >= margin) & (a <= side - 1 - margin) for a, side in _by_axis(at, maps))
+    return x & y
 
 
 def _window(

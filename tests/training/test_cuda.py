@@ -1,0 +1,151 @@
+"""What can be known of a GPU without one: which numbers a step waits for, where its tensors are, and in which types."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from tests.combos.test_pairs import NAMES, SETTINGS
+from tests.training.fake_cuda import CUDA, fake_cuda, give_gradients, on_cuda
+from tests.training.runs import last_weights, same_weights
+
+import ceph
+from ceph.config.load import from_values
+from ceph.data.dataset import Loader, collate, to_batch
+from ceph.data.plan import Entry
+from ceph.evaluation.means import Ensemble, Member
+from ceph.model.codec import DECODERS, GaussianDecoder
+from ceph.run.evaluator import Evaluator
+from ceph.run.train import build, new_network, prepare
+from ceph.training import engine
+from ceph.training.loss import CRITERIA
+from ceph.training.progress import Progress
+
+SINKS = ("tensorboard", "trackio", "wandb", "mlflow")  # they only watch
+SHELF = [name for name in NAMES if name not in (*SINKS, "distill")]
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+ITEM = 7  # tensors of a loaded batch: image, points, valid, film, spacing, matrix, reader
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    with fake_cuda(monkeypatch) as mode:
+        yield mode
+
+
+def job_on_cuda(config, plugins=(), precision="bf16", **settings):
+    given = [f"plugins.{name}.{setting}" for name in plugins for setting in SETTINGS.get(name, [])]
+    given += [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
+    prepared = on_cuda(prepare(from_values(config, plugins=plugins, settings=given)), precision)
+    job = build(prepared, new_network(prepared), Path("nowhere"))
+    prepared.hooks.tell("run_start", run=job.run, model=job.model)
+    return prepared, job
+
+
+def step(prepared, job, mode, steps=2):
+    """Training steps of an epoch, of which nothing is due to be read; the loss of the last."""
+    progress = Progress(step=1)
+    job.model.train()
+    job.hooks.tell("epoch_start", epoch=0, model=job.model)
+    plan = engine.planned_epoch(job, progress)
+    items = Loader(prepared.train, 0).load(plan.batches, progress.sampling)
+    give_gradients(job.model)
+    for batch in plan.batches[:steps]:
+        mode.forget()
+        loss = engine.train_step(job, progress, items, [len(batch)], epochs_done=0.0, last=False)
+    return loss
+
+
+@pytest.mark.parametrize("name", [None, *SHELF])
+def test_a_step_waits_for_nothing_of_the_device_and_mixes_no_devices(name, tiny, cuda):
+    prepared, job = job_on_cuda(tiny(), [name] if name else [])
+    loss = step(prepared, job, cuda)
+    assert loss.device == CUDA
+    assert cuda.waited == []
+    draws = 4 * (name == "mean-teacher") + (name == "cvm-head")
+    assert len(cuda.handed) == ITEM + draws
+
+
+@pytest.mark.parametrize(
+    ("loss", "precision"),
+    [*((loss, "bf16") for loss in CRITERIA), ("cross-entropy", "fp16"), ("cross-entropy", "fp32")],
+)
+def test_maps_and_losses_are_fp32_whatever_the_network_computes_in(loss, precision, tiny, cuda, monkeypatch):
+    prepared, job = job_on_cuda(tiny(loss={"name": loss}), precision=precision)
+    seen = {}
+    job.model.head.register_forward_hook(lambda _m, given, found: seen.update(features=given[0].dtype, raw=found.dtype))
+    own = engine.batch_loss
+    monkeypatch.setattr(engine, "batch_loss", lambda job, batch: seen.setdefault("loss", own(job, batch)))
+    assert step(prepared, job, cuda, steps=1).dtype == torch.float32
+    value, found = seen["loss"]
+    narrow = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    assert {seen["features"], seen["raw"]} == {narrow}
+    assert {value.dtype, found.pred.dtype, found.loss.dtype} == {torch.float32}
+    assert {p.dtype for p in job.model.parameters()} == {torch.float32}
+    assert job.scaler.is_enabled() == (precision == "fp16")
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("scales", [[1.0], [0.75, 1.0, 1.5]], ids=["one-scale", "three"])
+def test_a_prediction_is_launched_without_waiting_for_the_device(decoder, scales, tiny, cuda):
+    prepared, job = job_on_cuda(tiny(evaluate={"scales": scales}, target={"decoder": decoder}), ["tta"])
+    evaluator = Evaluator(prepared.config, job.hooks, job.runtime, job.run.landmarks, job.stations)
+    ensemble = Ensemble([(Member(job.model.eval()), None)], evaluator.views, prepared.config.data.size, scales)
+    items = [collate([prepared.validation[Entry(0, size, 0)]]) for size in ensemble.sizes]
+    cuda.forget()
+    maps, _ = ensemble.maps(items, [to_batch(item, CUDA).image for item in items], job.runtime.autocast)
+    (stage,) = job.stations.stages(maps, (64, 64), None, ensemble.model, None)
+    assert cuda.waited == []
+    assert {maps.device, stage.points.device, stage.scores.device} == {CUDA}
+
+
+# --- compiled --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh():
+    """No compiled code of other tests, and none left behind."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def in_one_graph(function, *given):
+    """What `function` gives in one graph, whose operations are run as they are; a break raises."""
+    return torch.compile(function, backend="eager", fullgraph=True)(*given)
+
+
+def test_the_network_is_one_graph(tiny, fresh):
+    torch.manual_seed(0)
+    model, image = new_network(prepare(from_values(tiny()))).eval(), torch.rand(2, 1, 64, 64)
+    assert torch.equal(in_one_graph(model, image), model(image))
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("name", CRITERIA)
+def test_each_criterion_is_one_graph(name, weighed, fresh):
+    pred, target = torch.randn(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    weights = torch.rand(2, 3, 16, 16) if weighed else None
+    found = in_one_graph(CRITERIA[name], pred, target, weights)
+    assert torch.equal(found, CRITERIA[name](pred, target, weights))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_each_decoder_is_one_graph(name, fresh):
+    decode = GaussianDecoder("distribution", 1.5, 4, name).decode
+    maps = torch.randn(2, 3, 24, 20).flatten(2).softmax(-1).view(2, 3, 24, 20)
+    for one, other in zip(in_one_graph(decode, maps, (96, 80)), decode(maps, (96, 80)), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of what dynamo looks at
+@pytest.mark.parametrize("name", [None, "cvm-head"])
+def test_a_compiled_run_trains_as_one_that_is_not(name, tiny, tmp_path, fresh, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    plugins = {name: {}} if name else {}
+    runs = [
+        ceph.train(tiny(train={"compile": c}, plugins=plugins), out=tmp_path / str(c)).folder for c in (False, True)
+    ]
+    assert same_weights(*map(last_weights, runs))
