@@ -15,7 +15,8 @@ from ceph.cli.console import write_file
 from ceph.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from ceph.config.load import Imports, Resolved
+    from ceph.config.load import Resolved
+    from ceph.config.plugins import Imports
     from ceph.data.formats.base import DataSet
     from ceph.data.types import Points
 

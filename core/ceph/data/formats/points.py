@@ -13,7 +13,7 @@ from ceph.data.files import read_text
 from ceph.data.formats.base import Findings, settle
 from ceph.data.formats.cldetection_csv import points_of
 from ceph.data.formats.locate import MAX_SET_BYTES, parts_of, shared_end
-from ceph.data.formats.plain_csv import FACTS, READER, layout_of, long_columns
+from ceph.data.formats.plain_csv import KNOWN, layout_of, long_columns
 from ceph.data.formats.records import Marks
 from ceph.data.formats.spelling import place_of
 from ceph.data.formats.tables import Row, parse_rows
@@ -45,9 +45,9 @@ class PointTable:
 
 def read_points(file: Path) -> PointTable:
     """The points of a table, long or wide, in film px. Raises DataError, naming the lines, where it is malformed."""
-    columns, rows = parse_rows(read_text(file, limit=MAX_SET_BYTES), file, known=(*FACTS, READER))
+    columns, rows = parse_rows(read_text(file, limit=MAX_SET_BYTES), file, known=KNOWN)
     found, findings, long = PointTable(file), Findings(), long_columns(columns)
-    film, points, _ = (long[0], [], True) if long else layout_of(columns, file)
+    film, points, _ = (long[0], [], True) if long else layout_of(columns, str(file))
     for row in rows:
         with findings.gather():
             if long and not row[long[1]]:
