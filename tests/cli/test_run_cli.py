@@ -130,7 +130,10 @@ def test_an_unknown_split_names_the_ones_there_are(tiny_set, tmp_path, capsys):
     assert "did you mean 'test'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *SLOW])
 def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, tmp_path, number, capsys):
     longer = ("--set", "train.epochs=6", "--plugin", "hard-mining")
     assert main(tiny_call(tiny_set, *longer, "--out", str(tmp_path / "whole"))) == 0
@@ -164,6 +167,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_set, tmp_path):
     assert "stopped by a signal at epoch" in (run / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_under_nohup_does_not_mind(tiny_set, tmp_path):
     words = ["nohup", sys.executable, "-m", "ceph", *tiny_call(tiny_set, "--out", str(tmp_path / "run"))]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -173,11 +177,11 @@ def test_a_run_under_nohup_does_not_mind(tiny_set, tmp_path):
     assert process.returncode == 0, err
 
 
-def test_a_warning_of_a_run_reaches_the_person_and_the_log(tiny_set, tmp_path):
+def test_a_warning_of_a_run_reaches_the_person_and_the_log(tiny_set, tmp_path, capsys):
     settings = ("data.size=[64,64]", "model.backbone=test_resnet", "model.weights=none", "train.epochs=1")
     words = ["run", "--data", str(tiny_set), *(w for s in (*settings, "train.warmup_epochs=3") for w in ("--set", s))]
     words += ["--set", "data.workers=0", "--set", "train.device=cpu", "--out", str(tmp_path / "run")]
-    ended = subprocess.run([sys.executable, "-m", "ceph", *words], capture_output=True, text=True, check=True)
+    assert main(words) == 0
     warning = "the warm-up of 3 epochs is cut to the run's 1"
-    assert ended.stderr.count(warning) == 1
+    assert capsys.readouterr().err.count(warning) == 1
     assert warning in (tmp_path / "run" / "log.txt").read_text()
