@@ -177,11 +177,11 @@ def test_a_run_under_nohup_does_not_mind(tiny_set, tmp_path):
     assert process.returncode == 0, err
 
 
-def test_a_warning_of_a_run_reaches_the_person_and_the_log(tiny_set, tmp_path, capsys):
+def test_a_warning_of_a_run_reaches_the_person_and_the_log(tiny_set, tmp_path):
     settings = ("data.size=[64,64]", "model.backbone=test_resnet", "model.weights=none", "train.epochs=1")
     words = ["run", "--data", str(tiny_set), *(w for s in (*settings, "train.warmup_epochs=3") for w in ("--set", s))]
     words += ["--set", "data.workers=0", "--set", "train.device=cpu", "--out", str(tmp_path / "run")]
-    assert main(words) == 0
+    ended = subprocess.run([sys.executable, "-m", "ceph", *words], capture_output=True, text=True, check=True)
     warning = "the warm-up of 3 epochs is cut to the run's 1"
-    assert capsys.readouterr().err.count(warning) == 1
+    assert ended.stderr.count(warning) == 1
     assert warning in (tmp_path / "run" / "log.txt").read_text()

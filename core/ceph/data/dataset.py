@@ -350,7 +350,7 @@ class Loader:
     def _told(self, items: Iterator[Any]) -> Iterator[Item]:
         try:
             yield from map(_item, items)
-        except BaseException:
+        except Exception:  # not where an epoch has all it wants, which closes this: workers live on
             self.end()
             raise
 
