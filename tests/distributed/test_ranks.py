@@ -86,8 +86,7 @@ def test_one_process_exchanges_nothing():
 
 
 def test_two_processes_train_as_one_does_and_one_of_them_writes(tiny, tmp_path):
-    # Slices of three and two films, and modules of plugins.
-    config = tiny(train={"batch_size": 5}, plugins=parts.switched_on(tmp_path))
+    config = tiny(train={"batch_size": 5})  # slices of three and two films
     code, out, err = launch(2, "run", written(config, tmp_path / "c.json"), "--out", tmp_path / "two")
     assert code == 0, err
     alone = ceph.train(config, out=tmp_path / "one").folder
@@ -124,7 +123,6 @@ def test_only_rounding_parts_the_loss_curve_from_that_of_one_process(tiny, tmp_p
     assert curve(tmp_path / "two", "loss") == pytest.approx(curve(tmp_path / "one", "loss"), rel=tolerance)
 
 
-@pytest.mark.slow
 def test_modules_train_beside_the_network_on_two_processes_as_on_one(tiny, tmp_path):
     plugins = parts.switched_on(tmp_path)
     config = written(tiny(plugins=plugins, train={"batch_size": 3, "accumulate": 2}), tmp_path / "c.json")
