@@ -85,15 +85,13 @@ def film_weights(
 def hardest(loss: torch.Tensor, valid: torch.Tensor, keep: float) -> torch.Tensor:
     """1 for the landmarks of each film whose loss is greatest, 0 for the others: [B, K] from loss and valid [B, K].
 
-    `keep`: an int is a number of landmarks, a float a share of the film's valid ones (at least one stays).
+    `keep`: an int is a number of landmarks, a float a share of all K (at least one): where a film has fewer, or a
+    mask leaves fewer, all of these count.
     Online hard keypoint mining: Chen et al. 2018, Cascaded Pyramid Network, section 3.2.
     """
     order = torch.where(valid, loss, -math.inf).argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(1, order, torch.arange(loss.shape[1], device=loss.device).expand_as(order))
-    if isinstance(keep, int):
-        return (rank < keep).to(loss.dtype)
-    count = (valid.sum(dim=1, keepdim=True) * keep).round().clamp(min=1)
-    return (rank < count).to(loss.dtype)
+    return (rank < (keep if isinstance(keep, int) else max(1, round(keep * loss.shape[1])))).to(loss.dtype)
 
 
 def by_power(loss: torch.Tensor, counts: torch.Tensor, power: float) -> torch.Tensor:
@@ -163,9 +161,11 @@ class Memory:
     def with_epoch(self, new_mm: torch.Tensor, weights: torch.Tensor, momentum: float, *, mined: bool) -> Memory:
         """Give the memory after another epoch: errors [N, K] in mm, NaN where not drawn, and the films' weights [N].
 
-        An epoch that was not `mined` (the warm-up) only moves the errors.
+        An epoch that was not `mined` (the warm-up) only moves the errors. A landmark that trained nowhere in it is
+        forgotten, so that the errors of a film are of what trains now.
         """
         error_mm = moving_average(self.error_mm, new_mm, momentum)
+        error_mm[:, ~new_mm.isfinite().any(dim=0)] = math.nan
         if not mined:
             return replace(self, error_mm=error_mm)
         film = film_errors(error_mm)
@@ -271,7 +271,8 @@ class HardMiningConfig(PluginConfig):
         "longer mined, since its labels may be wrong; null: never",
     )
     keep: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=0.4, description="landmarks of each film that count: a number (8) or a share (0.4); null: all"
+        default=0.4,
+        description="landmarks of each film that count: a number, or a share of the set's (0.4); null: all",
     )
     landmark_power: float = Field(
         default=0.0, ge=0, description="landmarks that count weigh by their loss to this power; 0: all alike"

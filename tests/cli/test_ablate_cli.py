@@ -112,7 +112,6 @@ class Broken(Plugin[BrokenConfig]):
 def test_a_cell_that_fails_is_named_with_its_log_and_does_not_stop_the_others(done, tiny_set, tmp_path, capfd):
     out = tmp_path / "out"
     shutil.copytree(done[0], out)
-    shutil.rmtree(out / "none" / "s1")
     shutil.rmtree(out / "hard-mining" / "s1")
     (tmp_path / "broken.py").write_text(BROKEN)
     words = ("--plugin", f"{tmp_path}/broken.py", "--plugin", "hard-mining", "--design", "add-one", "--seeds", "1")
@@ -137,6 +136,7 @@ def interrupted(words, log):
     return process.returncode, text, err
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_same_command_goes_on_where_the_runs_were(tiny_set, tmp_path):
     out, log = tmp_path / "out", tmp_path / "out" / "none" / "s0.log"
     words = call(tiny_set, out, "--plugin", "hard-mining", "--seeds", "1", "--jobs", "2", "--set", "train.epochs=12")

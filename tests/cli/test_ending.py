@@ -53,6 +53,16 @@ def test_a_dropped_interrupt_stops_a_run_at_its_first_step():
         assert not stop
 
 
+def test_a_hangup_that_the_parent_had_ignored_stays_ignored_in_a_run():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_signals(), stop_between_steps() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_an_interrupt_in_a_text_that_exec_runs_does_not_change_the_exit_code(tmp_path):
     (tmp_path / "struck.py").write_text(
         "exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM); print([i for i in range(1000)])')"

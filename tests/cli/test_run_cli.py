@@ -130,7 +130,10 @@ def test_an_unknown_split_names_the_ones_there_are(tiny_set, tmp_path, capsys):
     assert "did you mean 'test'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *SLOW])
 def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, tmp_path, number, capsys):
     longer = ("--set", "train.epochs=6", "--plugin", "hard-mining")
     assert main(tiny_call(tiny_set, *longer, "--out", str(tmp_path / "whole"))) == 0
@@ -164,6 +167,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_set, tmp_path):
     assert "stopped by a signal at epoch" in (run / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_under_nohup_does_not_mind(tiny_set, tmp_path):
     words = ["nohup", sys.executable, "-m", "ceph", *tiny_call(tiny_set, "--out", str(tmp_path / "run"))]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

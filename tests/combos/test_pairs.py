@@ -129,22 +129,17 @@ def test_a_short_run_with_two_plugins_ends_nearer_than_it_began(pair, tiny, tmp_
     assert errors_mm[-1] < errors_mm[0]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="after 20 epochs 9.5 mm with mining, 6.5 mm alone: mining lets few of three landmarks count"
-)
-def test_hard_only_beside_hard_mining_trains_its_landmarks_at_least_as_well_as_alone(tiny, tmp_path, finished):
-    """All films are drawn alike, so that the training errors are of the same films."""
-    found = []
+def test_hard_only_beside_hard_mining_trains_its_landmarks_just_as_alone(tiny, tmp_path):
+    """All films are drawn alike; of 29 landmarks mining keeps 12, so that it leaves no named one out."""
+    folders = []
     for names in (["hard-only"], ["hard-mining", "hard-only"]):
-        run = resolved(tiny, names, finished, {**LEARN, "epochs": 20})
+        run = resolved(tiny, names, None)
         if len(names) == 2:
             mining = {**run.config.plugins["hard-mining"], "films": False}
             plugins = read_only({**run.config.plugins, "hard-mining": mining})
             run = replace(run, config=run.config.model_copy(update={"plugins": plugins}))
-        found.append(learned(run, tmp_path / "+".join(names)))
-    alone, both = found
-    assert both[-1] < both[0]
-    assert both[-1] <= alone[-1]
+        folders.append(ceph.train(run, out=tmp_path / "+".join(names)).folder)
+    assert same_weights(*map(last_weights, folders))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if sole_answers(name)])

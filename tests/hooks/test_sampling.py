@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import cv2
 import numpy as np
 import pytest
@@ -235,6 +237,7 @@ def test_what_cannot_be_stacked_is_the_plugin_s_fault(data, answer, words, worke
     with pytest.raises(PluginError, match=words) as caught:
         batches(data, Hooks({"odd": answering(answer)}), workers)
     assert "plugin 'odd', hook extras" in str(caught.value)
+    assert not multiprocessing.active_children()  # they end at once
 
 
 def test_a_name_that_two_plugins_send_names_both(data):

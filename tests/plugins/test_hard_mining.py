@@ -25,6 +25,7 @@ from ceph.plugin import Duration
 from ceph_plugins.hard_mining import (
     HardMining,
     HardMiningConfig,
+    Memory,
     by_power,
     capped,
     film_errors,
@@ -183,10 +184,18 @@ def test_only_the_hardest_landmarks_count():
     assert hardest(loss, valid, 1.0).eq(1).all()
 
 
-def test_a_share_is_of_the_valid_landmarks_and_keeps_at_least_one():
+def test_a_share_is_of_all_landmarks_so_that_a_mask_that_leaves_fewer_leaves_nothing_to_mine():
     loss = torch.tensor([[5.0, 0.0, 3.0, 2.0], [0.0, 0.0, 0.0, 1.0]])
     valid = torch.tensor([[True, False, True, True], [False, False, False, True]])
-    assert hardest(loss, valid, 0.34).tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
+    assert (hardest(loss, valid, 0.5) * valid).tolist() == [[1, 0, 1, 0], [0, 0, 0, 1]]
+    assert (hardest(loss, valid, 0.1) * valid).sum(dim=1).tolist() == [1, 1]  # at least one
+
+
+def test_a_landmark_that_trains_no_more_is_forgotten_and_one_not_drawn_is_not():
+    first = torch.tensor([[1.0, 9.0], [3.0, 9.0]], dtype=torch.float64)
+    now = torch.tensor([[2.0, math.nan], [math.nan, math.nan]], dtype=torch.float64)
+    memory = Memory.empty(2, 2).with_epoch(first, torch.ones(2), 0.5, mined=True)
+    assert film_errors(memory.with_epoch(now, torch.ones(2), 0.5, mined=True).error_mm).tolist() == [1.5, 3.0]
 
 
 @given(st.integers(1, 5), st.integers(1, 29), st.data())

@@ -345,7 +345,23 @@ class Loader:
         with _signals_held_back():  # a worker inherits this, and so none dies before it has its handlers
             items = iter(self._loader)
         _tell_of_dead_workers_here()
-        return map(_item, _received(items) if self._loader.num_workers else items)
+        return self._told(_received(items) if self._loader.num_workers else items)
+
+    def _told(self, items: Iterator[Any]) -> Iterator[Item]:
+        try:
+            yield from map(_item, items)
+        except Exception:  # not where an epoch has all it wants, which closes this: workers live on
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """End the workers, now: of those that are left to the garbage collector, torch waits seconds for each.
+
+        A later `load` starts others.
+        """
+        if self._loader._iterator is not None and self._loader.num_workers:  # noqa: SLF001
+            self._loader._iterator._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001
+            self._loader._iterator = None  # noqa: SLF001
 
 
 def in_order(films: int, batch_size: int, sizes: Sequence[tuple[int, int]]) -> list[list[Entry]]:

@@ -392,7 +392,8 @@ def build(prepared: Prepared, model: nn.Module, where: Path, *, evaluated: bool 
         optimizer=optimizer,
         schedule=schedule,
         scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16"),
-        loader=Loader(prepared.train, workers, pin=pin),
+        loader=(training := Loader(prepared.train, workers, pin=pin)),
+        loaders=(training, validation, *also.values()),
         validate=validate,
         monitor=make_monitor(config.train.monitor, run.landmarks, also=config.evaluate.also, evaluated=evaluated),
         checkpoints=where / runfolder.CHECKPOINTS,
@@ -403,7 +404,9 @@ def build(prepared: Prepared, model: nn.Module, where: Path, *, evaluated: bool 
 def drive(job: Job, progress: Progress, where: Path, watcher: Watcher) -> Result:
     """Train to the end under signal handlers; then the figures and predictions of the best checkpoint."""
     ranks = job.runtime.ranks
-    with stop_between_steps(patient=ranks.count > 1) as stop:
+    with ExitStack() as ends, stop_between_steps(patient=ranks.count > 1) as stop:
+        for loader in job.loaders:
+            ends.callback(loader.end)
         fit(job, progress, _Recorded(watcher, where, progress) if ranks.first else Silent(), stop)
     figures = ranks.agreed(load(where).evaluate("validation")[0] if ranks.first else {})
     result = Result(where, figures, progress.best_epoch)

@@ -41,6 +41,7 @@ class Job:
     schedule: Schedule
     scaler: torch.amp.GradScaler
     loader: Loader
+    loaders: tuple[Loader, ...]  # this one and those of the evaluations: their workers end with the training
     validate: Validate
     monitor: Callable[[Mapping[str, Any]], float]  # figures -> a number, smaller is better
     checkpoints: Path
