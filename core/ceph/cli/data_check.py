@@ -23,6 +23,7 @@ def check(
         Path | None,
         typer.Argument(metavar="PATH", help="Folder of the data set; default: the config's.", show_default=False),
     ] = None,
+    data: options.Data = None,
     plugin: options.Plugins = None,
     set_: options.Settings = None,
     json_: Annotated[
@@ -35,6 +36,7 @@ def check(
     Ends with 1 where training on the set would be wrong: a film in two splits or unreadable, points that are swapped or
     impossible. All splits are opened, test splits too; nothing is written but FILE.
     """
+    path = options.one_folder(path, data)
     resolved = options.resolve_flags(plugin=plugin, set_=set_, data=path)
     from ceph.data.check.check import check as check_data
     from ceph.data.check.check import outside_noted, unreadable
@@ -46,7 +48,7 @@ def check(
     where = str(path or resolved.config.data.place)
     with outside_noted() as outside:
         try:
-            data = read_data(resolved.config, make_hooks(resolved))
+            found = read_data(resolved.config, make_hooks(resolved))
         except ConfigError:
             raise
         except DataError as error:
@@ -54,7 +56,7 @@ def check(
                 raise
             checked = unreadable(where, error)
         else:
-            checked = check_data(where, data, outside)
+            checked = check_data(where, found, outside)
     show(checked, PlainConsole())
     if json_ is not None:
         write_file(json_, json.dumps(checked.as_dict(), indent=2, ensure_ascii=False) + "\n", "--json")

@@ -36,6 +36,9 @@ JsonFile = Annotated[
 )
 def evaluate(
     run: RunFolder,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Another data set, as --data.", show_default=False)
+    ] = None,
     data: options.Data = None,
     split: Split = None,
     set_: options.Settings = None,
@@ -47,7 +50,7 @@ def evaluate(
     from ceph.run.trained import load
     from ceph.runfolder import finite
 
-    figures, name = load(run, settings=set_ or ()).evaluate(split, data)
+    figures, name = load(run, settings=set_ or ()).evaluate(split, options.one_folder(folder, data))
     PlainConsole().print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
     if json_ is not None:
         write_file(json_, json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", "--json")

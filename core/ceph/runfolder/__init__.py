@@ -14,7 +14,7 @@
 | `.lock` | held by the process that trains | `place.py` |
 """
 
-from ceph.runfolder.log import logging_to, read_log
+from ceph.runfolder.log import heard, logging_to, read_log
 from ceph.runfolder.place import (
     CHECKPOINTS,
     CONFIG,
@@ -88,6 +88,7 @@ __all__ = [
     "fingerprint",
     "finite",
     "has_checkpoint",
+    "heard",
     "is_locked",
     "is_run",
     "labels",
