@@ -7,7 +7,7 @@ from tests.config.fakes import install
 
 from ceph.cli import app
 from ceph.cli.console import exit_code, print_error, table
-from ceph.cli.options import complete_key, complete_plugin, complete_preset
+from ceph.cli.options import complete_key, complete_plugin, complete_preset, file_and_folder
 from ceph.errors import ConfigError, Interrupted, Place, PluginError, Problem
 
 
@@ -105,7 +105,7 @@ MEANT = {
 
 @pytest.mark.parametrize("call", MEANT)
 def test_near_misses_of_commands_and_options_get_a_hint(call, capsys):
-    assert main(call.split()) == 2
+    assert app.main(call.split()) == 2
     assert MEANT[call] in " ".join(capsys.readouterr().err.split())
 
 
