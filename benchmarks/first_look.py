@@ -26,7 +26,7 @@ def panel(path, rows, height):
     small = cv2.resize(film, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
     points = np.array([[float(row[name]) for name in ("true_x_px", "true_y_px", "x_px", "y_px")] for row in rows])
     truth, found = np.split((points + 0.5) * zoom - 0.5, 2, axis=1)
-    picture = overlay(small, found, [row["symbol"] for row in rows])
+    picture = overlay(small, found, [row["symbol"] for row in rows]).copy()
     for centre in np.rint(truth).astype(int).tolist():
         cv2.circle(picture, centre, 5, TRUE, 1, cv2.LINE_AA)
     return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)

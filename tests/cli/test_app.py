@@ -7,7 +7,7 @@ from tests.config.fakes import install
 
 from ceph.cli import app
 from ceph.cli.console import exit_code, print_error, table
-from ceph.cli.options import complete_key, complete_plugin, complete_preset
+from ceph.cli.options import complete_key, complete_plugin, complete_preset, file_and_folder
 from ceph.errors import ConfigError, Interrupted, Place, PluginError, Problem
 
 
@@ -88,3 +88,33 @@ def test_the_shell_completes_commands_and_values(monkeypatch, capsys):
     assert completed("ceph conf") == ["config"]
     assert completed("ceph config s") == ["show", "schema"]
     assert completed("ceph config show --preset d") == ["demo"]
+
+
+MEANT = {
+    "train --data x": "No such command 'train'; did you mean `ceph run`?",
+    "evalute": "No such command 'evalute'; did you mean `ceph evaluate`?",
+    "run --epochs 3": "No such option: --epochs; did you mean `--set train.epochs=3`?",
+    "run --lr=1e-4": "No such option: --lr; did you mean `--set train.lr=1e-4`?",
+    "run --mm-per-px 0.1": "did you mean `--set data.mm_per_px=0.1`?",
+    "run --learning-rate": "did you mean `--set train.lr=VALUE`?",
+    "run --epoch 3": "did you mean `--set train.epochs=3`?",
+    "run --plugins x": "did you mean `--plugin`?",
+    "predict --output x": "did you mean `--out`?",
+}
+
+
+@pytest.mark.parametrize("call", MEANT)
+def test_near_misses_of_commands_and_options_get_a_hint(call, capsys):
+    assert app.main(call.split()) == 2
+    assert MEANT[call] in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_data_folder_is_given_as_an_argument_or_by_data(tmp_path):
+    assert file_and_folder(tmp_path, None) == (None, tmp_path)
+    assert file_and_folder(None, tmp_path) == (None, tmp_path)
+    assert file_and_folder(tmp_path / "a.yaml", tmp_path) == (tmp_path / "a.yaml", tmp_path)
+    with pytest.raises(ConfigError, match="two folders are given"):
+        file_and_folder(tmp_path, tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match="is a run folder"):
+        file_and_folder(tmp_path, None)

@@ -84,6 +84,7 @@ def ablate(
     from ceph.runfolder import finite
 
     console = PlainConsole()
+    config, data = options.file_and_folder(config, data)
     asked = Ablation(
         common=RunCall(config, preset, data, settings=tuple(set_ or ())),
         plugins=tuple(plugin or ()),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import typer.core
 import typer.main
 
 from ceph.cli.console import exit_code, is_mine_to_tell, print_error, rank_of_job, show_names
+from ceph.cli.hints import for_command, for_option
 from ceph.cli.options import HELP_NAMES, TRUST, examples
 from ceph.errors import CephError
 from ceph.hooks.trust import Untrusted, agree
@@ -44,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("ceph.cli.doctor", "Say what stands in the way on this machine, and what to do."),
     "data": ("ceph.cli.data", "Look at what training loads, or draw the synthetic data set."),
 }
+WORDS = "ceph.words"  # of the call, in a context's meta
 PROGRAMS = ("ceph", "ceph-trainer")
 ROUNDS = 20  # of asking, in one call
 
@@ -59,13 +62,36 @@ class LazyGroup(typer.core.TyperGroup):
             return None
         return typer.core.TyperCommand(name=cmd_name, help=COMMANDS[cmd_name][1])
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: D102
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: D102
-        with ended_by_signals():  # before the command is imported; click has its own word for Ctrl-C, and exit code 1
+        # Signals before the command is imported: click has its own word for Ctrl-C, and exit code 1.
+        with hinted(ctx), ended_by_signals():
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: D102
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and (meant := for_command(name, COMMANDS)):
+            ctx.fail(f"No such command '{name}'; {meant}")
         name, command, rest = super().resolve_command(ctx, args)
         return name, load_command(str(name)) if command is not None else None, rest
+
+
+@contextmanager
+def hinted(ctx: Any) -> Iterator[None]:
+    """An unknown option gets a hint at what was meant."""
+    try:
+        yield
+    except Exception as error:
+        if (option := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):  # click's NoSuchOption
+            told: Any = error
+            command = told.ctx.command if told.ctx else ctx.command
+            names = [name for one in command.params for name in one.opts]
+            if meant := for_option(option, ctx.meta[WORDS], names):
+                told.message, told.possibilities = f"{told.message}; {meant}", None
+        raise
 
 
 def load_command(name: str) -> Any:

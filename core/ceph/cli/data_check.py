@@ -33,6 +33,7 @@ def check(
         Path | None,
         typer.Argument(metavar="PATH", help="Folder of the data set; default: the config's.", show_default=False),
     ] = None,
+    data: options.Data = None,
     plugin: options.Plugins = None,
     set_: options.Settings = None,
     run: Annotated[
@@ -53,6 +54,7 @@ def check(
     Ends with 1 where training on the set would be wrong: a film in two splits or unreadable, points that are swapped or
     impossible. All splits are opened, test splits too; nothing is written but FILE.
     """
+    path = options.one_folder(path, data)
     if run is None:
         resolve = partial(options.resolve_flags, plugin=plugin, set_=set_, data=path, reading=True)
     else:
@@ -67,7 +69,7 @@ def check(
     where = str(path or resolved.config.data.place)
     with outside_noted() as outside:
         try:
-            data = read_sparingly(resolved, resolve)
+            found = read_sparingly(resolved, resolve)
         except ConfigError:
             raise
         except DataError as error:
@@ -75,7 +77,7 @@ def check(
                 raise
             checked = unreadable(where, error)
         else:
-            checked = check_data(where, data, outside, None if run is None else found_by(run, data))
+            checked = check_data(where, found, outside, None if run is None else found_by(run, found))
     show(checked, PlainConsole())
     if json_ is not None:
         write_file(json_, json.dumps(checked.as_dict(), indent=2, ensure_ascii=False) + "\n", "--json")

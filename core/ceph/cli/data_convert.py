@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ceph.cli import options
+from ceph.errors import ConfigError
 
 EXAMPLES = options.examples(
     "ceph data convert ./isbi2015 ./isbi-coco --to coco --mm-per-px 0.1",
@@ -24,8 +25,14 @@ def complete_format(incomplete: str) -> list[str]:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the set.", show_default=False)],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="A new folder.", show_default=False)],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[SRC] DST",
+            help="Folder of the set (or --data), and a new folder.",
+            show_default=False,
+        ),
+    ],
     to: Annotated[
         str, typer.Option(metavar="FORMAT", help="Format to write.", autocompletion=complete_format, show_default=False)
     ],
@@ -44,12 +51,18 @@ def convert(
         str, typer.Option(metavar="NAME", help="Reader to write where FORMAT holds one: mean, or a reader's name.")
     ] = "mean",
     link: Annotated[bool, typer.Option("--link", help="Hard-link the films instead of copying them.")] = False,  # noqa: FBT002 - a flag
+    data: options.Data = None,
     plugin: options.Plugins = None,
 ) -> None:
     """Write the films and points of SRC as FORMAT into DST, and say what FORMAT has no place for."""
     from ceph.data.convert import convert as write
     from ceph.data.formats.find import READERS
 
+    if len(folders) != (1 if data else 2):
+        raise ConfigError(
+            "two folders are needed", key="DST", hint="`ceph data convert SRC DST`, or DST and --data SRC"
+        )
+    source, target = (data, *folders) if data else folders
     readers = READERS
     if plugin:
         resolved = options.resolve_flags(plugin=plugin)

@@ -48,6 +48,9 @@ JsonFile = Annotated[
 @options.asking
 def evaluate(
     run: RunFolder = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Another data set, as --data.", show_default=False)
+    ] = None,
     predictions: PointsFile = None,
     data: options.Data = None,
     split: Split = None,
@@ -63,14 +66,15 @@ def evaluate(
     from ceph.report.tables import landmark_table, members_line
     from ceph.runfolder import finite
 
+    films = options.one_folder(folder, data)
     if predictions is not None:
         from ceph.run.scoring import evaluate as score
 
-        figures, name = score(predictions=predictions, data=data, split=split, settings=set_ or ())
+        figures, name = score(predictions=predictions, data=films, split=split, settings=set_ or ())
     elif run is not None:
         from ceph.run.trained import load
 
-        figures, name = load(run, settings=set_ or (), without=without or ()).evaluate(split, data)
+        figures, name = load(run, settings=set_ or (), without=without or ()).evaluate(split, films)
     console = PlainConsole()
     console.print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
     if "members" in figures:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ceph.errors import ConfigError
+
 if TYPE_CHECKING:
     from ceph.config.load import Resolved
     from ceph.config.plugins import Imports
@@ -70,7 +72,11 @@ def complete_key(incomplete: str) -> list[tuple[str, str]]:
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Argument(metavar="CONFIG", help="Config file; default: ./ceph.yaml if it is there.", show_default=False),
+    typer.Argument(
+        metavar="CONFIG|DIR",
+        help="Config file, or folder of the data set; default: ./ceph.yaml if it is there.",
+        show_default=False,
+    ),
 ]
 Preset = Annotated[
     str | None,
@@ -122,6 +128,22 @@ Seed = Annotated[
 ]
 
 
+def file_and_folder(config: Path | None, data: Path | None) -> tuple[Path | None, Path | None]:
+    """The config's file and the data set's folder, which may be given in the file's place. Raises ConfigError."""
+    if config is None or not config.is_dir():
+        return config, data
+    if (config / "config.yaml").is_file():
+        raise ConfigError(f"{config} is a run folder", key="CONFIG", hint=f"its config is {config / 'config.yaml'}")
+    return None, one_folder(config, data)
+
+
+def one_folder(argument: Path | None, data: Path | None) -> Path | None:
+    """The folder of the data set, given as an argument or by --data. Raises ConfigError where both are given."""
+    if argument is not None and data is not None:
+        raise ConfigError(f"two folders are given: {argument} and {data}", key="--data", hint="give the folder once")
+    return argument if data is None else data
+
+
 def resolve_flags(
     config: ConfigFile = None,
     preset: Preset = None,
@@ -137,6 +159,7 @@ def resolve_flags(
     """The config that the options of `ceph run` come to. Raises ConfigError, PluginError."""
     from ceph.config.load import resolve
 
+    config, data = file_and_folder(config, data)
     return resolve(
         config,
         preset=preset,

@@ -38,9 +38,12 @@ SHOWN = 10  # films, and points of a film, that are doubted
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
     films: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(metavar="FILM...", help="Image files, and folders of them.", show_default=False),
-    ],
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A folder of films, as FILM.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the points there: .json or .csv.", show_default=False),
@@ -69,6 +72,9 @@ def predict(
     score is low for their landmark are named, too: look at them first.
     """
     kind = choose_kind(format_, out)
+    wanted = [*(films or ()), *([data] if data else ())]
+    if not wanted:
+        raise ConfigError("no film is given", key="FILM", hint="name image files, or folders of them")
     if mm_per_px is not None and not plausible(mm_per_px):
         raise ConfigError(f"{mm_per_px:g} is no spacing of a film", key="--mm-per-px", hint=hint(mm_per_px))
     for key, folder in (("--out", out and out.parent), ("--overlays", overlays and overlays.parent)):
@@ -82,7 +88,7 @@ def predict(
     from ceph.run.trained import load
 
     trained = load(run, settings=set_ or (), without=without or ())
-    named = find_films(films, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
+    named = find_films(wanted, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
     begun = time.monotonic()
     found = predict_films(trained, named, _progress(len(named)))
     seconds = time.monotonic() - begun

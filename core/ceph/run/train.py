@@ -91,6 +91,8 @@ def train(
         if ranks.first:
             stack.enter_context(runfolder.created(where))
             stack.enter_context(runfolder.logging_to(where))
+            for record in prepared.said:
+                log.handle(record)
         stack.enter_context(recorded_by(ranks, where))
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = new_network(prepared)
@@ -232,6 +234,7 @@ class Prepared:
     validation: Films
     also: Mapping[str, Films]
     fingerprint: Mapping[str, Any]
+    said: tuple[logging.LogRecord, ...] = ()  # by plugins, when they were asked whether the run can work
 
 
 def as_resolved(config: AnyConfig) -> Resolved:
@@ -283,7 +286,8 @@ def prepare(resolved: Resolved) -> Prepared:
         config=config,
     )
     make_monitor(config.train.monitor, run.landmarks, also=config.evaluate.also)
-    hooks.tell("check_run", run=run)
+    with runfolder.heard() as said:  # of a plugin, before there is a log
+        hooks.tell("check_run", run=run)
     used, digests = [*training.samples, *validation.samples], [*training.digests, *validation.digests]
     for line in quick_check(used, digests, data.landmarks):
         log.warning("%s (ceph data check tells more)", line)
@@ -293,7 +297,7 @@ def prepare(resolved: Resolved) -> Prepared:
     for films in also.values():
         for line in trained_on(films.samples, films.digests, fingerprint["films"]):
             log.warning(line)
-    return Prepared(config, hooks, runtime, run, training, validation, also, fingerprint)
+    return Prepared(config, hooks, runtime, run, training, validation, also, fingerprint, tuple(said))
 
 
 def refuse_doubtful(config: Config, samples: Sequence[Sample], landmarks: Sequence[str]) -> None:

@@ -16,7 +16,7 @@
 | `.lock` | held by the process that trains | `place.py` |
 """
 
-from ceph.runfolder.log import logging_to, read_log
+from ceph.runfolder.log import heard, logging_to, read_log
 from ceph.runfolder.members import copy_config, copy_run, read_members, write_members
 from ceph.runfolder.place import (
     CHECKPOINTS,
@@ -99,6 +99,7 @@ __all__ = [
     "fingerprint",
     "finite",
     "has_checkpoint",
+    "heard",
     "is_adapted",
     "is_locked",
     "is_run",

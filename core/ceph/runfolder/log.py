@@ -13,6 +13,7 @@ from ceph.data.names import ShownFormatter
 from ceph.files import appending, read_bytes
 from ceph.runfolder.place import LOG, writing
 
+HEARD = "heard"  # an attribute of records
 SHOWN_BYTES = 64 * 2**20
 _ENTRY = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) (?P<message>.*)")
 
@@ -29,7 +30,8 @@ def logging_to(folder: Path) -> Iterator[None]:
     log.setLevel(logging.INFO)
     console = logging.StreamHandler()
     console.setFormatter(ShownFormatter())
-    console.addFilter(lambda record: record.levelno == logging.WARNING)  # an error is raised, too
+    # An error is raised, too; and what was heard is shown already.
+    console.addFilter(lambda record: record.levelno == logging.WARNING and not hasattr(record, HEARD))
     handlers: list[logging.Handler] = [handler] if shown else [handler, console]
     for each in handlers:
         log.addHandler(each)
@@ -41,6 +43,37 @@ def logging_to(folder: Path) -> Iterator[None]:
         log.setLevel(before)
         with suppress(OSError):
             handler.close()
+
+
+@contextmanager
+def heard() -> Iterator[list[logging.LogRecord]]:
+    """Inside, what is logged from INFO on is printed, and kept to be written into a log once there is one."""
+    log = logging.getLogger("ceph")
+    handler, before = _Heard(), log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield handler.records
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+class _Heard(logging.StreamHandler):  # type: ignore[type-arg]
+    """Keeps records, and prints those that nothing else shows: not those of a program that has its own log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(ShownFormatter())
+        self.records: list[logging.LogRecord] = []
+        own = logging.getLogger("ceph").handlers  # of a run that is resumed: warnings are printed
+        self.below = 0 if logging.getLogger().handlers else logging.WARNING if own else logging.CRITICAL + 1
+
+    def emit(self, record: logging.LogRecord) -> None:
+        setattr(record, HEARD, True)
+        self.records.append(record)
+        if record.levelno < self.below:
+            super().emit(record)
 
 
 class _LogFile(logging.FileHandler):
