@@ -130,6 +130,13 @@ def _complex(points: Points) -> NDArray[np.complex128]:
     return z
 
 
+def _median(values: Floats, axis: int) -> Floats:
+    """The median of what is not NaN; numpy's own for that takes ten times as long where nothing is."""
+    median = np.nanmedian if np.isnan(values).any() else np.median
+    found: Floats = median(values, axis=axis)
+    return found
+
+
 def _strange(moves: Points, valid: Flags) -> Flags:
     """Films [N] that are far from the others, where these agree: by the median landmark and the nearer half."""
     if len(moves) < 3:
@@ -137,7 +144,7 @@ def _strange(moves: Points, valid: Flags) -> Flags:
     marked, near = np.where(valid[..., None], moves, np.nan), np.zeros(len(moves))
     for n in range(len(moves)):
         apart = np.linalg.norm(np.delete(marked, n, axis=0) - marked[n], axis=-1)
-        of_others = np.nanmedian(apart[(~np.isnan(apart)).any(axis=1)], axis=1)
+        of_others = _median(apart[(~np.isnan(apart)).any(axis=1)], axis=1)
         near[n] = np.quantile(of_others, 0.5, method="lower") if len(of_others) else np.nan
     strange: Flags = near > STRANGE * max(float(np.nanmedian(near)), LEAST_MM)
     return strange
@@ -146,10 +153,10 @@ def _strange(moves: Points, valid: Flags) -> Flags:
 def _middle(moves: Points, valid: Flags) -> tuple[Floats, Floats]:
     """The middle [K, 2] and the scale [K] of each landmark's moves, by a t law (Lange et al. 1989, JASA 84:881)."""
     marked = np.where(valid[..., None], moves, np.nan)
-    middle = np.nanmedian(marked, axis=0)
+    middle = _median(marked, axis=0)
     freedom = 2.0 * (valid.sum(axis=0) - 1)
     twice = freedom > 0
-    start = np.nanmedian(np.linalg.norm(marked - middle, axis=-1)[:, twice], axis=0)
+    start = _median(np.linalg.norm(marked - middle, axis=-1)[:, twice], axis=0)
     scale = np.full(moves.shape[1], max(float(np.exp(np.log(np.maximum(start, 0.01)).mean())), 0.01))
     for _ in range(ROUNDS):
         squares = ((moves - middle) ** 2).sum(axis=-1)

@@ -30,14 +30,12 @@ from ceph.training import checkpoint
 log = logging.getLogger("ceph")
 
 LEAST_FILMS, FEW_FILMS = 3, 5
-OF_THE_RUN = (  # what is told of the run's own set, and not of another
-    *(
-        "data.films_table=null",
-        "data.mm_per_px=null",
-        "data.format=auto",
-        "data.unmarked=null",
-        "data.unmarked_share=0",
-    ),
+OF_THE_RUN = (  # back to its default: what was told of the run's own set says nothing of another
+    "data.films_table=null",
+    "data.mm_per_px=null",
+    "data.format=auto",
+    "data.unmarked=null",
+    "data.unmarked_share=0",
 )
 HEAD = (0.7, 1.4)  # how large a head can be, against the mean one of the run
 
@@ -103,7 +101,10 @@ def adapt(
     for sample, out_of_place in zip(marked.samples, offsets.strange, strict=True):
         if out_of_place:
             log.warning("%s: left out, its points lie elsewhere than those of all others: mislabelled?", sample.path)
-    _require_enough(len(ids) - int(offsets.strange.sum()))
+    used = len(ids) - int(offsets.strange.sum())
+    _require_enough(used)
+    if used < FEW_FILMS:
+        log.warning("only %d films: what they gain is uncertain; 5 to 10 tell much more", used)
     gain = expected(points, truth, valid, shape, offsets.strange)
     made = Adaptation(ids, trained.landmarks, offsets, gain, target if gain.shown else None)
     if gain.shown:
@@ -129,8 +130,6 @@ def _require_enough(films: int) -> None:
             key="--data",
             hint="mark at least 3, better 5 to 10",
         )
-    if films < FEW_FILMS:
-        log.warning("only %d films: what they gain is uncertain; 5 to 10 tell much more", films)
 
 
 def _marked(trained: Trained, count: int | None, ids: Sequence[str] | None) -> Films:

@@ -1,0 +1,123 @@
+"""How much of what known offsets gain a few marked films bring: `python benchmarks/adapt.py POINTS --data FOLDER`.
+
+POINTS are what was found, without this: a CSV of image_id, symbol, x_px, y_px (`predictions-<split>.csv` of a run, out
+of fold where its films were trained on), or `reader:NAME`, marks of another reader. Of the films, k are drawn; the
+others are scored as they are, with the offsets of `ceph adapt`, with plain shrunken ones (a mean for each landmark, one
+prior for all) and with the mean offset of the scored films themselves, which is what "known" means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from ceph.data.formats.find import read
+from ceph.data.truth import combine
+from ceph.evaluation.offsets import expected, learn, mean_shape, turned, turns
+
+DRAWN, UNMOVED, WRONG_MM = (3, 5, 10, 20), (3, 5, 10), 20.0
+
+
+def read_points(name, data, samples):
+    """The points [N, K, 2] in film px of the samples that POINTS has, and these samples."""
+    if name.startswith("reader:"):
+        return np.stack([combine(s.points, s.valid, name[7:], data.readers)[0] for s in samples]), samples
+    found = defaultdict(dict)
+    with Path(name).open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found[row["image_id"]][row["symbol"]] = float(row["x_px"]), float(row["y_px"])
+    there = [s for s in samples if set(data.landmarks) <= found[s.id].keys()]
+    if not there:
+        raise SystemExit(f"no film of {name} is in this split: {samples[0].id}, ...")
+    return np.array([[found[s.id][symbol] for symbol in data.landmarks] for s in there]), there
+
+
+def plain(moves):
+    """A mean for each landmark, shrunken towards 0 by one prior for all and its own scatter."""
+    mean = moves.mean(axis=0)
+    error = ((moves - mean) ** 2).sum(axis=(0, 2)) / (len(moves) - 1) / 2 / len(moves)
+    prior = max(0.0, float(((mean**2).sum(axis=-1) / 2 - error).mean()))
+    return mean * (prior / (prior + error))[:, None]
+
+
+def scored(moves, turn, offsets):
+    """The mean error in mm of films whose points are moved by offsets."""
+    return float((np.linalg.norm(moves - offsets, axis=-1) / np.abs(turn)[:, None]).mean())
+
+
+def draw(found, marked, shape, k, rng):
+    """Errors in mm of the films not drawn: as they are, by `learn`, as `ceph adapt` chooses, plain, known."""
+    films = rng.permutation(len(found))
+    few, rest = films[:k], films[k:]
+    turn = turns(found, shape)
+    moves, valid = turned(marked - found, turn), np.ones(found.shape[:2], dtype=bool)
+    learned = learn(moves[few], valid[few])
+    gain = expected(found[few], marked[few], valid[few], shape, learned.strange)
+    ways = [0.0, learned.offsets_mm, learned.offsets_mm if gain.shown else 0.0, plain(moves[few])]
+    return [scored(moves[rest], turn[rest], way) for way in (*ways, moves[rest].mean(axis=0))]
+
+
+def told_shares(films, errors):
+    """A row of the table: errors [D, 5] in mm of draws of so many films."""
+    before, known = errors[:, 0], errors[:, 4]
+    cells = [f"{before.mean():.2f}", f"{known.mean():.2f}"]
+    for way in (1, 2, 3):
+        share = 100 * (before - errors[:, way]) / (before - known)
+        low, high = np.quantile(share, [0.1, 0.9])
+        cells.append(f"{errors[:, way].mean():.2f} mm, {share.mean():.0f} % ({low:.0f} to {high:.0f})")
+    kept = 100 * (errors[:, 2] == before).mean()
+    return f"| {films} | {' | '.join(cells)} | {kept:.0f} % |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("points", metavar="POINTS")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split", help="default: all films")
+    parser.add_argument("--truth", default="mean")
+    parser.add_argument("--mm-per-px", type=float)
+    parser.add_argument("--draws", type=int, default=200)
+    args = parser.parse_args()
+    data = read(args.data, mm_per_px=args.mm_per_px)
+    samples = [s for s in data.samples if args.split in (None, s.split)]
+    found, samples = read_points(args.points, data, samples)
+    mm = np.array([s.mm_per_px for s in samples])[:, None, None]
+    marked = np.stack([combine(s.points, s.valid, args.truth, data.readers)[0] for s in samples]) * mm
+    found = found * mm
+    shape = mean_shape(found)
+    print(f"{args.points}: {len(found)} films, {found.shape[1]} landmarks, truth {args.truth}, {args.draws} draws\n")
+    print("| films | as they are | known | ours | ours, where shown to gain | plain shrunken | refused |")
+    print("|---|---|---|---|---|---|---|")
+    for k in DRAWN:
+        rng = np.random.default_rng(k)
+        print(told_shares(k, np.array([draw(found, marked, shape, k, rng) for _ in range(args.draws)])), flush=True)
+    turn = turns(found, shape)
+    moves = turned(marked - found, turn)
+    there = found + turned(moves - moves.mean(axis=0), 1 / turn)
+    print("\nNothing has shifted (each landmark's mean offset is taken off beforehand): the error grows by, in percent")
+    for k in UNMOVED:
+        rng = np.random.default_rng(k)
+        errors = np.array([draw(found, there, shape, k, rng) for _ in range(args.draws)])
+        growth = 100 * (errors[:, 1:4] / errors[:, :1] - 1)
+        high = np.quantile(growth, 0.95, axis=0)
+        ways = zip(("ours", "ours, where shown to gain", "plain shrunken"), growth.mean(axis=0), high, strict=True)
+        print(f"{k} films: " + "; ".join(f"{name} {mean:.2f} (95 % of draws: {top:.2f})" for name, mean, top in ways))
+    rng, strayed, named = np.random.default_rng(0), [], 0
+    for _ in range(args.draws):
+        five, angle = moves[rng.permutation(len(moves))[:5]].copy(), rng.uniform(0, 2 * np.pi)
+        five[0] += WRONG_MM * np.array([np.cos(angle), np.sin(angle)])
+        one, four = (learn(films, np.ones(films.shape[:2], dtype=bool)) for films in (five, five[1:]))
+        strayed.append(np.linalg.norm(one.offsets_mm - four.offsets_mm, axis=-1).max())
+        named += int(one.strange.tolist() == [True, *[False] * 4])
+    print(
+        f"\nOne film of five mislabelled by {WRONG_MM:g} mm: no landmark is more than {max(strayed):.2f} mm from what"
+    )
+    print(f"the other four give; the film, and no other, is named in {100 * named / args.draws:.0f} % of the draws")
+
+
+if __name__ == "__main__":
+    main()
