@@ -236,7 +236,7 @@ class Zoom(Plugin[ZoomConfig]):
         kind: torch.dtype = outputs["pyramid"][0].dtype  # the network's number format
         zoom: Any = model.zoom
         with torch.autocast(pred.device.type, kind, enabled=kind in (torch.bfloat16, torch.float16)):
-            raw = zoom(windows.flatten(0, 1))
+            raw = zoom(windows.flatten(0, 1).float())
         # By its landmark's place: an elastic warp, which no matrix has, moves a window's centre along with it.
         true, centre = (carried(places, batch.film_to_network) for places in batch.extras["zoom_places"].unbind(1))
         index = which.clamp_min(0)[..., None].expand(-1, -1, 2)
