@@ -131,3 +131,15 @@ def test_the_spread_of_normal_distances_is_their_root_mean_square_whatever_a_ten
     assert spread(distances, np.ones_like(distances, bool))[0] == pytest.approx(8**0.5, rel=0.05)
     distances[:400] = 100
     assert spread(distances, np.ones_like(distances, bool))[0] == pytest.approx(8**0.5, rel=0.12)
+
+
+def test_a_run_that_never_saw_the_films_finds_smaller_mistakes_and_its_own_are_nobodys():
+    rng = np.random.default_rng(0)
+    faulty = changed(SET, {"008": displaced(SET, "008", "Go", (-4, 4))})
+    assert found_in(faulty) == []
+    by_run = np.stack([s.points.mean(axis=0) for s in SET.samples]) + rng.normal(0, 2, (len(SET.samples), 16, 2)) + 4
+    by_run[3, 2] += 200
+    by_run[5] = np.nan
+    (finding,) = find_outliers(faulty, [None] * len(SET.samples), by_run)
+    assert (finding.films, finding.landmarks) == (("008",), ("Go",))
+    assert finding.text.startswith("008 (train): Go is 5 mm from where a run that never saw the film finds it")
