@@ -19,14 +19,14 @@ def fresh_name(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A file, open for writing, that takes the place of `path` in one move at the end of the block.
 
     What stands at `path`, a link too, is replaced, and intact where the block fails. `durable` waits for the disk.
     Raises OSError.
     """
     fresh = fresh_name(path)
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -73,8 +73,15 @@ def is_plain(path: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
+def discard(handle: int) -> None:
+    """From here on what is written to an open file of this number is lost, and no fault."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, handle)
+    os.close(nowhere)
+
+
 def is_own(file: Path | int) -> bool:
-    """Whether what stands at a path, or is open, belongs to this user, and no other can write to it."""
+    """Whether what stands at a path, or is open, belongs to this user, and not everybody can write to it."""
     try:
         found = os.stat(file)  # noqa: PTH116 - also of what is open
     except OSError:
@@ -84,13 +91,19 @@ def is_own(file: Path | int) -> bool:
 
 def read_bytes(path: Path, most: int) -> bytes:
     """The first `most` bytes of a regular file; OSError where it is none: a pipe would hang, a device never end."""
-    with os.fdopen(
-        os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
-    ) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        return file.read(min(size, most))  # of `most` bytes Python would take the memory first
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, open to read; OSError where it is none."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(0, "is no regular file")
-        return file.read(min(found.st_size, most))  # of `most` bytes Python would take the memory first
+        yield file
 
 
 def sync_folder(folder: Path) -> None:

@@ -240,3 +240,25 @@ def test_the_default_root_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_root() == tmp_path / ".cache" / "ceph"
+
+
+def test_a_kept_film_that_is_cut_off_while_it_is_mapped_is_decoded_again(tmp_path, film, decoded):
+    cache, name = FilmCache(tmp_path / "cache"), digest(film)
+    whole = cache.level(film, name, 1.0).copy()
+    os.truncate(files(cache.root)[0], 200)
+    assert np.array_equal(cache.level(film, name, 1.0), whole)
+    assert len(decoded) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes another user's files")
+def test_what_another_user_has_put_into_the_cache_is_not_read(tmp_path, film):
+    name, root = digest(film), tmp_path / "cache"
+    whole = FilmCache(root).level(film, name, 1.0).copy()
+    (kept,) = files(root)
+    poisoned = np.zeros_like(whole)
+    with kept.open("wb") as stream:
+        np.lib.format.write_array(stream, poisoned)
+        stream.write(module._checksum(kept, poisoned))  # it has no key: anybody can make one
+    assert np.array_equal(FilmCache(root).level(film, name, 1.0), poisoned)
+    os.chown(kept, 12345, 12345)
+    assert np.array_equal(FilmCache(root).level(film, name, 1.0), whole)

@@ -18,7 +18,7 @@ import torch
 from tests.data.small_sets import aariz_json, noise_film, some_points, write_aariz, write_isbi
 
 from ceph.config.load import from_values, resolve
-from ceph.data.cache import VERSION, FilmCache, digest
+from ceph.data.cache import OWN, FilmCache, digest
 from ceph.data.formats.aariz import LANDMARKS, MARKS, TABLE
 from ceph.data.formats.find import read
 from ceph.data.images import read_film
@@ -138,7 +138,7 @@ def through_cache(content, folder):
     """A cache that others may write: what does not check is made anew from the film."""
     film = noise_film(folder / "f.png")
     cache, name = FilmCache(folder / "cache"), digest(film)
-    place = folder / "cache" / VERSION / name[:2] / f"{name}-L0.npy"
+    place = folder / "cache" / OWN / name[:2] / f"{name}-L0.npy"
     place.parent.mkdir(parents=True)
     place.write_bytes(content)
     assert np.array_equal(cache.level(film, name, 1.0), read_film(film))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -18,6 +19,7 @@ from ceph.cli.console import exit_code, is_mine_to_tell, print_error, rank_of_jo
 from ceph.cli.hints import for_command, for_option
 from ceph.cli.options import HELP_NAMES, TRUST, examples
 from ceph.errors import CephError
+from ceph.files import discard
 from ceph.hooks.trust import Untrusted, agree
 from ceph.training.memory import ANYTHING, explained
 from ceph.training.stop import ended_by_signals
@@ -48,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 WORDS = "ceph.words"  # of the call, in a context's meta
 PROGRAMS = ("ceph", "ceph-trainer")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}  # of the output
 ROUNDS = 20  # of asking, in one call
 
 
@@ -165,13 +168,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with explained(f"running `{' '.join(['ceph', *words[:1]])}`", ANYTHING):
-            for _ in range(ROUNDS):
+            for left in reversed(range(ROUNDS)):
                 try:
                     app(words, prog_name=program if program in PROGRAMS else "ceph")
                 except Untrusted as error:
-                    if not _agreed(error, words):
+                    if not left or not _agreed(error, words):
                         raise
                     agree(error.files)
+    except OSError as error:  # those of files are told where they are written
+        if error.errno not in FULL:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        print(f"error: cannot write what `ceph {' '.join(words[:1])}` prints: {reason}", file=sys.stderr)
+        discard(1)
+        return 1
     except CephError as error:
         _end_workers()
         if is_mine_to_tell(error):

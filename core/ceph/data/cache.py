@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 from ceph.data.files import regular
 from ceph.data.images import read_film
 from ceph.errors import DataError
-from ceph.files import FRESH, replacing
+from ceph.files import FRESH, is_own, opened, replacing
 
 logger = logging.getLogger("ceph")
 
 Film = NDArray[np.uint8]
 
 # Part of the path: to be raised when reading or shrinking changes a pixel, so that no old file is taken for a new one.
-VERSION = "levels-3"
+VERSION = "levels-4"
+# Each user's own, since nobody reads what another wrote.
+OWN = f"{VERSION}-{os.geteuid()}" if hasattr(os, "geteuid") else VERSION
 OPEN_FILES = 128  # each open map holds a file descriptor, of which a process commonly has 1024
 CHECKSUM_BYTES = 4
 MAX_LEVEL = 16
@@ -89,12 +91,12 @@ class FilmCache:
     """Films by content, shrunk to pyramid levels; `root` None keeps nothing and decodes each time.
 
     A file is written under another name and then renamed, so that processes may build the same level at once, and ends
-    in a checksum that is compared when a process first opens it. A cache that cannot be written is no reason to stop:
-    it is reported once, and films are decoded instead.
+    in a checksum that is compared when a process first opens it; one that is not this user's alone to write is none. A
+    cache that cannot be used is no reason to stop: it is reported once, and films are decoded instead.
     """
 
     def __init__(self, root: Path | None) -> None:
-        self.root = root / VERSION if root is not None else None
+        self.root = root / OWN if root is not None else None
         self._writable = True
         self._open: OrderedDict[Path, Film] = OrderedDict()
         self._checked: set[Path] = set()
@@ -113,8 +115,10 @@ class FilmCache:
             return _read_only(pyramid_level(read_film(path), scale))
         place = self.root / digest[:2] / f"{digest}-L{level_for(scale)}.npy"
         if (held := self._open.get(place)) is not None:
-            self._open.move_to_end(place)
-            return held
+            if _whole(held):
+                self._open.move_to_end(place)
+                return held
+            del self._open[place]  # to touch what was cut off is a bus error
         found = self._load(place)
         if found is None:
             film = pyramid_level(read_film(path), scale)
@@ -131,15 +135,17 @@ class FilmCache:
     def _load(self, place: Path) -> Film | None:
         """The file at `place` mapped into memory; None where it is missing or not what was written."""
         try:
-            film = np.lib.format.open_memmap(place, mode="r")
-            if film.dtype != np.uint8 or film.ndim != 2:
-                return None
-            if place not in self._checked:
-                with place.open("rb") as stream:
+            with opened(place) as stream:
+                if not is_own(stream.fileno()):
+                    return None
+                film = _mapped(stream)
+                if film is None or not _whole(film):
+                    return None
+                if place not in self._checked:
                     stream.seek(film.offset + film.nbytes)
-                    if stream.read(CHECKSUM_BYTES + 1) != _checksum(film):
+                    if stream.read(CHECKSUM_BYTES) != _checksum(place, film):
                         return None
-                self._checked.add(place)
+                    self._checked.add(place)
         except (OSError, ValueError, TypeError, OverflowError, EOFError):
             return None
         return film
@@ -151,17 +157,20 @@ class FilmCache:
             raise DataError(f"{path}: has changed since the run began", hint="start again when the data set is at rest")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(place, durable=False) as stream:  # what is cut short does not check, and is made anew
+            with replacing(place, durable=False, mode=0o600) as stream:  # what is cut short is made anew
                 np.lib.format.write_array(stream, np.ascontiguousarray(film), allow_pickle=False)
-                stream.write(_checksum(film))
-            self._checked.add(place)
+                stream.write(_checksum(place, film))
+            reason = "" if is_own(place) else "what is written there is another user's, or anybody's to change"
         except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
             self._writable = False
             logger.warning(
                 "films are not cached and will be decoded each time: %s: %s (CEPH_CACHE names another folder)",
-                place.parent,
-                error.strerror or error,
+                *(place.parent, reason),
             )
+        else:
+            self._checked.add(place)
 
 
 class Kept(NamedTuple):
@@ -179,7 +188,7 @@ def default_films() -> Path:
 
 def kept(root: Path) -> Kept:
     """What the film cache in `root` holds; nothing where there is none."""
-    own = [path.name for path in _files(root) if path.parent.parent.name == VERSION and path.suffix == ".npy"]
+    own = [path.name for path in _files(root) if path.parent.parent.name == OWN and path.suffix == ".npy"]
     return Kept(len({name[:32] for name in own}), len(own), sum(_size(path) for path in _files(root)))
 
 
@@ -210,9 +219,26 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _checksum(film: Film) -> bytes:
-    shape = zlib.crc32(repr(film.shape).encode())
-    return zlib.crc32(np.ascontiguousarray(film).data, shape).to_bytes(CHECKSUM_BYTES, "little")
+def _mapped(stream: BinaryIO) -> np.memmap[Any, Any] | None:
+    """The pixels [h, w] of an open file mapped into memory; None where it holds no film."""
+    if np.lib.format.read_magic(stream) != (1, 0):
+        return None
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype != np.uint8 or len(shape) != 2 or fortran or not math.prod(shape):
+        return None
+    return np.memmap(stream, dtype=np.uint8, mode="r", offset=stream.tell(), shape=shape)
+
+
+def _whole(film: Film) -> bool:
+    """Whether the file of a film that is mapped is as long as it was written."""
+    kept = film._mmap  # type: ignore[attr-defined]  # noqa: SLF001 - the one that knows its file
+    return bool(kept.size() == film.offset + film.nbytes + CHECKSUM_BYTES)  # type: ignore[attr-defined]
+
+
+def _checksum(place: Path, film: Film) -> bytes:
+    """Of the pixels, their shape and the file's name: one that stands under another's name is none."""
+    known = zlib.crc32(repr((place.name, film.shape)).encode())
+    return zlib.crc32(np.ascontiguousarray(film).data, known).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def _read_only(film: Film) -> Film:

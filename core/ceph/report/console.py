@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ceph.data.names import shown
+from ceph.files import discard
 
 
 class PlainConsole(Console):
@@ -15,6 +16,11 @@ class PlainConsole(Console):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read this has had enough (`ceph run ... | head`): what is done goes on, and prints no more."""
+        self.quiet = True
+        discard(1)
 
     def render_str(self, text: str, **settings: Any) -> Text:
         """As the base does, with `text` as `shown`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections import deque
@@ -14,6 +15,10 @@ from rich.console import Console, Group
 from rich.live import Live as LiveDisplay
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+
+from ceph.files import discard
+
+log = logging.getLogger("ceph")
 
 ROWS = 8  # epochs of the live table
 
@@ -45,7 +50,12 @@ class Lines(Silent):
         """Print the epoch's line."""
         left = self.left(record["epoch"] + 1)
         line = epoch_line(record, self.epochs) + (f"  ETA {left}" if left else "")
-        self.console.print(line, highlight=False, soft_wrap=True)
+        try:
+            self.console.print(line, highlight=False, soft_wrap=True)
+        except OSError as error:  # a full disk under the output ends no run
+            self.console.quiet = True
+            discard(1)
+            log.warning("nothing more is printed: %s", error.strerror or error)
 
     def left(self, done: float) -> str:
         """How long the rest takes if it goes on as since the start; "" where nothing is left or known."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ceph.errors import Interrupted
+from ceph.files import discard
 
 HANGUP = next(getattr(signal, name) for name in ("SIGHUP", "SIGBREAK") if hasattr(signal, name))  # a closed terminal
 SIGNALS = {signal.SIGINT, signal.SIGTERM, HANGUP}
@@ -113,4 +114,4 @@ def _leave_closed_terminal() -> None:
         try:
             os.write(stream, b"")
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            discard(stream)
