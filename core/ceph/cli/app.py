@@ -78,8 +78,8 @@ class LazyGroup(typer.core.TyperGroup):
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and (meant := for_command(name, COMMANDS)):
             ctx.fail(f"No such command '{name}'; {meant}")
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, load_command(str(name)) if command is not None else None, rest
+        found, command, rest = super().resolve_command(ctx, args)
+        return found, load_command(str(found)) if command is not None else None, rest
 
 
 @contextmanager
