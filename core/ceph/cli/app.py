@@ -133,11 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with explained(f"running `{' '.join(['ceph', *words[:1]])}`", ANYTHING):
-            for _ in range(ROUNDS):
+            for left in reversed(range(ROUNDS)):
                 try:
                     app(words, prog_name=program if program in PROGRAMS else "ceph")
                 except Untrusted as error:
-                    if not _agreed(error, words):
+                    if not left or not _agreed(error, words):
                         raise
                     agree(error.files)
     except CephError as error:
