@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from ceph.evaluation.means import OnLandmarks
 from ceph.run.assembly import make_hooks
 from ceph.run.films import read_data
 from ceph.run.folds import divided
+from ceph.run.train import check
 from ceph.runfolder import read_figures, read_fingerprint, read_predictions, read_records, read_state, unseen_points
 from ceph.training import checkpoint
 
@@ -216,10 +218,10 @@ def test_points_that_a_run_found_on_films_that_it_never_saw(done):
     assert np.isnan(points[-1]).all()
 
 
-def test_distill_learns_from_all_runs_of_a_folder(done, config, tmp_path):
-    ceph.train({**config, "plugins": {"distill": {"runs": [str(done[0])]}}}, out=tmp_path / "one")
-    text = (tmp_path / "one" / "log.txt").read_text()
-    assert text.count("distill: 29 of 29 landmarks from") == 2
+def test_distill_learns_from_all_runs_of_a_folder(done, config, caplog):
+    with caplog.at_level(logging.INFO, logger="ceph"):
+        check({**config, "plugins": {"distill": {"runs": [str(done[0])]}}})
+    assert sum("distill: 29 of 29 landmarks from" in message for message in caplog.messages) == 2
 
 
 # --- ensembles --------------------------------------------------------------------------------------------------------
