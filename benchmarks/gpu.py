@@ -1,36 +1,75 @@
-"""On one GPU: `python benchmarks/gpu.py --data FOLDER`, the preset base (HRNet-W32, 768 px, bf16), 4, 8, 16 workers.
+"""All that is to be known on a GPU, in one call under nine minutes: `python benchmarks/gpu.py --data FILMS --out DIR`.
 
-Images a second of training with loading, as a share of the bare step over tensors in memory; the time for which the
-GPU is idle follows from both; peak memory is of tensors. Without a GPU it says so and ends.
+    works      the tests marked `gpu`
+    speed      engine beside the bare step, idle GPU, memory, what compiling, graphs and workers change; a trace
+    accuracy   `quick`, and at 960 x 768, on ISBI for 100 s each; Test1
+
+Each part is a process with a limit of time; each row of its table (DIR/PART.md, DIR/PART.json) is written when it is
+known, so that a part that is cut off loses its running row. A machine without network takes what it lacks from the
+folder that `benchmarks/gpu_pack.sh` makes: `--wheels runs/gpu/wheels --data runs/gpu/films`. With `--dry-run` it all
+goes to its last line on a CPU, in small.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import os
+import signal
+import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
-import torch
-from parts import BareLoop, add_arguments, epoch, job_of, resolved
-from protocol import in_turns
+HERE = Path(__file__).resolve().parent
+PARTS = {"works": 130, "speed": 190, "accuracy": 210}  # seconds
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, size=(768, 640), rounds=5, steps=20, batch=16)
-    parser.set_defaults(backbone="hrnet_w32", precision="bf16")
+    parser.add_argument("--data", type=Path, required=True, help="the ISBI films, for --dry-run any set")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--wheels", type=Path, help="packages that this machine lacks")
+    parser.add_argument("--dry-run", action="store_true", help="on a CPU, tiny networks, one round")
     given = parser.parse_args()
-    if not torch.cuda.is_available():
-        sys.exit("no GPU here: the table stays empty")
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}\n")
-    print("| workers | images/s | share of the bare step % | GPU idle % | peak MB |\n|---|---|---|---|---|")
-    for workers in (4, 8, 16):
-        torch.cuda.reset_peak_memory_stats()
-        job, prepared = job_of(resolved(given, data__workers=workers), given.steps)
-        found = in_turns({"bare": BareLoop(job, prepared), "engine": epoch(job)}, given.rounds)
-        bare, engine = (statistics.median(found[way]) for way in ("bare", "engine"))
-        share, peak = 100 * bare / engine, torch.cuda.max_memory_allocated() / 1e6
-        print(f"| {workers} | {1 / engine:.1f} | {share:.1f} | {max(0, 100 - share):.1f} | {peak:.0f} |", flush=True)
+    given.out.mkdir(parents=True, exist_ok=True)
+    failed = []
+    with tempfile.TemporaryDirectory(prefix="ceph-gpu-") as site:
+        paths = [HERE, HERE.parent, HERE.parent / "core", HERE.parent / "plugins"]
+        if given.wheels:
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", site]
+            subprocess.run([*pip, *map(str, sorted(given.wheels.glob("*.whl")))], check=True)  # noqa: S603
+            paths.append(Path(site))
+        path = os.pathsep.join([*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])])
+        for part in given.only or PARTS:
+            words = [given.data.resolve(), given.out.resolve(), "dry" if given.dry_run else "gpu", PARTS[part]]
+            command = [sys.executable, str(HERE / f"gpu_{part}.py"), *map(str, words)]
+            code, seconds = limited(command, PARTS[part], given.out / "log.txt", {**os.environ, "PYTHONPATH": path})
+            table = given.out / f"{part}.md"
+            print(table.read_text() if table.exists() else "", end="")
+            how = {0: "to its end", None: "cut off at its limit"}.get(code, f"failed ({code}): {given.out}/log.txt")
+            print(f"\n{part}: {how}, {seconds:.0f} s of {PARTS[part]}\n", flush=True)
+            failed += [part] if code != 0 else []
+    sys.exit(f"not to the end: {', '.join(failed)}" if failed else 0)
+
+
+def limited(command, limit, log, environment):
+    """Run a command and all that it starts for so many seconds: (exit code, None where it was cut off; seconds)."""
+    began = time.monotonic()
+    with log.open("a") as file:
+        process = subprocess.Popen(  # noqa: S603 - one of the scripts beside this one
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return code, time.monotonic() - began
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ def resolved(given, *, plugins=(), **settings):
     return resolve(None, plugins=plugins, data=given.data, settings=[f"{key}={value}" for key, value in texts.items()])
 
 
-def job_of(config, steps):
-    """(job, prepared) of a few steps' films; random weights, the same for the same config."""
-    prepared = few(prepare(config), steps)
+def job_of(config, steps, chosen=few):
+    """(job, prepared) of the films that `chosen` gives for so many steps; the same random weights for a config."""
+    prepared = chosen(prepare(config), steps)
     torch.manual_seed(derive(config.config.train.seed, "weights"))
     model = make_model(prepared.config, prepared.hooks, prepared.run)
     job = build(prepared, model, Path(tempfile.mkdtemp(prefix="ceph-benchmark-")))
