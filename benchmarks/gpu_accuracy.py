@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 
 from gpu_table import Given, Table
 
@@ -39,7 +41,7 @@ def recipes():
     return found
 
 
-def trained(given, name, plugins, settings, budget):
+def trained(given, folder, plugins, settings, budget):
     """Train by the clock: two epochs tell what one costs, then the run of as many as fit in `budget` seconds."""
     began = time.monotonic()
 
@@ -49,11 +51,10 @@ def trained(given, name, plugins, settings, budget):
         config = resolve(None, preset="quick", data=given.data, plugins=plugins, settings=texts)
         return ceph.train(config, out=out, watcher=pace), pace.ends
 
-    folder = given.out / "runs" / name.replace(" ", "-").replace(",", "")
-    _, ends = run(2, folder.with_name(f"{folder.name}-pace"))
+    _, ends = run(2, folder / "pace")
     an_epoch = ends[1] - ends[0]
     epochs = max(2, min(200, int((SHARE * budget - (time.monotonic() - began)) / an_epoch)))
-    result, _ = run(epochs, folder)
+    result, _ = run(epochs, folder / "run")
     return result, epochs, time.monotonic() - began
 
 
@@ -63,9 +64,9 @@ def main():
     left = recipes()
     for count, (name, (plugins, settings)) in zip(range(len(left), 0, -1), left.items(), strict=True):
         budget = 0.0 if given.dry else given.left / count
-        result, epochs, seconds = trained(given, name, plugins, settings, budget)
-        split = "test1" if not given.dry else "validation"
-        figures = load(result.folder).evaluate(split)[0]
+        with tempfile.TemporaryDirectory(prefix="ceph-gpu-") as folder:
+            result, epochs, seconds = trained(given, Path(folder), plugins, settings, budget)
+            figures = load(result.folder).evaluate("validation" if given.dry else "test1")[0]
         sdr = figures["sdr_percent"]
         mm = result.metrics["mre_mm"], figures["mre_mm"]
         table.add(name, epochs, seconds, result.best_epoch + 1, *mm, sdr["2.0"], sdr["2.5"], sdr["4.0"])

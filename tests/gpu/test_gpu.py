@@ -21,6 +21,7 @@ from ceph.data.dataset import Loader
 from ceph.data.plan import plan_epoch
 from ceph.errors import TrainingError
 from ceph.run.train import prepare
+from ceph.training import checkpoint
 from ceph.training.batch_norm import synchronise
 
 HERE = torch.cuda.is_available()
@@ -51,6 +52,20 @@ NAN = """
     def loss_terms(self, batch):
         self.calls += 1
         return {"odd": batch.points.sum() * (float("nan") if self.calls == 3 else 0)}
+"""
+# The third gradient is not: a loss scaler takes it for its own fault.
+TURNED = """
+    @hookimpl
+    def build_criterion(self, default):
+        plain = default()
+
+        def criterion(pred, target, weights):
+            self.calls += 1
+            bad = self.calls == 3
+            pred.register_hook(lambda grad: grad * float("nan") if bad else grad)
+            return plain(pred, target, weights)
+
+        return criterion
 """
 GREEDY = """
     @hookimpl
@@ -92,15 +107,13 @@ def test_it_trains_in_each_precision(device, precision, on, tmp_path):
 
 @on_each
 def test_a_step_that_is_not_finite_is_skipped_and_the_scale_falls(device, on, tmp_path):
-    config = on(device, body=NAN, precision=NARROW[device], non_finite="skip")
-    run = ceph.train(config, out=tmp_path / "run")
-    assert [line["skipped_steps"] for line in records(run.folder)] == [1, 0]
-    assert all(torch.isfinite(tensor).all() for tensor in last_weights(run.folder).values())
-    if device == "cuda":
-        from ceph.training import checkpoint
-
-        scaler = checkpoint.load(run.folder / "checkpoints", checkpoint.LAST)["scaler"]
-        assert scaler["scale"] == 2.0**15
+    config = on(device, body=TURNED, precision=NARROW[device], non_finite="skip")
+    run = ceph.train(config, out=tmp_path / "run").folder
+    scaled = device == "cuda"
+    assert [line["skipped_steps"] for line in records(run)] == [0 if scaled else 1, 0]
+    assert all(torch.isfinite(tensor).all() for tensor in last_weights(run).values())
+    scaler = checkpoint.load(run / "checkpoints", checkpoint.LAST)["scaler"]
+    assert scaler.get("scale") == (2.0**15 if scaled else None)
 
 
 @on_each
@@ -171,6 +184,7 @@ def test_points_are_those_of_the_cpu_within_a_fiftieth_of_a_pixel(device, on, tm
 
 
 @on_each
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [4, 8, 16])
 def test_batches_of_pinned_workers_are_those_of_none(device, workers, on):
     prepared = prepare(from_values(on(device, ["heavy-augmentation"])))
