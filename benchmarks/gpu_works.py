@@ -32,7 +32,7 @@ def main():
     marks = "not gpu" if given.dry else "gpu"
     # What another version of a package warns of is no fault of a GPU.
     options = ["-m", marks, "--rootdir", str(root), "-p", "no:cacheprovider", "-W", "default"]
-    sys.exit(pytest.main([str(root / "tests" / "gpu"), *options], plugins=[Rows(table)]))
+    sys.exit(pytest.main([str(root / "tests" / "gpu" / "test_gpu.py"), *options], plugins=[Rows(table)]))
 
 
 if __name__ == "__main__":
