@@ -240,6 +240,7 @@ def test_a_plugin_that_does_not_go_with_the_run_s_is_left_off_and_the_text_says_
     (tmp_path / "loner.py").write_text(LONER)
     plugins = {"loner": {"from": str(tmp_path / "loner.py")}}
     folder = shown(lambda film, _: 9.0 if film < 2 else 2.0, plugins=plugins)
+    ceph.trust(tmp_path / "loner.py")
     assert list(next_config(folder, tmp_path).plugins) == ["loner"]
     text = " ".join(line.lstrip("# ") for line in suggest(folder, split="train").text.splitlines())
     assert "But it cannot be switched on here: cannot be combined with the plugin" in text

@@ -62,14 +62,14 @@ class SecondLook(nn.Module):
 
     @torch.no_grad()
     def begin(self, backbone: nn.Module) -> None:
-        """Start with the weights of `backbone`, for grey films, where the layers are the same."""
+        """Start with the weights of `backbone`, for grey films, where layers are the same, unless it is trained."""
         theirs = backbone.state_dict()
         for net in (self.net, self.average):
             for name, own in net.backbone.state_dict().items():
                 if name in theirs and (new := theirs[name]).ndim == own.ndim:
                     grey = new.shape[1:2] == (1,) and own.shape[1:2] == (3,)
                     if grey or new.shape == own.shape:
-                        own.copy_(new.expand_as(own) / 3 if grey else new)
+                        own.copy_(torch.where(self.steps > 0, own, new.expand_as(own) / 3 if grey else new))
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
@@ -193,7 +193,7 @@ class Zoom(Plugin[ZoomConfig]):
         """Begin with the first pass's backbone, unless the weights are a trained second look's."""
         self.begin_epoch = self.config.begin.epochs(run.epochs)
         zoom: Any = getattr(model, "zoom", None)
-        if zoom is not None and not int(zoom.steps):
+        if zoom is not None:
             zoom.begin(model.backbone)
 
     @hookimpl

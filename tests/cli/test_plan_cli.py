@@ -75,7 +75,7 @@ def test_settings_are_shown_where_they_differ_from_the_default_with_their_origin
     (tmp_path / "ceph.yaml").write_text(
         "extends: demo\ntrain:\n  epochs: 7\n  batch_size: 8\nplugins:\n  my-loss: {from: ./my_loss.py}\n"
     )
-    assert main(["plan", "--set", "plugins.my-loss.table.B=2", "--set", "train.lr=1e-3", "--seed", "3"]) == 0
+    assert main(["plan", "--set", "plugins.my-loss.table.B=2", "--set", "train.lr=1e-3", "--seed", "3", "--trust"]) == 0
     text = capsys.readouterr().out
     rows = [line.split() for line in section(text, "settings that are not default").splitlines()[1:]]
     found = {row[0]: row[1:] for row in rows if "." in row[0] and len(row) > 1}

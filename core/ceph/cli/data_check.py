@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from ceph.cli import options
@@ -96,6 +95,8 @@ def of_run(run: Path, settings: list[str] | None, path: Path | None, imports: Im
 
 def found_by(run: Path, data: DataSet) -> Points:
     """What the run found on films that it never saw [N, K, 2]. Raises ConfigError where that is nothing."""
+    import numpy as np
+
     from ceph.runfolder import unseen_points
 
     points = unseen_points(run, [sample.id for sample in data.samples], data.landmarks)
