@@ -94,7 +94,7 @@ class Network:
         self.name, self.table = name, table
         self.backbone, self.size, self.batch = (TINY if given.dry else NETWORKS)[name]
         self.dry = given.dry
-        self.rounds, self.steps = (1, 2) if given.dry else (3, 24)
+        self.rounds, self.steps = (1, 2) if given.dry else (3, 192 // self.batch)
         self.options = Namespace(
             data=given.data,
             mm_per_px=None if given.dry else 0.25,
@@ -134,19 +134,20 @@ class Network:
         self.table.add(self.name, what, films, ms, share, "")
 
     def train(self, workers):
-        """The engine beside the bare step, in memory and with so many loader workers."""
-        job, prepared = self.job(workers[0])
+        """The engine beside the bare step, in memory and with loader workers."""
+        job, prepared = self.job(workers)
         held = replace(job, loader=Held(job.loader))
+        plain = replace(held, forward=job.model)
         self.add("bare", lambda: BareLoop(job, prepared))
+        self.add("engine, kernel by kernel, films in memory", lambda: epoch(plain))
+        self.add("bare, CUDA graphs", lambda: Graphed(job, prepared))
         self.add("engine, films in memory", lambda: epoch(held))
-        self.add(f"engine, {workers[0]} workers", lambda: epoch(job))
-        for count in workers[1:]:
-            self.add(f"engine, {count} workers", lambda count=count: epoch(self.job(count)[0]))
+        self.add(f"engine, {workers} workers", lambda: epoch(job))
         return held, prepared
 
     def layouts(self, job, prepared):
-        """What other orders, algorithms and graphs change in the bare step."""
-        ways = {"bare, not channels_last": Plain, "bare, not deterministic": Undetermined, "bare, CUDA graphs": Graphed}
+        """What other orders and algorithms change in the bare step."""
+        ways = {"bare, not channels_last": Plain, "bare, not deterministic": Undetermined}
         for name, way in ways.items():
             self.add(name, lambda way=way: way(job, prepared))
 
@@ -168,10 +169,10 @@ class Network:
         timed(job)  # workers are there, and what is chosen at the first step is chosen
         with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if GPU else [])]) as found:
             steps = timed(job).steps
-        events = found.events()
-        kernels = sorted((e.time_range.start, e.time_range.end) for e in events if e.device_type == DeviceType.CUDA)
+        events = found.profiler.kineto_results.events()  # as they are: making objects of them takes minutes
+        kernels = sorted((e.start_ns(), e.end_ns()) for e in events if e.device_type() == DeviceType.CUDA)
         self.say(f"GPU idle %, {where}", share=100 * idle(kernels) if kernels else "no GPU")
-        self.say(f"waits for the device a step, {where}", share=sum(e.name in WAITS for e in events) / steps)
+        self.say(f"waits for the device a step, {where}", share=sum(e.name() in WAITS for e in events) / steps)
         return found
 
     def compiled(self):
@@ -200,22 +201,21 @@ def main():
     given = Given()
     table = Table(given.out, "speed", COLUMNS)
     networks = [Network(name, given, table) for name in NETWORKS]
-    workers = [0, 2] if given.dry else [8, 4, 16]
+    workers = 2 if given.dry else 8
     kept = [(network, *network.train(workers)) for network in networks]
     for network, held, prepared in kept:
         with network.noted("prediction"):
             network.predict(held, prepared)
         with network.noted("profile"):
             network.profiled(held, "films in memory")
-        network.layouts(held, prepared)
         with network.noted("stages"):
             network.stages(held, prepared)
-    quick = networks[0]
-    quick.steps = 3  # a short trace is a small file
-    with quick.noted("trace"):
-        found = quick.profiled(quick.job(workers[0])[0], f"{workers[0]} workers, 3 steps")
-        found.export_chrome_trace(str(given.out / "trace.json.gz"))
-    quick.steps = networks[1].steps
+        with network.noted("profile"):
+            found = network.profiled(network.job(workers)[0], f"{workers} workers")
+            if network is networks[0]:
+                found.export_chrome_trace(str(given.out / "trace.json.gz"))
+    for network, held, prepared in kept:
+        network.layouts(held, prepared)
     for network in networks:  # last: it may take longer than what is left
         network.compiled()
 

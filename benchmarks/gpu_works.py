@@ -32,6 +32,7 @@ def main():
     marks = "not gpu" if given.dry else "gpu"
     # What another version of a package warns of is no fault of a GPU.
     options = ["-m", marks, "--rootdir", str(root), "-p", "no:cacheprovider", "-W", "default"]
+    options += ["-n", "2" if given.dry else "8", "--dist", "worksteal"]
     sys.exit(pytest.main([str(root / "tests" / "gpu" / "test_gpu.py"), *options], plugins=[Rows(table)]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -23,6 +24,7 @@ from ceph.errors import TrainingError
 from ceph.run.train import prepare
 from ceph.training import checkpoint
 from ceph.training.batch_norm import synchronise
+from ceph.training.graphs import Graphed
 
 HERE = torch.cuda.is_available()
 THERE = [pytest.mark.gpu, pytest.mark.skipif(not HERE, reason="no CUDA device is visible")]
@@ -148,6 +150,36 @@ def test_a_run_that_was_stopped_goes_on_to_the_last_bit(device, precision, on, t
     ceph.resume(moved(half, stop_after="null"))
     assert same_weights(last_weights(whole), last_weights(half))
     assert (whole / "metrics.jsonl").read_bytes() == (half / "metrics.jsonl").read_bytes()
+
+
+@on_each
+@pytest.mark.parametrize("plugins", [["multi-scale", "ema"], ["fine-tune"], ["attention-head"]], ids="-".join)
+def test_graphs_change_no_bit(device, plugins, on, tmp_path):
+    runs = [
+        ceph.train(on(device, plugins, cuda_graphs=g, epochs=4), out=tmp_path / str(g)).folder for g in (True, False)
+    ]
+    assert "no CUDA graphs" not in (runs[0] / "log.txt").read_text()
+    assert same_weights(*map(last_weights, runs))
+
+
+@on_each
+def test_the_second_batch_of_a_kind_is_recorded_and_its_bits_are_those_of_the_network(device):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 2, 3)).to(device)
+    plain, graphed = copy.deepcopy(network), Graphed(network) if device == "cuda" else network
+    for step in range(5):
+        image = torch.rand(4, 1, 16 + step % 2, 16, device=device)
+        found = []
+        for forward, model in ((graphed, network), (plain, plain)):
+            torch.manual_seed(step)
+            model.zero_grad()
+            with torch.autocast(device, torch.bfloat16):
+                maps = forward(image)
+            maps.float().square().mean().backward()
+            found.append([maps.detach().clone(), *(p.grad.clone() for p in model.parameters())])
+        assert all(map(torch.equal, *found))
+    assert same_weights(network.state_dict(), plain.state_dict())
+    assert device == "cpu" or all(graphed._graphs.values())
 
 
 @on_each

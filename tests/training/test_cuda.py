@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from tests.combos.test_pairs import NAMES, SETTINGS
 from tests.training.fake_cuda import CUDA, fake_cuda, give_gradients, on_cuda
 from tests.training.runs import last_weights, same_weights
+from torch import nn
 
 import ceph
 from ceph.config.load import from_values
@@ -20,8 +22,10 @@ from ceph.model.codec import DECODERS, GaussianDecoder
 from ceph.run.evaluator import Evaluator
 from ceph.run.train import build, new_network, prepare
 from ceph.training import engine
+from ceph.training.graphs import Graphed
 from ceph.training.loss import CRITERIA
 from ceph.training.progress import Progress
+from ceph.training.runtime import full_name
 
 SINKS = ("tensorboard", "trackio", "wandb", "mlflow")  # they only watch
 SHELF = [name for name in NAMES if name not in (*SINKS, "distill")]
@@ -149,3 +153,19 @@ def test_a_compiled_run_trains_as_one_that_is_not(name, tiny, tmp_path, fresh, m
         ceph.train(tiny(train={"compile": c}, plugins=plugins), out=tmp_path / str(c)).folder for c in (False, True)
     ]
     assert same_weights(*map(last_weights, runs))
+
+
+# --- CUDA graphs -----------------------------------------------------------------------------------------------------
+
+
+def test_the_device_is_named_as_its_tensors_name_it(cuda):
+    assert full_name(torch.device("cuda")) == CUDA
+
+
+def test_a_network_that_cannot_be_recorded_runs_as_it_is(caplog):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    plain, graphed, image = copy.deepcopy(network), Graphed(network), torch.rand(2, 1, 8, 8)
+    for _ in range(4):
+        assert torch.equal(graphed(image), plain(image))
+    assert caplog.text.count("no CUDA graphs") == 1
+    assert same_weights(network.state_dict(), plain.state_dict())

@@ -273,6 +273,11 @@ class TrainConfig(Section):
         description="batch norms take their statistics over the whole batch where several processes train; "
         "false: over each process's own films, and the first one's are kept",
     )
+    cuda_graphs: bool = Field(
+        default=True,
+        description="on a GPU, replay the network's pass as a CUDA graph; the same bits. Where it cannot be (several "
+        "processes, `accumulate`, a network that a plugin builds or looks into) kernels go one by one",
+    )
     compile: bool = Field(
         default=False,
         description="compile the network and the loss: minutes at the start; on the CPU where it was measured, steps "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ceph.config.load import Resolved
 from ceph.config.models import Config
@@ -18,9 +19,11 @@ from ceph.evaluation.stations import Stations
 from ceph.hooks.base import Run
 from ceph.hooks.verbs import Hooks
 from ceph.model.codec import GaussianDecoder, GaussianTargets, Targets
-from ceph.model.network import LandmarkNetwork, add_parts
+from ceph.model.network import LandmarkNetwork, add_parts, parts_of
+from ceph.training.graphs import Graphed
 from ceph.training.loss import CRITERIA, Criterion
 from ceph.training.optim import Schedule, adamw, warmup_cosine
+from ceph.training.runtime import Runtime
 
 log = logging.getLogger("ceph")
 
@@ -47,6 +50,18 @@ def make_model(config: Config, hooks: Hooks, run: Run) -> nn.Module:
     model: nn.Module = hooks.one("build_model", default, run=run)
     add_parts(model, hooks.merge("modules", run=run, model=model))
     return model
+
+
+def make_forward(config: Config, hooks: Hooks, runtime: Runtime, model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model as training runs it: compiled, as CUDA graphs, for several processes, or as it is."""
+    settings = config.train
+    if settings.compile:
+        compiled: Callable[[Tensor], Tensor] = torch.compile(model)
+        return compiled
+    alone = runtime.device.type == "cuda" and runtime.ranks.count == 1 and settings.accumulate == 1
+    if settings.cuda_graphs and alone and not hooks.answers("build_model"):
+        return Graphed(model)
+    return runtime.ranks.wrap(model, sync_batchnorm=settings.sync_batchnorm, apart=tuple(parts_of(model)))
 
 
 def make_targets(config: Config, hooks: Hooks, run: Run) -> Targets:

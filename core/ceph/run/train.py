@@ -34,7 +34,15 @@ from ceph.hooks.verbs import Hooks
 from ceph.model.network import parts_of
 from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
 from ceph.report.progress import Silent
-from ceph.run.assembly import make_criterion, make_hooks, make_model, make_optimizer, make_stations, make_targets
+from ceph.run.assembly import (
+    make_criterion,
+    make_forward,
+    make_hooks,
+    make_model,
+    make_optimizer,
+    make_stations,
+    make_targets,
+)
 from ceph.run.evaluator import Evaluator, make_monitor
 from ceph.run.films import also_films, loader_workers, make_films, plain_truth, read_data, training_films
 from ceph.run.report import report_if_possible
@@ -386,9 +394,7 @@ def build(prepared: Prepared, model: nn.Module, where: Path, *, evaluated: bool 
         hooks=hooks,
         runtime=runtime,
         model=model,
-        forward=torch.compile(model)
-        if config.train.compile
-        else runtime.ranks.wrap(model, sync_batchnorm=config.train.sync_batchnorm, apart=tuple(parts_of(model))),
+        forward=make_forward(config, hooks, runtime, model),
         targets=make_targets(config, hooks, run),
         stations=stations,
         kind=config.target_kind,

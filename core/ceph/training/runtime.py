@@ -49,7 +49,7 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
     if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
         device = "cpu"
     state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
-    found = torch.device("cpu") if device == "cpu" else torch.device(state.device)
+    found = torch.device("cpu") if device == "cpu" else full_name(torch.device(state.device))
     if found.type == "cpu":
         keep_freed_memory()
     if found.type == "cuda":
@@ -61,6 +61,11 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
         Ranks(state.process_index, state.num_processes, here, found, cpu_group()) if state.num_processes > 1 else ALONE
     )
     return Runtime(found, choose_precision(found, precision), ranks)
+
+
+def full_name(device: torch.device) -> torch.device:
+    """The device as its tensors name it: `cuda:0`, where `cuda` is the same one."""
+    return torch.empty(0, device=device).device
 
 
 def choose_precision(device: torch.device, precision: str) -> str:
