@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ceph.errors import CephError, CheckpointError, ConfigError
-from ceph.model.network import LandmarkNetwork
+from ceph.model.network import LandmarkNetwork, between, enlarged
 from ceph.model.weights import OFFLINE, fill, load_backbone_weights, offline_weights, read_weights, transfer
 
 SMALL = ("test_resnet", "test_efficientnet", "test_convnext", "test_vit")
@@ -20,6 +20,13 @@ def test_maps_have_the_asked_stride_at_any_size(backbone, stride):
         for height, width in ((96, 64), (70, 50)):
             maps = network(torch.rand(1, 1, height, width))
             assert maps.shape == (1, 5, -(-height // stride), -(-width // stride))
+
+
+@pytest.mark.parametrize(("size", "larger"), [((8, 6), (16, 12)), ((9, 7), (17, 13)), ((5, 4), (20, 16))])
+def test_two_matrix_products_enlarge_maps_as_torch_does(size, larger):
+    maps = torch.rand(2, 3, *size, dtype=torch.float64)
+    products = between(size[0], larger[0], maps).mT @ maps @ between(size[1], larger[1], maps)
+    torch.testing.assert_close(products, enlarged(maps, larger))
 
 
 def test_an_untrained_heatmap_is_nearly_empty():

@@ -55,7 +55,9 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
     if found.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # hundreds of kernels
         torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32: points are those of the CPU
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     ranks = (
         Ranks(state.process_index, state.num_processes, here, found, cpu_group()) if state.num_processes > 1 else ALONE
