@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ceph.evaluation.offsets import expected, learn, mean_shape, mirrored, turned, turns
-from ceph.evaluation.stations import Adapted
+from ceph.evaluation.stations import HeadOffsets
 
 K = 19
 RNG = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def test_a_head_that_faces_the_other_way_is_seen():
 
 def test_the_station_moves_points_as_the_offsets_say():
     found, _ = clinic(4, 8)
-    station = Adapted(torch.from_numpy(SHAPE), torch.from_numpy(HABIT))
+    station = HeadOffsets(torch.from_numpy(SHAPE), torch.from_numpy(HABIT))
     points, scores = station.shift(torch.from_numpy(found), torch.ones(4, K), torch.eye(3).expand(4, 3, 3))
     back = turned((points.numpy() - found), turns(found, SHAPE))
     assert np.allclose(back, np.broadcast_to(HABIT, back.shape), atol=0.2)  # the two similarities are no inverses
