@@ -9,12 +9,11 @@ of its `dataset_formats` give, with `DataError` for a folder that cannot be read
 are for `check_run`; `generator` gives random numbers that are a pure function of their keys; `moving_average` and
 `reader_disagreement_mm` are arithmetic that several plugins need; `similarity`, `transform` and `procrustes` are the
 core's geometry, `Matrix`, `Points` and `Flags` its types; `mean_shape`, `turns`, `turned`, `learned_offsets` and
-`HeadOffsets` are what `ceph adapt` knows of offsets in the frame of the head; `gaussians` draws the core's targets, `soft_points` reads
-points from raw maps with a gradient; `landmark_network` builds a network such as the core's own, for `modules`; `load`
-gives the network of another run; `log` reaches the run's log; `write_text`
-puts a file into the run folder in one move, through no link, and `guarded` makes a table's cell that no spreadsheet
-takes for a formula. The hooks themselves stand in `ceph/hooks/specs.py`, each
-with its shapes and the moment it fires.
+`HeadOffsets` are offsets in the frame of the head, as `ceph adapt` has them; `gaussians` draws the core's targets,
+`soft_points` reads points from raw maps with a gradient; `landmark_network` builds a network such as the core's own,
+for `modules`; `load` gives the network of another run; `log` reaches the run's log; `write_text` puts a file into the
+run folder in one move, through no link, and `guarded` makes a table's cell that no spreadsheet takes for a formula. The
+hooks themselves stand in `ceph/hooks/specs.py`, each with its shapes and the moment it fires.
 """
 
 from __future__ import annotations

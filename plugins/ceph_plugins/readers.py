@@ -1,4 +1,4 @@
-"""readers: the network learns the place that readers share, and each reader's habit beside it; one of them is spoken."""
+"""readers: the network learns the place that readers share, each one's habit stands beside it, and one is spoken."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Habits:
         return found
 
     def of_film(self, sample: Sample) -> Points:
-        """The offsets [R, K, 2] of each reader of a film, in mm, turned as its head lies; 0 where that cannot be told."""
+        """The offsets [R, K, 2] of each reader of a film, in mm, as its head lies; 0 where that cannot be told."""
         s = self.sets.index(sample.set)
         turn = turns(_middle_mm(sample)[None], self.shape)[0]
         offsets = self.of_set[s] + self.own[s]
@@ -135,18 +135,18 @@ def _own(samples: Sequence[Sample], shape: Points) -> Floats:
         for r in np.flatnonzero(flags.any(axis=(0, 2))):
             films = flags[:, r].any(axis=1)
             offsets[r] = learned_offsets(moves[films, r], flags[films, r]).offsets_mm
-        offsets = centred(offsets, flags.any(axis=0))
+        offsets = centred(offsets, np.asarray(flags.any(axis=0)))
     return offsets
 
 
 def centred(offsets: Floats, flags: Flags) -> Floats:
     """The offsets [M, K, 2], 0 where no flag [M, K] is, less their mean over those M whose flag is."""
     mean = (offsets * flags[..., None]).sum(axis=0) / np.maximum(flags.sum(axis=0), 1)[:, None]
-    return (offsets - mean) * flags[..., None]
+    return np.asarray((offsets - mean) * flags[..., None])
 
 
 def chosen(habits: Habits, like: str | None, truth: str) -> Floats:
-    """The offsets [K, 2] of whom `like` names (None: `truth`, else the mean). Raises ConfigError for an unknown name."""
+    """The offsets [K, 2] of whom `like` names; None: of `truth`, or else the mean. Raises ConfigError."""
     voices = habits.voices
     if like is None:
         return voices.get(truth, voices[MEAN])
@@ -249,7 +249,7 @@ class Readers(Plugin[ReadersConfig]):
         if len(count) == 1:
             return None
         share = np.array([self.config.weights.get(name, 1.0) / count[name] for name in sets])
-        return share / share.mean()
+        return np.asarray(share / share.mean())
 
     @hookimpl
     def truth(self, sample: Sample) -> tuple[Points, Flags]:
@@ -282,8 +282,7 @@ class Readers(Plugin[ReadersConfig]):
             films = np.array([sample.set == name for sample in samples]) & valid.any(axis=1)
             if films.any():
                 found[s] += learned_offsets(np.where(valid[..., None], moves, 0)[films], valid[films]).offsets_mm
-        marked = habits.marked.any(axis=1)
-        self.next = centred(found, marked)
+        self.next = centred(found, np.asarray(habits.marked.any(axis=1)))
 
     def state_dict(self) -> dict[str, Any]:
         """All habits, and those of sets that the next epoch begins with."""

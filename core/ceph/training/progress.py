@@ -114,7 +114,7 @@ class Progress:
 
 
 def epoch_tables(progress: Progress, films: int) -> dict[str, torch.Tensor]:
-    """Means over its draws of each training film: `loss` and `errors_mm` [N, K], `moves_mm` [N, K, 2]; NaN: not drawn."""
+    """Means over each training film's draws: `loss` and `errors_mm` [N, K], `moves_mm` [N, K, 2]; NaN: not drawn."""
     index = progress.table("index")
     marked = index >= 0  # the others are films without points
     index = index[marked]
