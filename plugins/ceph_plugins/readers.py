@@ -52,19 +52,15 @@ class Habits:
 
     @property
     def voices(self) -> dict[str, Floats]:
-        """The offsets [K, 2] of all who can be spoken as, by name."""
+        """The offsets [K, 2] of all who can be spoken as, by name; a reader of several sets is `<set>-<reader>`."""
         found = {MEAN: np.zeros(self.shape.shape)}
-        several = len(self.sets) > 1
-        for s, name in enumerate(self.sets if several else ()):
-            found[name] = self.of_set[s]
+        if len(self.sets) > 1:
+            found |= zip(self.sets, self.of_set, strict=True)
         for r, reader in enumerate(self.readers):
             his = [s for s in range(len(self.sets)) if self.marked[s, r].any()]
             for s in his:
-                offsets = self.of_set[s] + self.own[s, r]
-                if len(his) == 1:
-                    found.setdefault(reader, offsets)
-                if several:
-                    found.setdefault(f"{self.sets[s]}-{reader}", offsets)
+                name = reader if len(his) == 1 else f"{self.sets[s]}-{reader}"
+                found.setdefault(name, self.of_set[s] + self.own[s, r])
         return found
 
     def of_film(self, sample: Sample) -> Points:
@@ -91,9 +87,9 @@ def habits_from(state: Mapping[str, Any]) -> Habits:
 
 def _middle_mm(sample: Sample) -> Points:
     """The mean [K, 2] of what a film's readers marked, in mm; NaN where none did."""
-    own = sample.own
-    total = np.where(own[..., None], sample.points, 0).sum(axis=0) * sample.mm_per_px
-    return np.where(own.any(axis=0)[:, None], total / np.maximum(own.sum(axis=0), 1)[:, None], np.nan)
+    total = np.where(sample.own[..., None], sample.points, 0).sum(axis=0) * sample.mm_per_px
+    count = sample.own.sum(axis=0)[:, None]
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def fit(samples: Sequence[Sample], readers: Sequence[str]) -> Habits:
@@ -109,13 +105,12 @@ def fit(samples: Sequence[Sample], readers: Sequence[str]) -> Habits:
     if apart:
         what = f"the set {apart[0]} shares fewer than two landmarks with the others: its habit cannot be told"
         raise ConfigError(what, key="data.path", hint="name such landmarks alike, or train this set alone")
-    marked = np.stack([np.any([s.own for s in samples if s.set == name], axis=0) for name in sets])
+    marked: Flags = np.stack([np.stack([s.own for s in samples if s.set == name]).any(axis=0) for name in sets])
     habits = Habits(
         sets, tuple(readers), shape, marked, np.zeros((*marked.shape, 2)), np.zeros((len(sets), *shape.shape))
     )
     for s, name in enumerate(sets):
-        films = [sample for sample in samples if sample.set == name and np.isfinite(_middle_mm(sample)).sum() > 2]
-        habits.own[s] = _own(films, shape)
+        habits.own[s] = _own([sample for sample in samples if sample.set == name], shape)
     return habits
 
 

@@ -66,6 +66,8 @@ def mean_shape(points: Points) -> Points:
     for _ in range(10):
         shared = np.where(np.isnan(shape), np.nan, points)
         films = (~np.isnan(shared[..., 0])).sum(axis=1) > 1
+        if not films.any():
+            return np.full(shape.shape, np.nan)
         turn = turns(shared[films], shape)
         middle = _middle_of(np.where(np.isnan(shared[films]), np.nan, shape))
         laid = turned(points[films] - _middle_of(shared[films]), turn) + middle
