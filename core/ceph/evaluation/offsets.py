@@ -57,7 +57,7 @@ class Gain:
 
 
 def mean_shape(points: Points) -> Points:
-    """The mean of shapes [N, K, 2], each laid on it by a similarity: [K, 2], about 0, as large as the median one.
+    """The mean of shapes [N, K, 2], each laid on it by a similarity: [K, 2], about 0, turned and large as usual.
 
     Shapes may lack landmarks (NaN): the one that has most is the first, and others come in by the landmarks that they
     share, two at least. NaN for a landmark that none of these has.
@@ -73,7 +73,8 @@ def mean_shape(points: Points) -> Points:
         laid = turned(points[films] - _middle_of(shared[films]), turn) + middle
         seen = ~np.isnan(laid).all(axis=(0, 2))
         shape = np.full(shape.shape, np.nan)
-        shape[seen] = np.nanmean(laid[:, seen], axis=0) * np.median(1 / np.abs(turn))
+        upright = np.median(1 / np.abs(turn)) * np.exp(-1j * np.angle((turn / np.abs(turn)).sum()))
+        shape[seen] = turned(np.nanmean(laid[:, seen], axis=0)[None], upright[None])[0]
         shape -= _middle_of(shape)
     return shape
 
@@ -87,7 +88,8 @@ def turns(points: Points, shape: Points) -> NDArray[np.complex128]:
     aim = np.where(np.isnan(found), np.nan, shape)
     z, to = (_complex(np.nan_to_num(part - _middle_of(part))) for part in (found, aim))
     size = (np.abs(z) ** 2).sum(axis=1)
-    turn: NDArray[np.complex128] = (z.conj() * to).sum(axis=1) / np.where(size > 0, size, np.nan)
+    turn = np.full(len(points), complex(np.nan, np.nan))
+    np.divide((z.conj() * to).sum(axis=1), size, out=turn, where=size > 0)
     return turn
 
 
