@@ -51,6 +51,18 @@ def test_of_five_films_offsets_come_nearer_than_their_means():
     assert ours < 0.85 * means
 
 
+def test_a_mean_shape_of_films_that_lack_landmarks_is_that_of_whole_ones():
+    found, _ = clinic(80, 3)
+    whole, torn = mean_shape(found), found.copy()
+    torn[:40, 12:] = np.nan
+    torn[40:, :4] = np.nan
+    there = mean_shape(torn)
+    assert np.linalg.norm(there - turned(whole[None], turns(whole[None], there))[0], axis=-1).max() < 1.2
+    assert abs(np.angle((turns(found, whole)).sum())) < 1e-6  # it stands as heads usually do
+    torn[:, 7] = np.nan
+    assert np.isnan(mean_shape(torn)[7]).all()
+
+
 @pytest.mark.parametrize("how", ["shifted", "scattered"])
 def test_a_film_of_five_mislabelled_by_20_mm_is_named_and_teaches_nothing(how):
     for seed in range(10):

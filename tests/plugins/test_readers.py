@@ -122,7 +122,9 @@ def test_habits_of_sets_are_learned_from_what_the_network_finds_and_count_from_t
     np.testing.assert_array_equal(plugin.habits.of_set, other.habits.of_set)
     assert list(plugin.habits.voices) == ["mean", "first", "second", "ann", "bob", "cid"]
     moved = station.shift(torch.tensor(places), torch.ones(len(places), K), None)[0].numpy() - places
-    assert np.linalg.norm(moved, axis=-1).mean() == pytest.approx(np.linalg.norm(HABITS[2] / 2, axis=-1).mean(), rel=0.1)
+    assert np.linalg.norm(moved, axis=-1).mean() == pytest.approx(
+        np.linalg.norm(HABITS[2] / 2, axis=-1).mean(), rel=0.1
+    )
 
 
 def test_what_only_one_set_has_is_nobodys_habit(two_sets):
