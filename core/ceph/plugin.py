@@ -8,12 +8,12 @@ answer, `View` and `Member` what `views` and `members` do, `Figure` what its `me
 of its `dataset_formats` give, with `DataError` for a folder that cannot be read; `ConfigError`, `Problem` and `nearest`
 are for `check_run`; `generator` gives random numbers that are a pure function of their keys; `moving_average` and
 `reader_disagreement_mm` are arithmetic that several plugins need; `similarity`, `transform` and `procrustes` are the
-core's geometry, `Matrix`, `Points` and `Flags` its types; `gaussians` draws the core's targets, `soft_points` reads
-points from raw maps with a gradient; `landmark_network` builds a network such as the core's own, for `modules`; `load`
-gives the network of another run; `log` reaches the run's log; `write_text`
-puts a file into the run folder in one move, through no link, and `guarded` makes a table's cell that no spreadsheet
-takes for a formula. The hooks themselves stand in `ceph/hooks/specs.py`, each
-with its shapes and the moment it fires.
+core's geometry, `Matrix`, `Points` and `Flags` its types; `mean_shape`, `turns`, `turned`, `learned_offsets` and
+`HeadOffsets` are offsets in the frame of the head, as `ceph adapt` has them; `gaussians` draws the core's targets,
+`soft_points` reads points from raw maps with a gradient; `landmark_network` builds a network such as the core's own,
+for `modules`; `load` gives the network of another run; `log` reaches the run's log; `write_text` puts a file into the
+run folder in one move, through no link, and `guarded` makes a table's cell that no spreadsheet takes for a formula. The
+hooks themselves stand in `ceph/hooks/specs.py`, each with its shapes and the moment it fires.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ from ceph.data.warps import Warp
 from ceph.errors import ConfigError, DataError, Problem, nearest
 from ceph.evaluation.means import Member, View
 from ceph.evaluation.metrics import Figure
+from ceph.evaluation.offsets import learn as learned_offsets
+from ceph.evaluation.offsets import mean_shape, turned, turns
+from ceph.evaluation.stations import HeadOffsets
 from ceph.files import write_text
 from ceph.hooks.base import Plugin, PluginConfig, Run, hookimpl
 from ceph.model.codec import gaussians, soft_points
@@ -55,6 +58,7 @@ __all__ = [
     "Duration",
     "Figure",
     "Flags",
+    "HeadOffsets",
     "Matrix",
     "Member",
     "Plugin",
@@ -70,8 +74,10 @@ __all__ = [
     "guarded",
     "hookimpl",
     "landmark_network",
+    "learned_offsets",
     "load",
     "log",
+    "mean_shape",
     "moving_average",
     "nearest",
     "procrustes",
@@ -79,6 +85,8 @@ __all__ = [
     "similarity",
     "soft_points",
     "transform",
+    "turned",
+    "turns",
     "write_text",
 ]
 

@@ -25,10 +25,20 @@ ROUNDS = 3  # a point that is found again may rule out another one
 Floats = NDArray[np.float64]
 
 
-def complete_shapes_mm(samples: Sequence[Sample]) -> Points:
-    """The readers' mean points [N, K, 2] in mm of those samples that have every landmark."""
-    found = [np.nanmean(s.points, axis=0) * s.mm_per_px for s in samples if s.valid.any(axis=0).all()]
-    return np.stack(found) if found else np.zeros((0, 1, 2))
+def seen_together(samples: Sequence[Sample]) -> NDArray[np.int64]:
+    """The landmarks [M] that enough samples have all of: all, or less those that the fewest have."""
+    flags = np.stack([sample.valid.any(axis=0) for sample in samples])
+    seen = np.arange(flags.shape[1])
+    while len(seen) > LEAST_LANDMARKS and flags[:, seen].all(axis=1).sum() < LEAST_FILMS:
+        seen = np.delete(seen, flags[:, seen].sum(axis=0).argmin())
+    return seen
+
+
+def complete_shapes_mm(samples: Sequence[Sample], landmarks: NDArray[np.int64]) -> Points:
+    """The readers' mean points [N, M, 2] in mm of those samples that have all of these landmarks [M]."""
+    complete = [s for s in samples if s.valid[:, landmarks].any(axis=0).all()]
+    found = [np.nanmean(s.points[:, landmarks], axis=0) * s.mm_per_px for s in complete]
+    return np.stack(found) if found else np.zeros((0, len(landmarks), 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +118,15 @@ def _complex(values: Floats) -> NDArray[np.complex128]:
 
 
 class ShapeCheck:
-    """Points held against a shape model where there is one, which is all its state; what they rule out is moved."""
+    """Points held against a shape model where there is one, which is all its state; what they rule out is moved.
 
-    def __init__(self, model: ShapeModel | None, least_mm: float, spreads: float) -> None:
-        self.model, self.least_mm, self.spreads = model, least_mm, spreads
+    The model is of the landmarks `seen` [M] (None: of all); the others stay as they are.
+    """
+
+    def __init__(
+        self, model: ShapeModel | None, least_mm: float, spreads: float, seen: NDArray[np.int64] | None = None
+    ) -> None:
+        self.model, self.least_mm, self.spreads, self.seen = model, least_mm, spreads, seen
 
     def constrain(
         self,
@@ -128,10 +143,11 @@ class ShapeCheck:
         if model is None or not bool(torch.isfinite(points).all()):
             return points, scores
         limit = np.maximum(self.least_mm, self.spreads * model.spread_mm)
-        trust = scores.double().cpu().numpy()
+        seen = np.arange(points.shape[1]) if self.seen is None else self.seen
+        trust = scores.double().cpu().numpy()[:, seen]
         films = np.arange(len(maps))
         for _ in range(ROUNDS):
-            here = points[films].double().cpu().numpy()
+            here = points[films].double().cpu().numpy()[:, seen]
             with np.errstate(all="ignore"):  # points that are all one have no shape
                 found = model.expected(here, trust[films])
                 off = np.linalg.norm(here - found.points, axis=-1) / found.px_per_mm[:, None]
@@ -141,6 +157,7 @@ class ShapeCheck:
             wide = np.maximum(model.spread_mm[out], NOISE_MM) * found.px_per_mm[row]
             centre = torch.from_numpy(found.points[row, out]).to(maps)
             bells = _bells(centre, torch.from_numpy(wide).to(maps), image_size, maps.shape[-2:])
+            out = seen[out]
             there = maps[films[row], out] * bells
             again, score = (part[0] for part in decode(there[None], image_size))
             again = torch.where(there.amax((1, 2))[:, None] > 0, again, centre.to(again))
@@ -151,6 +168,7 @@ class ShapeCheck:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The shape model; empty where there were too few films for one."""
         parts = {} if self.model is None else vars(self.model)
+        parts = parts if self.seen is None else {**parts, "seen": self.seen}
         return {name: torch.from_numpy(part) for name, part in parts.items()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -158,7 +176,9 @@ class ShapeCheck:
         if not state:
             log.warning("shape-constraint: the run was trained without a shape model; points stay as they are")
             return
-        self.model = ShapeModel(**{name: part.double().numpy() for name, part in state.items()})
+        parts = dict(state)
+        self.seen = parts.pop("seen").numpy() if "seen" in parts else None
+        self.model = ShapeModel(**{name: part.double().numpy() for name, part in parts.items()})
 
 
 def _bells(centre: torch.Tensor, wide: torch.Tensor, image_size: tuple[int, int], size: Sequence[int]) -> torch.Tensor:
@@ -191,14 +211,19 @@ class ShapeConstraint(Plugin[ShapeConstraintConfig]):
     @hookimpl
     def build_constraint(self, run: Run) -> ShapeCheck:
         """Give the check against the shapes of the training films, or against those in the checkpoint."""
-        shapes = complete_shapes_mm(run.samples)
-        model = None
-        if len(shapes) >= LEAST_FILMS and shapes.shape[1] >= LEAST_LANDMARKS:
+        if not run.samples:
+            return ShapeCheck(None, self.config.least_mm, self.config.spreads)
+        seen, K, model = seen_together(run.samples), len(run.landmarks), None
+        shapes = complete_shapes_mm(run.samples, seen)
+        if len(shapes) >= LEAST_FILMS and len(seen) >= LEAST_LANDMARKS:
             model = fit(shapes)
-        elif run.samples:
+            if len(seen) < K:
+                left = ", ".join(symbol for k, symbol in enumerate(run.landmarks) if k not in seen)
+                log.warning("shape-constraint: too few films have all landmarks; left alone: %s", left)
+        else:
             log.warning(
                 "shape-constraint: %d films with all of %d landmarks make no shape model (it takes %d and %d); "
                 "points stay as they are",
-                *(len(shapes), len(run.landmarks), LEAST_FILMS, LEAST_LANDMARKS),
+                *(len(complete_shapes_mm(run.samples, np.arange(K))), K, LEAST_FILMS, LEAST_LANDMARKS),
             )
-        return ShapeCheck(model, self.config.least_mm, self.config.spreads)
+        return ShapeCheck(model, self.config.least_mm, self.config.spreads, seen if model and len(seen) < K else None)

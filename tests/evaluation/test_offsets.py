@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ceph.evaluation.offsets import expected, learn, mean_shape, mirrored, turned, turns
-from ceph.evaluation.stations import Adapted
+from ceph.evaluation.stations import HeadOffsets
 
 K = 19
 RNG = np.random.default_rng(0)
@@ -49,6 +49,18 @@ def test_of_five_films_offsets_come_nearer_than_their_means():
         errors.append([np.linalg.norm(each - HABIT, axis=-1).mean() for each in (ours, seen.mean(axis=0))])
     ours, means = np.mean(errors, axis=0)
     assert ours < 0.85 * means
+
+
+def test_a_mean_shape_of_films_that_lack_landmarks_is_that_of_whole_ones():
+    found, _ = clinic(80, 3)
+    whole, torn = mean_shape(found), found.copy()
+    torn[:40, 12:] = np.nan
+    torn[40:, :4] = np.nan
+    there = mean_shape(torn)
+    assert np.linalg.norm(there - turned(whole[None], turns(whole[None], there))[0], axis=-1).max() < 1.2
+    assert abs(np.angle(turns(found, whole)).mean()) < 0.01  # it stands as heads usually do
+    torn[:, 7] = np.nan
+    assert np.isnan(mean_shape(torn)[7]).all()
 
 
 @pytest.mark.parametrize("how", ["shifted", "scattered"])
@@ -96,7 +108,7 @@ def test_a_head_that_faces_the_other_way_is_seen():
 
 def test_the_station_moves_points_as_the_offsets_say():
     found, _ = clinic(4, 8)
-    station = Adapted(torch.from_numpy(SHAPE), torch.from_numpy(HABIT))
+    station = HeadOffsets(torch.from_numpy(SHAPE), torch.from_numpy(HABIT))
     points, scores = station.shift(torch.from_numpy(found), torch.ones(4, K), torch.eye(3).expand(4, 3, 3))
     back = turned((points.numpy() - found), turns(found, SHAPE))
     assert np.allclose(back, np.broadcast_to(HABIT, back.shape), atol=0.2)  # the two similarities are no inverses

@@ -199,7 +199,7 @@ ARGUMENTS = {
     "views": "",
     "members": "model",
     "metrics": "split, errors_mm, points_px, valid, samples, landmarks, outputs",
-    "epoch_end": "epoch, model, samples, loss, errors_mm, metrics",
+    "epoch_end": "epoch, model, samples, loss, errors_mm, moves_mm, metrics",
     "run_start": "run, model",
     "run_end": "run, result",
 }

@@ -48,7 +48,7 @@ CONTRACT = {
     "views": ("mean", ""),
     "members": ("mean", "model"),
     "metrics": ("merge", "split errors_mm points_px valid samples landmarks outputs"),
-    "epoch_end": ("tell", "epoch model samples loss errors_mm metrics"),
+    "epoch_end": ("tell", "epoch model samples loss errors_mm moves_mm metrics"),
     "run_start": ("tell", "run model"),
     "run_end": ("tell", "run result"),
 }

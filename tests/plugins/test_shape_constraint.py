@@ -175,6 +175,25 @@ def test_films_with_missing_landmarks_teach_nothing(make_run):
     assert all(torch.equal(part, other.state_dict()[name]) for name, part in one.state_dict().items())
 
 
+def test_of_a_union_of_sets_the_landmarks_that_enough_films_have_together_are_held_against_each_other(make_run, caplog):
+    run = films_of(make_run(), heads(60))
+    torn = []
+    for n, sample in enumerate(run.samples):
+        points = sample.points.copy()
+        points[:, 2 if n < 30 else 15] = np.nan  # of two sets each lacks one
+        torn.append(dataclasses.replace(sample, points=points, valid=~np.isnan(points[..., 0])))
+    with caplog.at_level(logging.WARNING, "ceph"):
+        one = built(dataclasses.replace(run, samples=tuple(torn)))
+    assert "left alone: Or" in caplog.text
+    points = heads(6, seed=6)
+    ghost = np.clip(points + np.isin(np.arange(19), [2, 7])[:, None] * 50, 5, 180)
+    pred = 0.7 * maps_of(ghost) + 0.3 * maps_of(points)
+    for station in (one, built(dataclasses.replace(run, samples=()), one.state_dict())):
+        off = errors_mm(decoded(pred.clone(), station), points)
+        assert off[:, 7].max() < 1 < 20 < off[:, 2].min()
+        assert off[:, [k for k in range(19) if k != 2]].max() < 1
+
+
 def test_a_run_keeps_the_model_and_evaluates_with_it(tmp_path):
     settings = {"data": {"synthetic_films": 48, "size": [96, 80]}, "train": {"epochs": 1}, "model": {"weights": "none"}}
     settings["model"]["backbone"] = "test_efficientnet"

@@ -57,20 +57,39 @@ class Gain:
 
 
 def mean_shape(points: Points) -> Points:
-    """The mean of shapes [N, K, 2], each laid on it by a similarity: [K, 2], about 0, as large as the median one."""
-    centred = points - points.mean(axis=1, keepdims=True)
-    sizes = np.sqrt((centred**2).sum(axis=(1, 2)))
-    shape: Points = centred.mean(axis=0)
-    for _ in range(5):
-        laid = turned(centred, turns(centred, shape)).mean(axis=0)
-        shape = laid * (np.median(sizes) / np.sqrt((laid**2).sum()))
+    """The mean of shapes [N, K, 2], each laid on it by a similarity: [K, 2], about 0, turned and large as usual.
+
+    Shapes may lack landmarks (NaN): the one that has most is the first, and others come in by the landmarks that they
+    share, two at least. NaN for a landmark that none of these has.
+    """
+    shape: Points = points[np.argmax((~np.isnan(points[..., 0])).sum(axis=1))]
+    for _ in range(10):
+        shared = np.where(np.isnan(shape), np.nan, points)
+        films = (~np.isnan(shared[..., 0])).sum(axis=1) > 1
+        if not films.any():
+            return np.full(shape.shape, np.nan)
+        turn = turns(shared[films], shape)
+        middle = _middle_of(np.where(np.isnan(shared[films]), np.nan, shape))
+        laid = turned(points[films] - _middle_of(shared[films]), turn) + middle
+        seen = ~np.isnan(laid).all(axis=(0, 2))
+        shape = np.full(shape.shape, np.nan)
+        upright = np.median(1 / np.abs(turn)) * np.exp(-1j * np.angle((turn / np.abs(turn)).sum()))
+        shape[seen] = turned(np.nanmean(laid[:, seen], axis=0)[None], upright[None])[0]
+        shape -= _middle_of(shape)
     return shape
 
 
 def turns(points: Points, shape: Points) -> NDArray[np.complex128]:
-    """For each film the factor [N] that turns and scales its points [N, K, 2] onto the shape [K, 2]; never mirrored."""
-    found = _complex(points - points.mean(axis=1, keepdims=True))
-    turn: NDArray[np.complex128] = (found.conj() @ _complex(shape)) / (np.abs(found) ** 2).sum(axis=1)
+    """For each film the factor [N] that turns and scales its points [N, K, 2] onto the shape [K, 2]; never mirrored.
+
+    A landmark that either lacks (NaN) does not count; NaN for a film with fewer than two others.
+    """
+    found = np.where(np.isnan(shape), np.nan, points)
+    aim = np.where(np.isnan(found), np.nan, shape)
+    z, to = (_complex(np.nan_to_num(part - _middle_of(part))) for part in (found, aim))
+    size = (np.abs(z) ** 2).sum(axis=1)
+    turn = np.full(len(points), complex(np.nan, np.nan))
+    np.divide((z.conj() * to).sum(axis=1), size, out=turn, where=size > 0)
     return turn
 
 
@@ -128,6 +147,12 @@ def expected(found: Points, marked: Points, valid: Flags, shape: Points, strange
 def _complex(points: Points) -> NDArray[np.complex128]:
     z: NDArray[np.complex128] = points[..., 0] + 1j * points[..., 1]
     return z
+
+
+def _middle_of(points: Points) -> Points:
+    """The mean [..., 1, 2] of the points [..., K, 2] that are there; 0 where none is."""
+    count = (~np.isnan(points)).sum(axis=-2, keepdims=True)
+    return np.asarray(np.nan_to_num(points).sum(axis=-2, keepdims=True) / np.maximum(count, 1))
 
 
 def _median(values: Floats, axis: int) -> Floats:

@@ -79,8 +79,8 @@ class Offsets(Protocol):
         ...
 
 
-class Adapted(nn.Module):
-    """The station of `ceph adapt`: offsets [K, 2] of each landmark in the frame of the mean shape [K, 2], in mm."""
+class HeadOffsets(nn.Module):
+    """Offsets [K, 2] of each landmark in the frame of the mean shape [K, 2], in mm: the station of `ceph adapt`."""
 
     shape: torch.Tensor
     offsets: torch.Tensor
@@ -120,7 +120,7 @@ class Stations:
     constraint: Constraint | None = None
     refiner: Refiner | None = None
     offsets: Offsets | None = None
-    adapt: Adapted | None = None
+    adapt: HeadOffsets | None = None
     built_by: Mapping[str, Blame] = field(default_factory=dict)
     mm_per_px: float = math.nan
 
@@ -175,7 +175,7 @@ class Stations:
         """Give each station the state that its plugin kept; what is of a plugin that is not on is passed over."""
         self.mm_per_px = state.get("mm_per_px", math.nan)
         if "adapt" in state:
-            self.adapt = Adapted(**state["adapt"])
+            self.adapt = HeadOffsets(**state["adapt"])
         for name, blame in self.built_by.items():
             kept = state.get(name, {})
             if blame.plugin in kept:

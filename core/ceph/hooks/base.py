@@ -80,7 +80,8 @@ class Run:
     """What a plugin may know of the run.
 
     `size` is (H, W) in network px; `samples` are the training split's, `unmarked` those of `data.unmarked`; `config` is
-    the whole resolved config, frozen (`run.config.train.lr`); `folder` is the run folder, from `run_start` on.
+    the whole resolved config, frozen (`run.config.train.lr`); `folder` is the run folder, from `run_start` on;
+    `readers` are the names of the rows of a sample's points.
     """
 
     landmarks: tuple[str, ...]
@@ -93,3 +94,4 @@ class Run:
     config: Any
     folder: Path | None = None
     unmarked: tuple[Sample, ...] = ()
+    readers: tuple[str, ...] = ()

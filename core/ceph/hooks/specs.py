@@ -58,7 +58,7 @@ map's size, [H, W] the network image's; a name before `=` is what the hook answe
                     maps = the mean of activations, each laid on the first's grid
             points = decoder, constraint, refiner, offsets of the maps
         metrics(split, errors_mm, points_px, valid, samples, landmarks, outputs)  merge
-        epoch_end(epoch, model, samples, loss, errors_mm, metrics)       tell
+        epoch_end(epoch, model, samples, loss, errors_mm, moves_mm, metrics)  tell
     run_end(run, result)                                                 tell
 
 Arguments are passed by name and a plugin may take a subset of them. Models are given unwrapped and uncompiled.
@@ -456,13 +456,15 @@ class Specs(Protocol):
         samples: Sequence[Sample],
         loss: torch.Tensor,
         errors_mm: torch.Tensor,
+        moves_mm: torch.Tensor,
         metrics: Mapping[str, Any],
     ) -> None:
         """Learn how each training film did in this epoch: a plugin's memory is filled here.
 
         `model` maps [B, 1, H, W] to [B, K, h, w], with its weights at the epoch's end; `samples`: the N training
         samples; `loss` and `errors_mm` [N, K] on the CPU, means over a film's draws in this epoch, NaN where not drawn
-        or invalid; `metrics`: the validation's. Fires: after each epoch's evaluation.
+        or invalid; `moves_mm` [N, K, 2] likewise: truth less found, in mm, along the axes of the film as it was taken;
+        `metrics`: the validation's. Fires: after each epoch's evaluation.
         """
 
     @tell

@@ -21,7 +21,7 @@ from ceph.data.plausible import impossible
 from ceph.data.types import Points, Sample
 from ceph.errors import ConfigError, DataError, Problem, nearest
 from ceph.evaluation.offsets import Gain, Offsets, expected, learn, mean_shape, mirrored, turned, turns
-from ceph.evaluation.stations import Adapted
+from ceph.evaluation.stations import HeadOffsets
 from ceph.run.films import films_of, plain_truth, read_data
 from ceph.run.report import report_if_possible
 from ceph.run.trained import ADAPT, TRAINING_SPLITS, Trained
@@ -183,7 +183,7 @@ def _refuse_mirrored(samples: Sequence[Sample], truth: Points, valid: np.ndarray
 
 def _write(made: Adaptation, trained: Trained, resolved: Resolved, films: Films, shape: Points, target: Path) -> None:
     content = checkpoint.load(trained.folder / runfolder.CHECKPOINTS, checkpoint.BEST)
-    station = Adapted(torch.from_numpy(shape), torch.from_numpy(made.offsets.offsets_mm))
+    station = HeadOffsets(torch.from_numpy(shape), torch.from_numpy(made.offsets.offsets_mm))
     content["stations"] = {**content["stations"], "adapt": station.state_dict()}
     environment = runfolder.read_environment(trained.folder)
     now = runfolder.environment(environment.get("plugins", {}), str(trained.runtime.device), trained.folder)

@@ -292,6 +292,7 @@ def prepare(resolved: Resolved) -> Prepared:
         unmarked=tuple(training.samples[marked:]),
         device=runtime.device,
         config=config,
+        readers=data.readers,
     )
     make_monitor(config.train.monitor, run.landmarks, also=config.evaluate.also)
     with runfolder.heard() as said:  # of a plugin, before there is a log

@@ -198,7 +198,10 @@ class Rehearsal:
         yield Question("metrics", epoch, {**arrays, **of_split, "outputs": self.seen_in_validation()})
         table_mm = self.errors_mm("train", epoch, len(run.samples))
         table_mm[epoch % len(table_mm)] = np.nan  # a film that was not drawn
-        tables = {"loss": torch.from_numpy(table_mm + 1).float(), "errors_mm": torch.from_numpy(table_mm).float()}
+        along = np.random.default_rng(derive("moves", epoch)).uniform(0, 2 * np.pi, table_mm.shape)
+        moves_mm = table_mm[..., None] * np.stack([np.cos(along), np.sin(along)], axis=-1)
+        named = {"loss": table_mm + 1, "errors_mm": table_mm, "moves_mm": moves_mm}
+        tables = {name: torch.from_numpy(table).float() for name, table in named.items()}
         figures = summarise(errors_mm, run.landmarks, MEAN)
         about: dict[str, Any] = {"epoch": epoch, "model": self.model, "samples": self.samples, "metrics": figures}
         yield Question("epoch_end", epoch, {**about, **tables})

@@ -216,8 +216,8 @@ def evaluate_epoch(job: Job, progress: Progress) -> tuple[nn.Module, dict[str, A
     """Validate, tell the plugins, and write the epoch's record; returns the module that was validated."""
     module: nn.Module = job.hooks.one("eval_model", lambda: job.model, epoch=progress.epoch, model=job.model)
     figures = job.validate(module)
-    loss, errors_mm = epoch_tables(progress, len(job.run.samples))
-    about = {"model": job.model, "samples": job.run.samples, "loss": loss, "errors_mm": errors_mm, "metrics": figures}
+    tables = epoch_tables(progress, len(job.run.samples))
+    about = {"model": job.model, "samples": job.run.samples, "metrics": figures, **tables}
     job.hooks.tell("epoch_end", epoch=progress.epoch, **about)
     job.hooks.check()
     weighed = {}
@@ -234,8 +234,8 @@ def evaluate_epoch(job: Job, progress: Progress) -> tuple[nn.Module, dict[str, A
             "sizes": progress.sizes,
             "landmark_weights": weighed,
             "lr": [rate * job.factor(progress.epoch + 1) for rate in job.rates],
-            "loss": float(torch.nanmean(loss)),
-            "train_mre_mm": float(torch.nanmean(errors_mm)),
+            "loss": float(torch.nanmean(tables["loss"])),
+            "train_mre_mm": float(torch.nanmean(tables["errors_mm"])),
             "validation": figures,
         }
     )

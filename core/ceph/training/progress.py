@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-TABLES = ("index", "loss", "errors_mm", "counted")  # of the running epoch
+TABLES = ("index", "loss", "errors_mm", "counted", "moves_mm")  # of the running epoch
 PLAIN = (
     *("epoch", "batch", "step", "best", "best_epoch", "planned", "sampling", "records", "skipped"),
     "skipped_in_a_row",
 )
-# Of a micro-batch: index [B], and loss, errors in mm, weights [B, K], NaN where not valid.
+# Of a micro-batch: index [B], and loss, errors in mm, weights [B, K], moves in mm [B, K, 2], NaN where not valid.
 Rows = tuple[torch.Tensor, ...]
 
 
@@ -59,6 +59,7 @@ class Progress:
     loss: torch.Tensor | None = None  # [drawn, K], NaN where not valid
     errors_mm: torch.Tensor | None = None  # [drawn, K], NaN where not valid
     counted: torch.Tensor | None = None  # [drawn, K] weights of landmarks, NaN where not valid
+    moves_mm: torch.Tensor | None = None  # [drawn, K, 2] truth less found, in the axes of the film, NaN where not valid
     records: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
     skipped: int = 0  # optimiser steps of this epoch that were left out: their numbers were not finite
     skipped_in_a_row: int = 0
@@ -66,7 +67,7 @@ class Progress:
     timed: tuple[int, float] = (0, 0.0)  # steps of this process and their seconds; no part of the state
 
     def note(self, seen: Sequence[Rows]) -> None:
-        """Count one optimiser step and keep what its micro-batches showed: index, loss, errors in mm, weights."""
+        """Count one optimiser step and keep what its micro-batches showed, a row of each of TABLES for a film."""
         for parts in seen:
             end = self.rows + len(parts[0])
             for name, part in zip(TABLES, parts, strict=True):
@@ -95,7 +96,9 @@ class Progress:
     def next_epoch(self) -> None:
         """Clear the tables and turn to the next epoch."""
         self.epoch, self.batch, self.planned, self.weights = self.epoch + 1, 0, False, None
-        self.rows, self.index, self.loss, self.errors_mm, self.counted, self.skipped = 0, None, None, None, None, 0
+        self.rows, self.skipped = 0, 0
+        for name in TABLES:
+            setattr(self, name, None)
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values."""
@@ -110,8 +113,8 @@ class Progress:
         return cls(**state, rows=0 if trained is None else len(trained))
 
 
-def epoch_tables(progress: Progress, films: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean loss and error in mm of each training film and landmark over its draws, [N, K] each; NaN where not drawn."""
+def epoch_tables(progress: Progress, films: int) -> dict[str, torch.Tensor]:
+    """Means over each training film's draws: `loss` and `errors_mm` [N, K], `moves_mm` [N, K, 2]; NaN: not drawn."""
     index = progress.table("index")
     marked = index >= 0  # the others are films without points
     index = index[marked]
@@ -119,10 +122,10 @@ def epoch_tables(progress: Progress, films: int) -> tuple[torch.Tensor, torch.Te
     def mean(values: torch.Tensor) -> torch.Tensor:
         values = values[marked].double()
         known = ~values.isnan()
-        total = torch.zeros(films, values.shape[1], dtype=torch.float64).index_add_(0, index, values.nan_to_num())
+        total = torch.zeros(films, *values.shape[1:], dtype=torch.float64).index_add_(0, index, values.nan_to_num())
         return (total / torch.zeros_like(total).index_add_(0, index, known.double())).float()
 
-    return mean(progress.table("loss")), mean(progress.table("errors_mm"))
+    return {name: mean(progress.table(name)) for name in ("loss", "errors_mm", "moves_mm")}
 
 
 def landmark_weights(progress: Progress, landmarks: Sequence[str]) -> dict[str, float]:

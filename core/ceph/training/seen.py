@@ -27,17 +27,25 @@ class Seen(NamedTuple):
         return torch.stack((torch.isfinite(self.pred).all(), torch.isfinite(self.loss).all()))
 
     def rows(self, kind: str) -> Rows:
-        """Index [B], and loss, errors in mm and weights [B, K], NaN where not valid."""
+        """Index [B], and loss, errors in mm, weights [B, K] and moves in mm [B, K, 2], NaN where not valid."""
         weighed = torch.ones_like(self.loss) if self.weights is None else self.weights.detach().expand_as(self.loss)
-        parts = (self.loss, errors_mm(self.batch, self.pred, kind), weighed)
-        return (self.batch.index, *(part.masked_fill(~self.batch.valid, math.nan) for part in parts))
+        errors, moves = off_mm(self.batch, self.pred, kind)
+        loss, errors, weighed = (p.masked_fill(~self.batch.valid, math.nan) for p in (self.loss, errors, weighed))
+        return self.batch.index, loss, errors, weighed, moves.masked_fill(~self.batch.valid[..., None], math.nan)
 
 
 @torch.no_grad()
-def errors_mm(batch: Batch, pred: torch.Tensor, kind: str) -> torch.Tensor:
-    """Errors [B, K] in mm of the points as they are now decoded from the training maps."""
-    distance: torch.Tensor = torch.linalg.vector_norm(soft_points(pred, kind, image_size(batch)) - batch.points, dim=-1)
-    return distance * batch.mm_per_px[:, None]
+def off_mm(batch: Batch, pred: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Errors [B, K] in mm of the points as they are now decoded from the training maps, and the moves that mend them.
+
+    A move [B, K, 2], truth less found, is as long as its error, along the axes of the film as it was taken.
+    """
+    apart = batch.points - soft_points(pred, kind, image_size(batch))
+    errors = torch.linalg.vector_norm(apart, dim=-1) * batch.mm_per_px[:, None]
+    (a, b), (c, d) = batch.film_to_network[:, :2, :2, None].permute(1, 2, 0, 3).to(apart)
+    x, y = apart.unbind(-1)
+    back = torch.stack([d * x - b * y, a * y - c * x], dim=-1) * (a * d - b * c).sign()[..., None]
+    return errors, back * (errors / torch.linalg.vector_norm(back, dim=-1).clamp_min(1e-12))[..., None]
 
 
 def masked(batch: Batch, mask: torch.Tensor | None) -> Batch:
