@@ -1,6 +1,6 @@
 """How long the first answer takes: `python benchmarks/startup.py`, wall seconds of new processes, medians.
 
-The first step of `ceph run` is timed from the call to its end, on the embedded synthetic set; `--run RUN --film FILE` adds
+The first step of `ceph run` is timed to its end, on the embedded synthetic set; `--run RUN --film FILE` adds
 `ceph predict` of one film; `import torch` alone is the floor under it. Seconds of CPU, user and system, stand beside
 wall seconds: they tell more on a machine that others use; `x torch` is their ratio to `import torch`.
 """
