@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ceph.data.augment import Augmentation
 from ceph.data.cache import FilmCache, pyramid_level
 from ceph.data.geometry import (
     Field,
@@ -36,6 +35,9 @@ from ceph.data.look import windows
 from ceph.data.plan import Entry, derive
 from ceph.data.types import Batch, Draw, Flags, Matrix, Points, Sample
 from ceph.errors import CephError
+
+if TYPE_CHECKING:
+    from ceph.data.augment import Augmentation
 
 GRACE_S = 20  # for a training process that was told to end: its step, and the checkpoint
 HANGUP = getattr(signal, "SIGHUP", signal.SIGINT)  # a closed terminal

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ceph.errors import ConfigError, nearest
+from ceph.model import zoo
 from ceph.model.depthwise import use_fast_depthwise
 
 
@@ -146,13 +146,13 @@ def seen_by_parts(
 
 def build_backbone(name: str, channels: int = 1, levels: int | None = None) -> nn.Module:
     """An untrained timm backbone for films of so many channels, giving its feature maps; `levels` finest, None: all."""
-    if not timm.is_model(name):
-        close = nearest(name, timm.list_models())
+    if not zoo.is_model(name):
+        close = nearest(name, zoo.list_models())
         hint = close if close.startswith("did") else "`timm.list_models()` lists them all"
         raise ConfigError(f"timm has no model {name!r}", key="model.backbone", hint=hint)
     try:
         only = {} if levels is None else {"out_indices": tuple(range(levels))}
-        backbone: nn.Module = timm.create_model(name, features_only=True, pretrained=False, in_chans=channels, **only)
+        backbone: nn.Module = zoo.create_model(name, features_only=True, pretrained=False, in_chans=channels, **only)
     except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
         raise ConfigError(
             f"{name!r} gives no feature maps ({error})",

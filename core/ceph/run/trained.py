@@ -33,7 +33,6 @@ from ceph.hooks.base import Run
 from ceph.run.assembly import make_hooks, make_model, make_stations
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import also_films, loader_workers, make_films, read_data
-from ceph.run.report import report_if_possible
 from ceph.training import checkpoint
 from ceph.training.memory import LOADED, explained, predicting
 from ceph.training.runtime import flushed_denormals, start
@@ -199,6 +198,8 @@ class Trained:
         if data is None:
             self._write(name, figures, prediction, films)
             if (self.folder / runfolder.REPORT).exists():  # not before the run has ended
+                from ceph.run.report import report_if_possible  # templates and charts, which nothing else here needs
+
                 report_if_possible(self.folder)
         return figures, name
 

@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
-from accelerate import PartialState
 from torch import nn
 
 from ceph.errors import ConfigError
 from ceph.training.ranks import ALONE, PATIENCE, Ranks, cpu_group
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+LAUNCHED = ("LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun, MPI
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -48,6 +48,11 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
         raise ConfigError("this machine has no MPS device", key="train.device", hint="--set train.device=auto")
     if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
         device = "cpu"
+    if device == "cpu" and not any(name in os.environ for name in LAUNCHED):
+        keep_freed_memory()
+        return Runtime(torch.device(device), choose_precision(torch.device(device), precision))
+    from accelerate import PartialState  # it takes its time
+
     state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
     found = torch.device("cpu") if device == "cpu" else full_name(torch.device(state.device))
     if found.type == "cpu":

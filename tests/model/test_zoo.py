@@ -1,0 +1,36 @@
+"""The networks of timm are found without opening all of timm, and all of it is there once it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LOOK = """
+import sys
+import ceph.run.predictions
+from ceph.model import zoo
+from ceph.training.runtime import start
+start("cpu")
+assert zoo.is_model("tf_efficientnet_lite0.in1k")
+zoo.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False, in_chans=1)
+print(*sorted(name for name in SLOW if name in sys.modules))
+import timm
+from torchvision import ops
+assert timm.is_model("resnet18") and not zoo.is_model("resnet5O") and ops.roi_align
+print(len(zoo.list_models()) > 500)
+"""
+SLOW = (
+    "torch._dynamo",
+    "timm.models.resnet",
+    "timm.data.loader",
+    "albumentations",
+    "accelerate",
+    "matplotlib",
+    "wandb",
+)
+
+
+def test_what_predicts_imports_one_file_of_timm_and_nothing_that_trains():
+    code = LOOK.replace("SLOW", repr(SLOW))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split("\n")) == (0, ["", "True", ""]), done.stderr
