@@ -85,11 +85,17 @@ class SecondLook(nn.Module):
 def views_of(windows: torch.Tensor, about: int) -> torch.Tensor:
     """Windows [N, px, px] as [N, 3, px, px] in 0..1: grey, normalised in squares of `about` px, and equalised."""
     grey = windows[:, None]
-    mean, square = (F.avg_pool2d(x, about, 1, about // 2, count_include_pad=False) for x in (grey, grey.square()))
+    mean, square = (mean_about(x, about) for x in (grey, grey.square()))
     local = (grey - mean) / (square - mean.square()).clamp_min(1e-4).sqrt()
     flat = windows.flatten(1).contiguous()
     rank = torch.searchsorted(flat.sort(1).values, flat, right=True).view_as(grey) / flat.shape[1]
     return torch.cat([grey, (0.5 + local / 6).clamp(0, 1), rank.to(grey)], dim=1)
+
+
+def mean_about(x: torch.Tensor, side: int) -> torch.Tensor:
+    """The mean of the square of so many px (odd) about each pixel, of what is inside: columns first, then rows."""
+    tall = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(tall, (1, side), 1, (0, side // 2), count_include_pad=False)
 
 
 def log_prior(side: int, mm: float, spread_mm: torch.Tensor) -> torch.Tensor:

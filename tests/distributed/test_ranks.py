@@ -123,6 +123,7 @@ def test_only_rounding_parts_the_loss_curve_from_that_of_one_process(tiny, tmp_p
     assert curve(tmp_path / "two", "loss") == pytest.approx(curve(tmp_path / "one", "loss"), rel=tolerance)
 
 
+@pytest.mark.slow
 def test_modules_train_beside_the_network_on_two_processes_as_on_one(tiny, tmp_path):
     plugins = parts.switched_on(tmp_path)
     config = written(tiny(plugins=plugins, train={"batch_size": 3, "accumulate": 2}), tmp_path / "c.json")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ceph.config.models import FoldConfig
 from ceph.errors import ConfigError
 from ceph.hooks.verbs import Hooks
 from ceph_plugins.weighted_loss import (
@@ -84,6 +85,14 @@ def test_unknown_symbols_are_refused_all_at_once_with_the_nearest_name(make_run)
 def test_weights_that_leave_nothing_to_train_are_refused(make_run):
     with pytest.raises(ConfigError, match=r"plugins\.weighted-loss\.weights: every landmark weighs 0"):
         Hooks({"weighted-loss": made(other=0, weights={"S": 0})}).tell("check_run", run=make_run("isbi"))
+
+
+def test_the_films_that_a_fold_holds_out_choose_no_weights(make_run):
+    run = make_run("isbi")
+    data = run.config.data.model_copy(update={"fold": FoldConfig(of=3, number=0)})
+    folded = dataclasses.replace(run, config=run.config.model_copy(update={"data": data}))
+    with pytest.raises(ConfigError, match=r"weights: auto learns from .* held out"):
+        Hooks({"weighted-loss": made(weights="auto")}).tell("check_run", run=folded)
 
 
 @pytest.mark.parametrize(

@@ -220,9 +220,9 @@ CHEAPLY = [pytest.param(n, marks=sink_marks(n, *([pytest.mark.slow] if n in HOST
 
 @pytest.fixture(scope="module")
 def needed(tmp_path_factory):
-    """The settings that a plugin cannot be without."""
+    """The settings that a plugin cannot be without, or that make its checks cheap."""
     run = ceph.train(stage.values({"epochs": 1}), out=tmp_path_factory.mktemp("finished") / "run")
-    return {"distill": {"runs": [str(run.folder)]}}
+    return {"distill": {"runs": [str(run.folder)]}, "zoom": {"px": 32, "mm": 20, "windows": 2}}
 
 
 @pytest.mark.parametrize("name", CHEAPLY)
@@ -238,6 +238,7 @@ def test_the_built_in_plugins_pass_every_check_that_trains(name, tmp_path, monke
     assert failures(loaded(name), trains=True, name=name, settings=settings, neutral=NEUTRAL.get(name)) == {}
 
 
+@pytest.mark.slow
 def test_the_kit_imports_without_pytest():
     code = "import sys, ceph.testing; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -93,6 +93,15 @@ def resolve(
     return _resolve(layers, flags, preset, plugins, without, imports)
 
 
+OF_ONE_SET = (  # back to its default: it says nothing of another set
+    "data.films_table=null",
+    "data.mm_per_px=null",
+    "data.format=auto",
+    "data.unmarked=null",
+    "data.unmarked_share=0",
+)
+
+
 def resolve_run(
     folder: Path,
     *,
@@ -101,9 +110,13 @@ def resolve_run(
     data: Path | None = None,
     imports: Imports = "all",
 ) -> Resolved:
-    """Resolve the config of a run folder, whose plugins in files must be trusted. Raises as `resolve` does."""
+    """Resolve the config of a run folder, whose plugins in files must be trusted. Raises as `resolve` does.
+
+    With other `data` than its own, what was told of the run's own set is forgotten unless `settings` say it anew.
+    """
     from ceph.runfolder import CONFIG, mapping, read_environment
 
+    settings = (*forgotten(folder, data, settings), *settings)
     layers = Layers(unasked=True)
     layers.add_file(folder / CONFIG, "", None, name=str(folder / CONFIG))
     flags = _flags((), settings, data, None)
@@ -112,6 +125,19 @@ def resolve_run(
         recorded = mapping(read_environment(folder), "plugins")
     then = {name: mapping(entry) for name, entry in recorded.items()}
     return _resolve(layers, flags, None, (), without, imports, then)
+
+
+def forgotten(folder: Path, data: Path | None, settings: Sequence[str]) -> list[str]:
+    """Settings that take back what a run's config says of its own set alone, for films that are others."""
+    from ceph.runfolder import read_settings, values_of
+
+    own = ""
+    with suppress(CephError):
+        own = values_of(read_settings(folder)).get("data.path", "").strip("\"'")
+    if data is None or (own and (folder / own).resolve() == data.resolve()):
+        return []
+    told = {setting.partition("=")[0] for setting in settings}
+    return [setting for setting in OF_ONE_SET if setting.partition("=")[0] not in told]
 
 
 def from_values(

@@ -30,13 +30,6 @@ from ceph.training import checkpoint
 log = logging.getLogger("ceph")
 
 LEAST_FILMS, FEW_FILMS = 3, 5
-OF_THE_RUN = (  # back to its default: what was told of the run's own set says nothing of another
-    "data.films_table=null",
-    "data.mm_per_px=null",
-    "data.format=auto",
-    "data.unmarked=null",
-    "data.unmarked_share=0",
-)
 HEAD = (0.7, 1.4)  # how large a head can be, against the mean one of the run
 
 
@@ -80,9 +73,7 @@ def adapt(
         raise ConfigError(f"{where} is several runs", hint=f"adapt one of them, such as {members[0]}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} is there already", key="--out", hint="name a new folder")
-    told = {setting.partition("=")[0] for setting in settings}
-    forgotten = [setting for setting in OF_THE_RUN if setting.partition("=")[0] not in told]
-    resolved = resolve_run(where, data=Path(data), settings=(*forgotten, *settings))
+    resolved = resolve_run(where, data=Path(data), settings=settings)
     trained = Trained(where, resolved)
     if len(trained.landmarks) < 2:
         raise ConfigError(f"{where} finds a single landmark: it takes two to say how a head lies")
