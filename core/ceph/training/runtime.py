@@ -13,7 +13,7 @@ from accelerate import PartialState
 from torch import nn
 
 from ceph.errors import ConfigError
-from ceph.training.ranks import ALONE, PATIENCE, Ranks, cpu_group
+from ceph.training.ranks import ALONE, Ranks, cpu_group, patience
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,7 +48,7 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
         raise ConfigError("this machine has no MPS device", key="train.device", hint="--set train.device=auto")
     if device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available():
         device = "cpu"
-    state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
+    state = PartialState(cpu=device == "cpu", timeout=patience())
     found = torch.device("cpu") if device == "cpu" else torch.device(state.device)
     if found.type == "cpu":
         keep_freed_memory()
