@@ -16,7 +16,7 @@ from tests.training.runs import ALL, last_weights, same_weights
 from ceph.errors import ConfigError, TrainingError
 from ceph.training.ranks import connected, patience
 
-EPOCHS = 12
+EPOCHS = 6
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def ended(jobs):
 def test_a_machine_that_is_gone_ends_the_job_and_it_goes_on_to_the_bits_of_two_processes(machines, whole, tmp_path):
     config, weights = whole
     jobs = machines.start("run", config, "--out", tmp_path / "run")
-    until(tmp_path / "run", 3)
+    until(tmp_path / "run", 2)
     machines.kill(jobs[1])
     codes, said = ended(jobs[:1])
     assert codes != [0]
@@ -68,7 +68,7 @@ def test_a_machine_that_is_cut_off_ends_the_job_in_time_with_one_error_and_nothi
     config, weights = whole
     run = tmp_path / "run"
     jobs = machines.start("run", config, "--out", run)
-    until(run, 3)
+    until(run, 2)
     machines.cut(jobs)
     cut = time.monotonic()
     codes, said = ended([jobs[n] for n in machines.heard])
