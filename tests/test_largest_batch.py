@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-import resource
+import shutil
 import subprocess
 import sys
 
@@ -15,8 +16,20 @@ from ceph.config.load import from_values
 from ceph.tools.doctor import examine
 from ceph.tools.largest_batch import free_memory, grow, largest_batch
 
-GROWS = "import resource, sys\nfrom ceph.cli.app import main\n"
-GROWS += "resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv.pop(1)),) * 2)\nsys.exit(main(sys.argv[1:]))"
+WITHIN = """
+import json, resource, sys
+import ceph
+from ceph.config.load import from_values
+from ceph.tools.largest_batch import largest_batch
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
+config = json.loads(sys.argv[1])
+if "batch_size" in config["train"]:
+    ceph.train(config, out="run")
+else:
+    print(largest_batch(from_values(config)))
+"""
 
 
 def machine(room, *, base=100, each=7, seconds=0.0, quiet=0):
@@ -71,7 +84,7 @@ def test_another_error_of_a_step_is_not_taken_for_a_lack_of_memory():
         grow(step, 100)
 
 
-def test_free_memory_is_the_least_that_machine_container_and_limit_leave(tmp_path):
+def test_free_memory_is_the_least_that_machine_and_container_leave(tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:  500 kB\n")
     assert free_memory(tmp_path, tmp_path / "none") == 500 * 1024
     (tmp_path / "memory.max").write_text("400000\n")
@@ -80,7 +93,6 @@ def test_free_memory_is_the_least_that_machine_container_and_limit_leave(tmp_pat
     assert free_memory(tmp_path, tmp_path) == 150_000
     (tmp_path / "memory.max").write_text("max\n")
     assert free_memory(tmp_path, tmp_path) == 500 * 1024
-    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
 def test_real_steps_of_a_config_with_plugins_tell_the_batch_and_leave_nothing_behind(tiny, tmp_path, monkeypatch):
@@ -94,20 +106,25 @@ def test_real_steps_of_a_config_with_plugins_tell_the_batch_and_leave_nothing_be
 
 
 @pytest.mark.slow
-def test_within_a_limit_plan_tells_a_batch_that_trains_there_while_half_as_much_again_does_not(tiny_set, tmp_path):
-    call = ["--data", str(tiny_set), "--set", "data.size=[256,208]", "--set", "data.workers=0"]
+def test_within_a_limit_a_run_trains_that_batch_while_half_as_much_again_runs_out(tiny, tmp_path):
+    config = tiny(data={"size": [448, 384]}, evaluate={"batch_size": 1}, train={"epochs": 1})
+    del config["train"]["batch_size"]
 
-    def ceph(*words):
-        command = [sys.executable, "-c", GROWS, str(5_000_000_000), *words, *call]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    def within(**train):
+        words = json.dumps({**config, "train": {**config["train"], **train}})
+        done = subprocess.run(
+            [sys.executable, "-c", WITHIN, words], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        return done.stdout + done.stderr
 
-    found = ceph("plan", "--batch")
-    films = int(re.search(r"largest batch: (\d+) films at 256 x 208 px on cpu", found.stdout).group(1))
-    assert 2 < films < 30
-    once = ("--set", "train.epochs=1", "--set", "evaluate.batch_size=1")
-    assert ceph("run", *once, "--set", f"train.batch_size={films}").returncode == 0
-    more = ceph("run", *once, "--set", f"train.batch_size={films + films // 2 + 1}")
-    assert "error: out of memory while training a batch" in more.stderr
+    found = re.search(r"(\d+) films at 448 x 384 px on cpu, fp32: .* ran out of memory", text := within())
+    assert found, text
+    films = int(found.group(1))
+    assert 2 < films < 8, text  # there are twelve to train with
+    text = within(batch_size=films)
+    assert (tmp_path / "run" / "metrics.json").exists(), text
+    shutil.rmtree(tmp_path / "run")
+    assert "out of memory while training a batch" in within(batch_size=films + films // 2 + 1)
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import math
-import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -148,9 +147,9 @@ def following(tried: Sequence[Tried], room: int, most: int) -> tuple[int, Why]:
     growth = max((peak - lower) / (fits - before), 0.0)
     by_memory = fits + int((room - peak) / growth) if growth else most
     bounds: dict[Why, int] = {
+        "films": most,
         "memory": min(by_memory, (fits + failed) // 2) if failed else by_memory,
         "time": int(SECONDS * fits / seconds) if seconds else most,
-        "films": most,
     }
     why = min(bounds, key=lambda name: bounds[name])
     films = min(2 * fits, bounds[why])
@@ -175,16 +174,16 @@ def taken(device: torch.device) -> int:
 
 
 def free_memory(system: Path = Path("/proc"), group: Path = Path("/sys/fs/cgroup")) -> int:
-    """The bytes that the machine, its container and `ulimit -v` leave to this process; without a limit NO_LIMIT."""
+    """The bytes that the machine and its container leave to this process; NO_LIMIT where they do not tell.
+
+    What `ulimit -v` leaves is found by running out of it, which harms nobody.
+    """
     left = [NO_LIMIT]
     if (found := _numbers(system / "meminfo").get("MemAvailable:")) is not None:
         left.append(1024 * found)
     limit, used = _number(group / "memory.max"), _number(group / "memory.current")
     if limit is not None and used is not None:
         left.append(limit - used + _numbers(group / "memory.stat").get("inactive_file", 0))
-    addresses, pages = resource.getrlimit(resource.RLIMIT_AS)[0], _number(system / "self" / "statm")
-    if addresses != resource.RLIM_INFINITY and pages is not None:
-        left.append(addresses - pages * resource.getpagesize())
     return max(min(left), 0)
 
 
