@@ -23,7 +23,7 @@ from ceph.config.load import from_values
 from ceph.tools.largest_batch import largest_batch
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
 config = json.loads(sys.argv[1])
 if "batch_size" in config["train"]:
     ceph.train(config, out="run")
@@ -107,7 +107,7 @@ def test_real_steps_of_a_config_with_plugins_tell_the_batch_and_leave_nothing_be
 
 @pytest.mark.slow
 def test_within_a_limit_a_run_trains_that_batch_while_half_as_much_again_runs_out(tiny, tmp_path):
-    config = tiny(data={"size": [448, 384]}, evaluate={"batch_size": 1}, train={"epochs": 1})
+    config = tiny(data={"size": [256, 208]}, evaluate={"batch_size": 1}, train={"epochs": 1})
     del config["train"]["batch_size"]
 
     def within(**train):
@@ -117,7 +117,7 @@ def test_within_a_limit_a_run_trains_that_batch_while_half_as_much_again_runs_ou
         )
         return done.stdout + done.stderr
 
-    found = re.search(r"(\d+) films at 448 x 384 px on cpu, fp32: .* ran out of memory", text := within())
+    found = re.search(r"(\d+) films at 256 x 208 px on cpu, fp32: .* ran out of memory", text := within())
     assert found, text
     films = int(found.group(1))
     assert 2 < films < 8, text  # there are twelve to train with

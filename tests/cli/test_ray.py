@@ -69,7 +69,7 @@ def trains(run, process):
 
 @pytest.mark.parametrize("lost", ["worker", "node"])
 def test_the_runs_of_a_lost_worker_or_node_go_on_elsewhere_to_the_same_bits(tiny_set, tmp_path, address, lost):
-    epochs = ("--set", "train.epochs=12")
+    epochs = ("--set", "train.epochs=6")
     out = tmp_path / "out"
     words = call(tiny_set, out, "--plugin", "hard-mining", "--seeds", "1", "--on", "ray", *epochs)
     process = subprocess.Popen(
@@ -86,14 +86,14 @@ def test_the_runs_of_a_lost_worker_or_node_go_on_elsewhere_to_the_same_bits(tiny
     assert process.returncode == 0, err
     assert text.count("validation MRE") == 2
     assert f"$ ceph run --resume {out}/none/s0" in (out / "none" / "s0.log").read_text()
-    settings = [word for setting in (*TINY, "train.epochs=12") for word in ("--set", setting)]
+    settings = [word for setting in (*TINY, "train.epochs=6") for word in ("--set", setting)]
     alone = ["run", "--data", str(tiny_set), *settings, "--seed", "0", "--out", str(tmp_path / "alone")]
     assert main(alone) == 0
     assert same_weights(last_weights(out / "none" / "s0"), last_weights(tmp_path / "alone"))
 
 
 def test_folds_of_a_lost_worker_go_on_elsewhere(tiny_set, tmp_path, address):
-    settings = [word for setting in (*TINY, "train.epochs=12") for word in ("--set", setting)]
+    settings = [word for setting in (*TINY, "train.epochs=6") for word in ("--set", setting)]
     out = tmp_path / "out"
     words = ["folds", "--data", str(tiny_set), *settings, "--folds", "2", "--out", str(out), "--on", "ray"]
     process = subprocess.Popen(
