@@ -14,8 +14,11 @@ app = options.new_app()
 SIGNS = {"ok": "ok", "note": "note", "warn": "WARNING", "fail": "FAILS"}
 
 
-@app.command(epilog=options.examples("ceph doctor", "ceph doctor --json"))
+@app.command(epilog=options.examples("ceph doctor", "ceph doctor --batch", "ceph doctor --json"))
 def doctor(
+    batch: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--batch", help="Try how large a batch of the default network trains here: minutes.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Look at versions, device, weights, cache, disk, memory, threads and plugins, and say what to do about each.
@@ -24,7 +27,7 @@ def doctor(
     """
     from ceph.tools.doctor import examine
 
-    found = examine()
+    found = examine(batch=batch)
     failures = sum(one.state == "fail" for one in found)
     warnings = sum(one.state == "warn" for one in found)
     if json:

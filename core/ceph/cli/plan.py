@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,12 +22,26 @@ app = options.new_app()
         "ceph plan                                                  the embedded synthetic set",
         "ceph plan ceph.yaml --plugin weighted-loss --plugin hard-mining",
         "ceph plan --preset quick --plugin multi-scale --plugin ./my_idea.py",
+        "ceph plan ceph.yaml --batch                                how large train.batch_size may be here",
     )
 )
 @options.with_config(reading=True)
-def plan(resolved: Resolved) -> None:
-    """Show what a run would do, and who does it. It takes what `ceph run` takes; no film is read."""
+def plan(
+    resolved: Resolved,
+    batch: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--batch", help="Find the largest batch that trains on this device, by trying: minutes.")
+    ] = False,
+) -> None:
+    """Show what a run would do, and who does it. It takes what `ceph run` takes; without --batch no film is read."""
     typer.echo(describe(resolved), nl=False)
+    if batch:
+        from textwrap import fill
+
+        from ceph.report.plan import WIDTH
+        from ceph.tools.largest_batch import largest_batch
+
+        found = largest_batch(resolved)
+        typer.echo("\n" + fill(f"largest batch: {found}" + f"; {found.remedy}" * bool(found.remedy), WIDTH))
 
 
 def describe(resolved: Resolved) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import shutil
@@ -13,14 +14,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ceph.errors import ConfigError
+from ceph.errors import CephError, ConfigError
 from ceph.files import appending
-from ceph.runfolder import has_checkpoint, is_run, predictions_file, read_state
+from ceph.runfolder import has_checkpoint, is_run, locked, predictions_file, read_state
 from ceph.training.stop import StopRequest
+
+RETRIES = 3  # of a task whose worker or node is lost; a run that fails is not tried again
+ORPHANS = 30  # seconds
+LINUX, DIE_WITH_PARENT = sys.platform == "linux", 1  # PR_SET_PDEATHSIG
 
 Call = Callable[[Sequence[str], Path, Path, Mapping[str, str]], int]  # (command, folder to be in, log, env) -> code
 
@@ -97,16 +104,26 @@ def execute(task: Task, call: Call) -> Outcome:
     return Outcome(0, minutes)
 
 
-def begin(command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a command with its output at the end of `log`.
+def begin(
+    command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str], *, bound: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a command with its output at the end of `log`; on Linux one that is `bound` is killed as this thread ends.
 
     It gets a session of its own: Ctrl-C in a terminal reaches a whole group, and a second signal ends a run at once.
     """
+    child = partial(ctypes.CDLL(None).prctl, DIE_WITH_PARENT, signal.SIGKILL) if bound and LINUX else None
     with appending(log) as file:
         file.write(f"$ ceph {shlex.join(command[3:])}\n".encode())
         file.flush()
-        return subprocess.Popen(  # noqa: S603 - our own command
-            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        return subprocess.Popen(  # noqa: S603 - our own command; its child makes one call of the system
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=child,
         )
 
 
@@ -161,7 +178,8 @@ class Local:
 class Ray:
     """Tasks of a ray cluster, found as ray finds it (RAY_ADDRESS), else one on this machine.
 
-    Every node must have ceph installed and see the same files under the same paths.
+    What a worker or a node that is lost leaves undone goes on elsewhere, from its last checkpoint. Every node must have
+    ceph installed and see the same files under the same paths.
     """
 
     def __init__(self, device: str) -> None:
@@ -176,7 +194,7 @@ class Ray:
     def submit(self, task: Task) -> Future[Outcome]:
         """Queue a task; ray places it on a node with a free GPU, or with free cores."""
         remote = self.ray.remote(_execute_on_ray).options(
-            num_cpus=task.threads or 1, num_gpus=self.gpus, max_retries=0, name=task.name
+            num_cpus=task.threads or 1, num_gpus=self.gpus, max_retries=RETRIES, name=task.name
         )
         self.tasks.append(remote.remote(task))
         future: Future[Outcome] = self.tasks[-1].future()
@@ -195,7 +213,7 @@ class Ray:
 
 def _execute_on_ray(task: Task) -> Outcome:
     def call(command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str]) -> int:
-        process = begin(command, cwd, log, env)
+        process = begin(command, cwd, log, env, bound=True)
         try:
             while process.poll() is None:
                 time.sleep(0.2)  # ray cancels by a KeyboardInterrupt between two lines of Python
@@ -205,7 +223,16 @@ def _execute_on_ray(task: Task) -> Outcome:
             raise
         return process.returncode
 
+    _wait_until_free(task.cwd / task.folder)
     return execute(task, call)
+
+
+def _wait_until_free(folder: Path) -> None:
+    """Wait for what a lost worker has left: the loader processes of its run hold the folder until they see its end."""
+    for _ in range(ORPHANS if folder.is_dir() else 0):
+        with suppress(CephError), locked(folder):
+            return
+        time.sleep(1)
 
 
 def drive(

@@ -51,10 +51,10 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look at everything. Imports every installed plugin."""
+def examine(*, batch: bool = False) -> list[Finding]:
+    """Look at everything, and where `batch` is asked for try how large one may be. Imports every installed plugin."""
     found: list[Finding] = []
-    for name, check in CHECKS.items():
+    for name, check in (CHECKS | ({"batch": largest} if batch else {})).items():
         try:
             found += check()
         except Exception as error:  # noqa: BLE001 - whatever is broken, the other checks go on
@@ -132,6 +132,15 @@ def device() -> Iterator[Finding]:
         yield Finding("device", "warn", f"{what}, though an NVIDIA driver is loaded", remedy)
     else:
         yield Finding("device", "ok", what)
+
+
+def largest() -> Iterator[Finding]:
+    """How large a batch of the default network trains on the device, on films of the embedded set."""
+    from ceph.config.load import from_values
+    from ceph.tools.largest_batch import largest_batch
+
+    found = largest_batch(from_values({}))
+    yield Finding("batch", "ok" if found.best else "warn", f"the default network trains {found}", found.remedy)
 
 
 def weights() -> Iterator[Finding]:

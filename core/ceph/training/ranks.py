@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -25,7 +26,8 @@ from ceph.training.batch_norm import synchronise
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=30)  # a process that is alive but silent for so long ends the job
+PATIENCE = "CEPH_TIMEOUT_MINUTES"  # a process that says nothing for so long ends the job; 30 where it is not set
+REACH = 10.0  # seconds to find torchrun, which is at once or, where the network is cut, not at all
 LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
 
 
@@ -176,7 +178,16 @@ def _double(part: torch.Tensor) -> torch.Tensor:
 @cache
 def cpu_group() -> Any:
     """A group of all processes that speaks between CPUs; None where the only group does."""
-    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=patience())
+
+
+def patience() -> timedelta:
+    """How long the others wait for a process that says nothing. Raises ConfigError for what is no number of minutes."""
+    text = os.environ.get(PATIENCE, "30")
+    with suppress(ValueError, OverflowError):
+        if (found := timedelta(minutes=float(text))) > timedelta():
+            return found
+    raise ConfigError(f"{text!r} is no number of minutes", key=PATIENCE, hint=f"export {PATIENCE}=30")
 
 
 def told_elsewhere() -> CephError:
@@ -196,8 +207,11 @@ def connected() -> Iterator[None]:
             raise
         if _failures(0):
             raise told_elsewhere() from error
+        waited = f"{patience() / timedelta(minutes=1):g} minutes ({PATIENCE})"
         raise TrainingError(
-            "another process of this job has ended without a word: killed, or its machine or network is gone",
+            f"another process of this job has said nothing for {waited}: it hangs, or its machine or network is gone"
+            if "timed out" in str(error).lower()
+            else "another process of this job has ended without a word: killed, or its machine or network is gone",
             hint="go on from the last checkpoint: the same command with `run --resume RUN`",
         ) from error
 
@@ -217,7 +231,8 @@ def _failures(more: int) -> int:
     """How many processes have failed so far, counting `more` of them; kept by torchrun, which outlives them."""
     try:
         where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        socket.create_connection(where, REACH).close()  # a store tries for minutes, and prints each try
         store = dist.TCPStore(*where, wait_for_workers=False)  # type: ignore[attr-defined]
         return int(store.add(f"ceph/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/failed", more))
-    except (KeyError, RuntimeError):
+    except (KeyError, OSError, RuntimeError):
         return 0

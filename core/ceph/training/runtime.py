@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ceph.errors import ConfigError
-from ceph.training.ranks import ALONE, PATIENCE, Ranks, cpu_group
+from ceph.training.ranks import ALONE, Ranks, cpu_group, patience
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 LAUNCHED = ("LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun, MPI
@@ -53,7 +53,7 @@ def start(device: str = "auto", precision: str = "auto") -> Runtime:
         return Runtime(torch.device(device), choose_precision(torch.device(device), precision))
     from accelerate import PartialState  # it takes its time
 
-    state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
+    state = PartialState(cpu=device == "cpu", timeout=patience())
     found = torch.device("cpu") if device == "cpu" else full_name(torch.device(state.device))
     if found.type == "cpu":
         keep_freed_memory()
