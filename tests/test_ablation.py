@@ -348,7 +348,7 @@ def test_what_a_killed_process_began_ends_by_itself(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     for there in (True, False):
         until = time.monotonic() + 60
-        while any(tmp_path.glob(".drawn.*")) != there:
+        while any(tmp_path.glob(".drawn.*.part")) != there:
             assert time.monotonic() < until
             time.sleep(0.05)
         holder.kill()

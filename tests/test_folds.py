@@ -27,7 +27,7 @@ from ceph.run.assembly import make_hooks
 from ceph.run.films import read_data
 from ceph.run.folds import divided
 from ceph.run.train import check
-from ceph.runfolder import read_figures, read_fingerprint, read_predictions, read_records, unseen_points
+from ceph.runfolder import read_figures, read_fingerprint, read_predictions, read_records, read_state, unseen_points
 from ceph.training import checkpoint
 
 
