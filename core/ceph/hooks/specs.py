@@ -297,8 +297,8 @@ class Specs(Protocol):
         `batch.mm_per_px` likewise. Outside the film is its border's value; a centre that is NaN gives 0. Each window is
         changed by itself, with the image's seed: what depends on the grey value alone (gamma, contrast, a table) is the
         very change of the image. What depends on neighbours (blur, noise, compression) is as strong, in the window's
-        own pixels; what depends on the whole image (equalisation) sees the window as the whole, and what lies at a place
-        of the image (a ruler, a tape) lies at that place of the window.
+        own pixels; what depends on the whole image (equalisation) sees the window as the whole, and what lies at a
+        place of the image (a ruler, a tape) lies at that place of the window.
         """
 
     # --- epoch ---------------------------------------------------------------------------------------------------
