@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -336,6 +337,23 @@ def test_a_pool_runs_so_many_at_a_time_and_passes_a_signal_on_once(tmp_path):
     assert time.monotonic() - began < 50
     assert sorted(ended) == [(0, 7), (1, 7)]
     assert not tasks[2].log.exists()
+
+
+def test_what_a_killed_process_began_ends_by_itself(tmp_path):
+    command = [sys.executable, "-m", "ceph.cli.tied", "data", "synth", "drawn", "--films", "100000"]
+    code = (
+        "import os, pathlib, time; from ceph.fanout.workers import begin\n"
+        f"begin({command}, pathlib.Path(), pathlib.Path('log'), os.environ); time.sleep(100)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    for there in (True, False):
+        until = time.monotonic() + 60
+        while any(tmp_path.glob(".drawn.*.part")) != there:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        holder.kill()
+    holder.wait()
+    assert "stopped by SIGTERM" in (tmp_path / "log").read_text()
 
 
 def test_on_a_cpu_the_runs_share_the_cores(monkeypatch):

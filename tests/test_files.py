@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from ceph.files import appending, read_bytes, replacing, write_text
+from ceph.data.synthetic import sets as synthetic
+from ceph.files import appending, building, read_bytes, replacing, write_text
 
 
 @pytest.fixture
@@ -57,3 +58,14 @@ def test_what_never_ends_is_not_read(tmp_path):
         with pytest.raises(OSError, match=r"no regular file|directory"):
             read_bytes(path, 9)
     assert read_bytes(tmp_path / "file", 2) == b"ab"
+
+
+def test_a_folder_takes_its_place_whole_and_what_a_killed_call_left_is_named(tmp_path, caplog):
+    (left := tmp_path / ".set.0a1b2c3d.part").mkdir()
+    with pytest.raises(OSError, match="film"), building(tmp_path / "set") as work:
+        (work / "film" / "of none").touch()
+    assert [*tmp_path.iterdir()] == [left]
+    assert str(left) in caplog.text
+    synthetic.write(tmp_path / "set", films=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [left.name, "set"]
+    assert caplog.text.count(left.name) == 2

@@ -282,10 +282,8 @@ def test_folds_that_were_stopped_or_killed_go_on_to_the_same_bits(done, config, 
     while not all((run / "metrics.jsonl").exists() and (run / "state.json").exists() for run in runs):
         assert process.poll() is None
         time.sleep(0.05)
-    for run in runs if number == signal.SIGKILL else ():  # each run is in a session of its own, which outlives the call
-        subprocess.run(["kill", "-9", str(read_state(run).pid)], check=False)
     process.send_signal(number)
-    assert process.wait(120) != 0
+    assert process.wait(120) != 0  # of a killed call the runs end by themselves; the next call waits for them
     result = ceph.resume(out)
     assert not result.was_done
     for n in (0, 1):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+log = logging.getLogger("ceph")
 
 FRESH = ".new"  # how the names of files end that are being written
 
@@ -40,6 +45,27 @@ def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterato
         raise
     if durable:
         sync_folder(path.parent)
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder`, which is missing or empty, at the end of the block.
+
+    Where the block fails it is removed. What a killed call left of another is named: one may run now, so it stays.
+    Raises OSError.
+    """
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
+        log.warning("%s is left of a call that was killed (unless one runs now): it can be removed", left)
+    work = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+    work.mkdir(parents=True)
+    try:
+        yield work
+        if folder.exists():
+            folder.rmdir()
+        work.replace(folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import logging
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -27,8 +24,7 @@ from ceph.data.images import read_film
 from ceph.data.truth import MEAN, combine
 from ceph.data.types import Sample
 from ceph.errors import ConfigError, DataError, nearest
-
-log = logging.getLogger("ceph")
+from ceph.files import building
 
 SHOWN = 8  # names of one kind that a message lists
 EXACT_PX = 1e-6  # points that are read back may differ by this much: percent and half pixels are no exact floats
@@ -79,20 +75,12 @@ def convert(
     data = read(source, format=format, landmarks=landmarks, mm_per_px=mm_per_px, readers=readers)
     fitted, lost = fit(data, writer, truth)
     lost = [*_unread(source, data), *_beside(source, data.format, readers), *lost]
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
-        log.warning("%s is left of a conversion that was killed (unless one runs now): it can be removed", left)
-    work = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
-        work.mkdir(parents=True)
-        redrawn = _write(fitted, writer, work, link=link)
-        _compare(fitted, _read_back(work.resolve(), fitted, writer))
-        if target.exists():
-            target.rmdir()
-        work.replace(target)
+        with building(target) as work:
+            redrawn = _write(fitted, writer, work, link=link)
+            _compare(fitted, _read_back(work.resolve(), fitted, writer))
     except OSError as error:
         raise ConfigError(f"cannot write {target}: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return Conversion(data.format, len(fitted.samples), redrawn, tuple(lost), "" if writer.complete else TABLE)
 
 

@@ -112,7 +112,7 @@ class _Parts:
 
     `freedom` [M] are the degrees of freedom of that share; `over_films` [M] is the variance where the seeds are taken
     as they are; `sums` [M, U] are each unit's part of the mean, `residuals` [M, U] the same about it; `size` [U] sums
-    to 1.
+    to 1; `power` of the share is how the interval goes from films to seeds.
     """
 
     mean: Floats
@@ -123,6 +123,7 @@ class _Parts:
     sums: Floats
     residuals: Floats
     size: Floats
+    power: float
 
     @property
     def units(self) -> int:
@@ -157,7 +158,8 @@ def _split(terms: Sequence[Floats], weights: Floats, units: NDArray[np.int64]) -
     variance = luck + np.maximum(over_films - both, over_films / 2)
     share = np.divide(luck, variance, out=np.zeros_like(mean), where=variance > 0)
     freedom = np.divide(luck**2, squares, out=np.ones_like(mean), where=squares > 0)
-    return _Parts(mean, variance, share, freedom, over_films, sums, residuals, size)
+    power = 1.5 if len(terms) == 1 else 2.0  # runs of one training have half the degrees of freedom
+    return _Parts(mean, variance, share, freedom, over_films, sums, residuals, size, power)
 
 
 @lru_cache(maxsize=8)
@@ -185,16 +187,16 @@ def _flipped(sums: Floats, size: Floats, signs: Floats) -> Floats:
 def _half_widths(parts: _Parts, signs: Floats, step: float, level: float) -> Floats:
     """Half of each interval [M]: its quantile goes from the films' to Student's t as the seeds' share grows.
 
-    Cochran (1964) goes with the share, which is too wide; Welch (1947) about with its square, which is too narrow where
-    seeds are few. The power between the two holds (`docs/statistics.md`). Flips of a few gross errors are bounded, so
-    that the films' quantile is at least Student's, too.
+    Cochran (1964) goes with the share, which is too wide; Welch (1947) about with its square, which holds where seeds
+    are nested in two terms, and is too narrow for one (`docs/statistics.md`). Flips of a few gross errors are bounded,
+    so that the films' quantile is at least Student's, too.
     """
     if 2.0 ** (1 - parts.units) > 1 - level + 1e-12:
         return np.full_like(parts.mean, np.inf)
     films = np.quantile(_flipped(parts.residuals, parts.size, signs), level, axis=1)
     films = np.maximum(films, t_quantile(parts.units - 1, level))
     seeds = np.array([t_quantile(freedom, level) for freedom in parts.freedom])
-    return np.asarray((films + (seeds - films) * parts.share**1.5) * np.sqrt(parts.variance + step**2))
+    return np.asarray((films + (seeds - films) * parts.share**parts.power) * np.sqrt(parts.variance + step**2))
 
 
 def _p_values(parts: _Parts, signs: Floats) -> Floats:

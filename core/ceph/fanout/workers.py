@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import shutil
@@ -14,21 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ceph.errors import CephError, ConfigError
+from ceph.errors import ConfigError
 from ceph.files import appending
-from ceph.runfolder import has_checkpoint, is_run, locked, predictions_file, read_state
+from ceph.runfolder import has_checkpoint, is_locked, is_run, predictions_file, read_state
 from ceph.training.stop import StopRequest
 
+HELD_SECONDS = 60
 RETRIES = 3  # of a task whose worker or node is lost; a run that fails is not tried again
-ORPHANS = 30  # seconds
-LINUX, DIE_WITH_PARENT = sys.platform == "linux", 1  # PR_SET_PDEATHSIG
-
 Call = Callable[[Sequence[str], Path, Path, Mapping[str, str]], int]  # (command, folder to be in, log, env) -> code
 
 
@@ -95,36 +90,44 @@ def execute(task: Task, call: Call) -> Outcome:
     if task.threads is not None:
         environment["OMP_NUM_THREADS"] = str(task.threads)
     minutes = 0.0
+    _wait_for_release(task.cwd / task.folder)
     for words in task.steps():
         began = time.monotonic()
-        code = call([sys.executable, "-m", "ceph.cli.app", *words], task.cwd, log, environment)
+        code = call([sys.executable, "-m", "ceph.cli.tied", *words], task.cwd, log, environment)
         minutes += (time.monotonic() - began) / 60 if words[0] == "run" else 0.0
         if code:
             return Outcome(code, minutes)
     return Outcome(0, minutes)
 
 
-def begin(
-    command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str], *, bound: bool = False
-) -> subprocess.Popen[bytes]:
-    """Start a command with its output at the end of `log`; on Linux one that is `bound` is killed as this thread ends.
+def _wait_for_release(folder: Path) -> None:
+    """Wait until the run of a call that was killed has ended; after a minute the command itself says who holds it."""
+    until = time.monotonic() + HELD_SECONDS
+    while is_locked(folder) and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+def begin(command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a command with its output at the end of `log`.
 
     It gets a session of its own: Ctrl-C in a terminal reaches a whole group, and a second signal ends a run at once.
+    Its standard input is a pipe by which it learns that this process is gone (`ceph.cli.tied`).
     """
-    child = partial(ctypes.CDLL(None).prctl, DIE_WITH_PARENT, signal.SIGKILL) if bound and LINUX else None
     with appending(log) as file:
         file.write(f"$ ceph {shlex.join(command[3:])}\n".encode())
         file.flush()
-        return subprocess.Popen(  # noqa: S603 - our own command; its child makes one call of the system
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            preexec_fn=child,
+        return subprocess.Popen(  # noqa: S603 - our own command
+            command, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
         )
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a command, and let go of its pipe only then; its exit code."""
+    try:
+        return process.wait()
+    finally:
+        if process.stdin:
+            process.stdin.close()
 
 
 class Pool(Protocol):
@@ -169,7 +172,7 @@ class Local:
             process = begin(command, cwd, log, env)
             self.live.add(process)
         try:
-            return process.wait()
+            return ended(process)
         finally:
             with self.lock:
                 self.live.discard(process)
@@ -213,26 +216,17 @@ class Ray:
 
 def _execute_on_ray(task: Task) -> Outcome:
     def call(command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str]) -> int:
-        process = begin(command, cwd, log, env, bound=True)
+        process = begin(command, cwd, log, env)
         try:
             while process.poll() is None:
                 time.sleep(0.2)  # ray cancels by a KeyboardInterrupt between two lines of Python
         except KeyboardInterrupt:
             process.send_signal(signal.SIGTERM)  # SIGINT is blocked in what ray starts
-            process.wait()
+            ended(process)
             raise
-        return process.returncode
+        return ended(process)
 
-    _wait_until_free(task.cwd / task.folder)
     return execute(task, call)
-
-
-def _wait_until_free(folder: Path) -> None:
-    """Wait for what a lost worker has left: the loader processes of its run hold the folder until they see its end."""
-    for _ in range(ORPHANS if folder.is_dir() else 0):
-        with suppress(CephError), locked(folder):
-            return
-        time.sleep(1)
 
 
 def drive(

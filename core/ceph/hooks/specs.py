@@ -293,12 +293,12 @@ class Specs(Protocol):
         films (NaN or -1 where unknown), collated into `batch.extras` as float32 or int64. Fires: as `truth`.
 
         What `look` shows went through the same draw of warps and photometric changes as the image (occlusions are left
-        out); its axes are the image's, its middle is the point to 0.02 px, `mm` are of the film, `batch.mm_per_px`
-        likewise. Outside the film is its border's value; a centre that is NaN gives 0. Each window is changed by
-        itself, with the image's seed: what depends on the grey value alone (gamma, contrast, a table) is the very
-        change of the image. What depends on neighbours (blur, noise, compression) is as strong, in the window's own
-        pixels; what depends on the whole image (equalisation) sees the window as the whole, and what lies at a place
-        of the image (a ruler, a tape) lies at that place of the window.
+        out); its axes are the image's, its middle is the point to 0.02 px (0.04 with OpenCV 4), `mm` are of the film,
+        `batch.mm_per_px` likewise. Outside the film is its border's value; a centre that is NaN gives 0. Each window is
+        changed by itself, with the image's seed: what depends on the grey value alone (gamma, contrast, a table) is the
+        very change of the image. What depends on neighbours (blur, noise, compression) is as strong, in the window's
+        own pixels; what depends on the whole image (equalisation) sees the window as the whole, and what lies at a
+        place of the image (a ruler, a tape) lies at that place of the window.
         """
 
     # --- epoch ---------------------------------------------------------------------------------------------------

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +20,7 @@ from ceph.data.synthetic import sides
 from ceph.data.synthetic.canvas import Canvas, Exposure
 from ceph.data.synthetic.film import draw_head
 from ceph.data.synthetic.head import Head, Points
+from ceph.files import building
 
 TITLES: dict[str, str] = {
     "A": "A-point",
@@ -227,26 +226,18 @@ def write(folder: Path, *, films: int = 64, seed: int = 0, height: int = 640, va
         raise ValueError(f"a synthetic set needs at least 3 films, one for each split, not {films}")
     folder = folder.resolve()
     _refuse_taken(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.partial-{uuid.uuid4().hex[:8]}"
-    pool = ThreadPoolExecutor()  # OpenCV draws without the interpreter's lock
-    try:
-        look: dict[str, Any] = {"seed": seed, "height": height, "varied": varied}
-        rows = list(pool.map(lambda i: _write_film(partial, draw(i, split=split_of(i, films), **look)), range(films)))
-        with (partial / "cephalogram_machine_mappings.csv").open("w", encoding="utf-8", newline="") as stream:
+    look: dict[str, Any] = {"seed": seed, "height": height, "varied": varied}
+    with building(folder) as work:
+        pool = ThreadPoolExecutor()  # OpenCV draws without the interpreter's lock
+        try:
+            rows = list(pool.map(lambda i: _write_film(work, draw(i, split=split_of(i, films), **look)), range(films)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        with (work / "cephalogram_machine_mappings.csv").open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(["cephalogram_id", "machine", "pixel_size", "image_format", "mode"])
             table.writerows(rows)
         _refuse_taken(folder)  # another process may have been faster
-        if folder.exists():
-            folder.rmdir()
-        partial.replace(folder)
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    finally:
-        pool.shutdown()
 
 
 def _refuse_taken(folder: Path) -> None:
