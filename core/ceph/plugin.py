@@ -38,6 +38,7 @@ from ceph.data.warps import Warp
 from ceph.errors import ConfigError, DataError, Problem, nearest
 from ceph.evaluation.means import Member, View
 from ceph.evaluation.metrics import Figure
+from ceph.evaluation.twin import Twin
 from ceph.files import write_text
 from ceph.hooks.base import Plugin, PluginConfig, Run, hookimpl
 from ceph.model.codec import gaussians, soft_points
@@ -63,6 +64,7 @@ __all__ = [
     "Problem",
     "Run",
     "Sample",
+    "Twin",
     "View",
     "Warp",
     "gaussians",
