@@ -115,7 +115,7 @@ def mass_near(raw: torch.Tensor, points: torch.Tensor, radius: float) -> torch.T
 
 
 class OwnPlaces(nn.Module):
-    """Windows [..., n, px, px], one about each of the landmarks `which` [n], to places: [..., n, 3], window px, score."""
+    """Windows [..., n, px, px], about each of the landmarks `which` [n], to [..., n, 3]: a place in window px, a score."""
 
     def __init__(self, zoom: Any, which: torch.Tensor, mm: float, px: int) -> None:
         super().__init__()
@@ -172,8 +172,8 @@ class Refiner:
         if zoom is None or not int(zoom.steps):
             return None
         network = OwnPlaces(zoom, torch.arange(len(zoom.spread_mm)), self.mm, self.px)
-        windows = torch.rand(len(zoom.spread_mm), self.px, self.px)
-        return Twin(look_again, {"mm": self.mm, "px": self.px}, network=network, inputs=(windows, windows))
+        windows, rank = torch.rand(2, len(zoom.spread_mm), self.px, self.px)
+        return Twin(look_again, {"mm": self.mm, "px": self.px}, network=network, inputs=(windows, rank))
 
 
 def carried(points: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

@@ -78,7 +78,7 @@ class FilmGraph(nn.Module):
 def letterbox(film: torch.Tensor, size: Size) -> torch.Tensor:
     """Film px to px of an image of `size`, as `ceph.data.geometry.letterbox`: [3, 3] float64, of a film [2]."""
     film, box = film.double(), torch.tensor(size, dtype=torch.float64)
-    scale = (box / film).amin()
+    scale = (box / film).amin(0)
     y, x = (box - film * scale) / 2 + (scale - 1) / 2
     return _scaled(scale, scale, x, y)
 
