@@ -28,6 +28,7 @@ from ceph.data.grey import histogram, own_range
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm")
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
 MAX_PIXELS, MIN_SIDE, ORIENTATION, PHOTOMETRIC = 100_000_000, 16, 0x0112, 0x0106
+LEAST_SHARE = 1e-3  # of a pixel, to be counted
 STATIONS: dict[str, Any] = {}
 
 
@@ -48,34 +49,18 @@ def taps(image: NDArray[Any], first: NDArray[Any], weights: NDArray[Any], axis: 
 
 
 def shrunk(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """An image by area averages at a smaller size (H, W); each pixel counts by its share in the new one."""
+    """An image by area averages at a smaller size (H, W), to the last bit as OpenCV's INTER_AREA has it."""
     found: NDArray[Any] = image
-    for axis, new in enumerate(size):
-        scale = image.shape[axis] / new
-        start = np.arange(new) * scale
-        first = np.floor(start + 1e-9).astype(int)
+    for axis in (1, 0):  # across, then down: so the sums are rounded alike
+        scale = image.shape[axis] / size[axis]
+        start = np.arange(size[axis]) * scale
+        first = np.floor(start).astype(int)
         at = first + np.arange(math.ceil(scale) + 1)[:, None]
-        share = (np.minimum(at + 1, start + scale) - np.maximum(at, start)).clip(0) / scale
-        found = taps(found, first, share, axis)
+        share = (np.minimum(at + 1, start + scale) - np.maximum(at, start)).clip(0)
+        width = np.minimum(scale, image.shape[axis] - start)
+        found = taps(found, first, np.where(share > LEAST_SHARE, share, 0) / width, axis)
     halved = image.shape == (2 * size[0], 2 * size[1])  # where a half is rounded up
     return (np.floor(found + np.float32(0.5)) if halved else np.rint(found)).astype(np.uint8)
-
-
-class Levels:
-    """A film [H, W] and smaller copies of it: level i has the scale 2 ** (-i / 2)."""
-
-    def __init__(self, film: NDArray[np.uint8]) -> None:
-        self.film, self.kept = film, {0: film}
-
-    def at(self, scale: float) -> NDArray[np.uint8]:
-        """The smallest level that is not below a scale."""
-        return self._level(max(0, min(math.floor(-2 * math.log2(scale) + 1e-6), 16)))
-
-    def _level(self, level: int) -> NDArray[np.uint8]:
-        if level not in self.kept:
-            H, W = (max(1, round(side * 2.0 ** (-level / 2))) for side in self.film.shape)
-            self.kept[level] = shrunk(self._level((level - 1) // 2 * 2), (H, W))
-        return self.kept[level]
 
 
 class Letterbox(NamedTuple):
@@ -93,38 +78,58 @@ def letterbox(film: tuple[int, ...], size: tuple[int, int]) -> Letterbox:
     return Letterbox(size, scale, (x, y))
 
 
+class Levels:
+    """A film [H, W] and smaller copies of it, as `ceph` shrinks it: level i has the scale 2 ** (-i / 2)."""
+
+    def __init__(self, film: NDArray[np.uint8]) -> None:
+        self.film, self.kept = film, {0: film}
+
+    def at(self, scale: float) -> NDArray[np.uint8]:
+        """The smallest level that is not below a scale."""
+        return self._level(max(0, min(math.floor(-2 * math.log2(scale) + 1e-6), 16)))
+
+    def of(self, level: NDArray[np.uint8], box: Letterbox, at: NDArray[Any], axis: int) -> NDArray[Any]:
+        """Where network px lie in a level along an axis."""
+        ratio = level.shape[axis] / self.film.shape[axis]
+        found: NDArray[Any] = ((at - box.offset[1 - axis]) / box.scale + 0.5) * ratio - 0.5
+        return found
+
+    def _level(self, level: int) -> NDArray[np.uint8]:
+        if level not in self.kept:
+            H, W = (max(1, round(side * 2.0 ** (-level / 2))) for side in self.film.shape)
+            self.kept[level] = shrunk(self._level((level - 1) // 2 * 2), (H, W))
+        return self.kept[level]
+
+
+def bilinear(image: NDArray[np.uint8], x: NDArray[Any], y: NDArray[Any], border: int = 0) -> NDArray[np.uint8]:
+    """An image at x [..., w] and y [..., h], px of what is inside a `border`: [..., h, w], as OpenCV rounds it."""
+    sides = []
+    for at, side in ((x, image.shape[1]), (y, image.shape[0])):
+        at = at.astype(np.float32)
+        low = np.floor(at).astype(int)
+        sides.append(((low + border).clip(0, side - 1), (low + border + 1).clip(0, side - 1), at - low))
+    (left, right, across), (above, below, down) = sides
+
+    def row(at: NDArray[Any]) -> NDArray[Any]:
+        first, second = (image[at[..., :, None], x[..., None, :]].astype(np.float32) for x in (left, right))
+        return first + (second - first) * across[..., None, :]
+
+    top = row(above)
+    return np.rint(top + (row(below) - top) * down[..., :, None]).astype(np.uint8)
+
+
 def boxed(levels: Levels, box: Letterbox) -> NDArray[np.uint8]:
     """The film as the network sees it, black around it."""
-    found: NDArray[Any] = levels.at(box.scale)
-    for axis, (full, side) in enumerate(zip(levels.film.shape, found.shape, strict=True)):
-        at = ((np.arange(box.size[axis]) - box.offset[1 - axis]) / box.scale + 0.5) * (side / full) - 0.5
-        first = np.floor(at).astype(int)
-        there = [(first + tap >= 0) & (first + tap < side) for tap in (0, 1)]
-        found = taps(found, first, np.stack([1 - at + first, at - first]) * there, axis)
-    return np.rint(found).astype(np.uint8)
+    level = levels.at(box.scale)
+    x, y = (levels.of(level, box, np.arange(box.size[axis]), axis) for axis in (1, 0))
+    return bilinear(np.pad(level, 1), x, y, border=1)
 
 
 def windows(levels: Levels, box: Letterbox, centre: NDArray[Any], step: float, px: int) -> NDArray[np.uint8]:
     """Windows [..., px, px] about `centre` [..., 2] in network px, whose pixels are `step` network px wide."""
-    level = levels.at(box.scale / step)
-    along = (np.arange(px) - (px - 1) / 2) * step
-    first, second, share = [], [], []
-    for axis in (1, 0):  # x, then y
-        ratio, last = level.shape[axis] / levels.film.shape[axis], level.shape[axis] - 1
-        at = ((centre[..., 1 - axis, None] + along - box.offset[1 - axis]) / box.scale + 0.5) * ratio - 0.5
-        at = at.astype(np.float32)
-        low = np.floor(at).astype(int)
-        first.append(low.clip(0, last))
-        second.append((low + 1).clip(0, last))
-        share.append(at - low)
-    (x0, y0), (x1, y1), (right, down) = first, second, share
-
-    def row(y: NDArray[Any]) -> NDArray[Any]:
-        left, other = (level[y[..., :, None], x[..., None, :]].astype(np.float32) for x in (x0, x1))
-        return left + (other - left) * right[..., None, :]
-
-    top = row(y0)
-    return np.rint(top + (row(y1) - top) * down[..., :, None]).astype(np.uint8)
+    level, along = levels.at(box.scale / step), (np.arange(px) - (px - 1) / 2) * step
+    x, y = (levels.of(level, box, centre[..., 1 - axis, None] + along, axis) for axis in (1, 0))
+    return bilinear(level, x, y)
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
