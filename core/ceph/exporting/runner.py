@@ -88,11 +88,10 @@ class Levels:
         """The smallest level that is not below a scale."""
         return self._level(max(0, min(math.floor(-2 * math.log2(scale) + 1e-6), 16)))
 
-    def of(self, level: NDArray[np.uint8], box: Letterbox, at: NDArray[Any], axis: int) -> NDArray[Any]:
-        """Where network px lie in a level along an axis."""
-        ratio = level.shape[axis] / self.film.shape[axis]
-        found: NDArray[Any] = ((at - box.offset[1 - axis]) / box.scale + 0.5) * ratio - 0.5
-        return found
+    def line(self, level: NDArray[np.uint8], box: Letterbox, axis: int) -> tuple[float, float]:
+        """Where along an axis network px 0 lies in a level, and how many of its px a network px is wide."""
+        step = level.shape[axis] / self.film.shape[axis] / box.scale
+        return 0.5 * (step * box.scale - 1) - box.offset[1 - axis] * step, step
 
     def _level(self, level: int) -> NDArray[np.uint8]:
         if level not in self.kept:
@@ -106,8 +105,9 @@ def bilinear(image: NDArray[np.uint8], x: NDArray[Any], y: NDArray[Any], border:
     sides = []
     for at, side in ((x, image.shape[1]), (y, image.shape[0])):
         at = at.astype(np.float32)
-        low = np.floor(at).astype(int)
-        sides.append(((low + border).clip(0, side - 1), (low + border + 1).clip(0, side - 1), at - low))
+        low = np.floor(at)
+        first, second = ((low.astype(int) + border + tap).clip(0, side - 1) for tap in (0, 1))
+        sides.append((first, second, at - low))
     (left, right, across), (above, below, down) = sides
 
     def row(at: NDArray[Any]) -> NDArray[Any]:
@@ -119,17 +119,20 @@ def bilinear(image: NDArray[np.uint8], x: NDArray[Any], y: NDArray[Any], border:
 
 
 def boxed(levels: Levels, box: Letterbox) -> NDArray[np.uint8]:
-    """The film as the network sees it, black around it."""
+    """The film as the network sees it, black around it; places are rounded as in OpenCV, which fuses x's alone."""
     level = levels.at(box.scale)
-    x, y = (levels.of(level, box, np.arange(box.size[axis]), axis) for axis in (1, 0))
+    (x0, step_x), (y0, step_y) = (levels.line(level, box, axis) for axis in (1, 0))
+    x = np.arange(box.size[1]) * float(np.float32(step_x)) + float(np.float32(x0))
+    y = np.arange(box.size[0], dtype=np.float32) * np.float32(step_y) + np.float32(y0)
     return bilinear(np.pad(level, 1), x, y, border=1)
 
 
 def windows(levels: Levels, box: Letterbox, centre: NDArray[Any], step: float, px: int) -> NDArray[np.uint8]:
     """Windows [..., px, px] about `centre` [..., 2] in network px, whose pixels are `step` network px wide."""
     level, along = levels.at(box.scale / step), (np.arange(px) - (px - 1) / 2) * step
-    x, y = (levels.of(level, box, centre[..., 1 - axis, None] + along, axis) for axis in (1, 0))
-    return bilinear(level, x, y)
+    (x0, step_x), (y0, step_y) = (levels.line(level, box, axis) for axis in (1, 0))
+    x, y = (centre[..., axis, None] + along for axis in (0, 1))
+    return bilinear(level, x * step_x + x0, y * step_y + y0)
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
