@@ -85,8 +85,9 @@ def _complex(values: Floats) -> NDArray[np.complex128]:
 def put_right(
     points: Points, scores: Floats, seek: Seek, mean: Floats, covariance: Floats, spread_mm: Floats, limit_mm: Floats
 ) -> tuple[Points, Floats]:
-    """Points [N, K, 2] in network px and scores [N, K]; those further than `limit_mm` [K] from where the others put
-    them are sought again there, the model being that of a `ShapeModel`.
+    """Points [N, K, 2] in network px and scores [N, K], with those sought again that the others rule out.
+
+    These lie further than `limit_mm` [K] from where the others put them, by the parts of a `ShapeModel`.
     """
     points, scores = points.copy(), scores.copy()
     trust, films = scores.astype(np.float64), np.arange(len(points))

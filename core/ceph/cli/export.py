@@ -37,7 +37,6 @@ def export(
     made = write(run, out=out, settings=set_ or (), licence=licence)
     for name in made.left_out:
         typer.echo(f"{name}: its figures are not of points, and are not exported", err=True)
-    size = sum(path.stat().st_size for path in made.folder.iterdir())
-    typer.echo(
-        f"wrote {made.folder}: {', '.join(sorted(path.name for path in made.folder.iterdir()))}, {size / 1e6:.1f} MB"
-    )
+    files = sorted(made.folder.iterdir())
+    size, names = sum(path.stat().st_size for path in files), ", ".join(path.name for path in files)
+    typer.echo(f"wrote {made.folder}: {names}, {size / 1e6:.1f} MB")

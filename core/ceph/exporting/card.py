@@ -73,11 +73,15 @@ def card(trained: Trained, content: Mapping[str, Any]) -> str:
     lines = [
         f"# {content['run']}: landmarks of lateral cephalograms",
         "",
-        f"{len(trained.landmarks)} landmarks, found by {trained.config.model.backbone} on films letterboxed into "
-        f"{size} px (height x width), trained with ceph {content['ceph']}. Licence: {content['licence']}.",
+        (
+            f"{len(trained.landmarks)} landmarks, found by {trained.config.model.backbone} on films letterboxed into "
+            f"{size} px (height x width), trained with ceph {content['ceph']}. Licence: {content['licence']}."
+        ),
         "",
-        "**Not a medical device.** Points are to be looked at by a person who can mark them. Nothing is known of films "
-        "unlike those that it was trained on: other machines, ages, habits of marking, mirrored or cropped films.",
+        (
+            "**Not a medical device.** Points are to be looked at by a person who can mark them. Nothing is known of films "
+            "unlike those that it was trained on: other machines, ages, habits of marking, mirrored or cropped films."
+        ),
         "",
         "## Use",
         "",
@@ -86,9 +90,11 @@ def card(trained: Trained, content: Mapping[str, Any]) -> str:
         "python predict.py FILM_OR_FOLDER... --out points.csv --mm-per-px 0.1",
         "```",
         "",
-        "`model.onnx` takes a film at each of its sizes (grey, 0..255, letterboxed as `predict.py` does) and the film's "
-        "height and width; it gives points in film pixels and scores. What follows the decoder"
-        f" ({', '.join(content['stations']) or 'nothing'}) is in `predict.py`. `manifest.json` has the sha256 of each file.",
+        (
+            "`model.onnx` takes a film at each of its sizes (grey, 0..255, letterboxed as by `predict.py`) and its own "
+            "height and width; it gives points in film pixels and scores. What follows the decoder "
+            f"({', '.join(content['stations']) or 'nothing'}) is in `predict.py`. `manifest.json` has each file's sha256."
+        ),
         "",
         "## Training",
         "",
@@ -113,8 +119,10 @@ def _accuracy_lines(accuracy: Mapping[str, Any], adapted: Mapping[str, float] | 
     if adapted:
         low, high, gain = (adapted[f"{key}_mm"] for key in ("low", "high", "gain"))
         return [
-            f"Adapted to another place: {adapted['after_mm']:.2f} mm expected there, {adapted['before_mm']:.2f} without; "
-            f"gain {gain:.2f} mm ({low:.2f} to {high:.2f}, 95 %)."
+            (
+                f"Adapted: {adapted['after_mm']:.2f} mm expected at the new place, {adapted['before_mm']:.2f} without; "
+                f"gain {gain:.2f} mm ({low:.2f} to {high:.2f}, 95 %)."
+            )
         ]
     if not accuracy:
         return ["Not evaluated: `ceph evaluate RUN`, then export again."]

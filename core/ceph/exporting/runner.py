@@ -23,6 +23,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from ceph.data.dicom import DECODERS, windowed
 from ceph.data.grey import histogram, own_range
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm")
@@ -219,8 +220,7 @@ def read_film(path: Path) -> NDArray[np.uint8]:
             if image.format == "JPEG" and image.mode == "RGB":
                 image.draft("L", None)  # the luma that it stores
             image.load()
-            if image.getexif().get(ORIENTATION, 1) not in (0, 1):
-                raise FilmError("its EXIF data says that viewers must rotate or mirror it")
+            require_upright(image)
             if image.mode.startswith("I"):
                 white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
                 return eight_bits(np.asarray(image), inverted=white_is_zero)
@@ -241,6 +241,12 @@ def opened(path: Path) -> ImageFile.ImageFile:
     if image.mode in ("CMYK", "LAB", "F", "1"):
         raise FilmError(f"its colours ({image.mode}) cannot be read as grey")
     return image
+
+
+def require_upright(image: ImageFile.ImageFile) -> None:
+    """Raise FilmError for a film that viewers show turned."""
+    if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+        raise FilmError("its EXIF data says that viewers must rotate or mirror it")
 
 
 def eight_bits(film: NDArray[Any], *, inverted: bool) -> NDArray[np.uint8]:
@@ -266,8 +272,22 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_dicom(path: Path) -> NDArray[np.uint8]:
-    """The film in a DICOM file. Raises FilmError."""
-    raise FilmError("DICOM films are not read")
+    """The film in a DICOM file as it is meant to be seen. Raises FilmError."""
+    try:
+        import pydicom
+    except ImportError as error:
+        raise FilmError("DICOM films need pydicom: pip install pydicom pylibjpeg pylibjpeg-libjpeg") from error
+    try:
+        data = pydicom.dcmread(path)
+        if decoder := DECODERS.get(data.file_meta.TransferSyntaxUID):
+            data.pixel_array_options(decoding_plugin=decoder)
+        film, photometric = data.pixel_array, str(data.get("PhotometricInterpretation", ""))
+        if film.ndim == 2 and photometric in ("MONOCHROME1", "MONOCHROME2"):
+            seen = windowed(film, data)
+            return 255 - seen if photometric == "MONOCHROME1" else seen
+    except Exception as error:  # decoders raise what they like
+        raise FilmError(f"is no DICOM film that can be read ({error})") from error
+    raise FilmError(f"holds {photometric} pixels of shape {film.shape}, not one grey film")
 
 
 def find_films(paths: Sequence[Path]) -> Iterator[Path]:
