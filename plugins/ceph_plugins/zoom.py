@@ -115,7 +115,7 @@ def mass_near(raw: torch.Tensor, points: torch.Tensor, radius: float) -> torch.T
 
 
 class OwnPlaces(nn.Module):
-    """Windows [..., n, px, px], about each of the landmarks `which` [n], to [..., n, 3]: a place in window px, a score."""
+    """Windows [..., n, px, px], about each of the landmarks `which` [n], to [..., n, 3]: place (window px), score."""
 
     def __init__(self, zoom: Any, which: torch.Tensor, mm: float, px: int) -> None:
         super().__init__()

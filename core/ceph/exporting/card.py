@@ -79,8 +79,8 @@ def card(trained: Trained, content: Mapping[str, Any]) -> str:
         ),
         "",
         (
-            "**Not a medical device.** Points are to be looked at by a person who can mark them. Nothing is known of films "
-            "unlike those that it was trained on: other machines, ages, habits of marking, mirrored or cropped films."
+            "**Not a medical device.** A person who can mark films looks at the points. Nothing is known of films unlike "
+            "those that it was trained on: of other machines, ages and habits of marking, mirrored or cropped."
         ),
         "",
         "## Use",
@@ -93,7 +93,7 @@ def card(trained: Trained, content: Mapping[str, Any]) -> str:
         (
             "`model.onnx` takes a film at each of its sizes (grey, 0..255, letterboxed as by `predict.py`) and its own "
             "height and width; it gives points in film pixels and scores. What follows the decoder "
-            f"({', '.join(content['stations']) or 'nothing'}) is in `predict.py`. `manifest.json` has each file's sha256."
+            f"({', '.join(content['stations']) or 'nothing'}) is in `predict.py`. `manifest.json` has sha256 sums."
         ),
         "",
         "## Training",

@@ -28,7 +28,7 @@ class FilmGraph(nn.Module):
     """A film at each of an ensemble's sizes, [H, W] uint8, and its own (height, width) [2] int64, to what is found.
 
     Points [K, 2] in film px, scores [K] and, with `maps`, the mean [K, h, w] of the maps that they were read
-    from, which lie on the image of the first size. As `Ensemble.maps` and the decoder do, without what a graph cannot hold.
+    from, which lie on the image of the first size: what `Ensemble.maps` and the decoder give.
     """
 
     def __init__(self, ensemble: Ensemble, decoder: Decoder, *, maps: bool) -> None:
