@@ -11,8 +11,8 @@ are for `check_run`; `generator` gives random numbers that are a pure function o
 core's geometry, `Matrix`, `Points` and `Flags` its types; `gaussians` draws the core's targets, `soft_points` reads
 points from raw maps with a gradient; `landmark_network` builds a network such as the core's own, for `modules`; `load`
 gives the network of another run; `Twin` is a station without torch, for `ceph export`; `log` reaches the run's log;
-`write_text` puts a file into the run folder in one move, through no link, and `guarded` makes a table's cell that no spreadsheet
-takes for a formula. The hooks themselves stand in `ceph/hooks/specs.py`, each
+`write_text` puts a file into the run folder in one move, through no link, and `guarded` makes a table's cell that no
+spreadsheet takes for a formula. The hooks themselves stand in `ceph/hooks/specs.py`, each
 with its shapes and the moment it fires.
 """
 

@@ -79,8 +79,8 @@ def card(trained: Trained, content: Mapping[str, Any]) -> str:
         ),
         "",
         (
-            "**Not a medical device.** A person who can mark films looks at the points. Nothing is known of films unlike "
-            "those that it was trained on: of other machines, ages and habits of marking, mirrored or cropped."
+            "**Not a medical device.** A person who can mark films looks at the points. Nothing is known of films "
+            "unlike those that it was trained on: of other machines, ages and habits of marking, mirrored or cropped."
         ),
         "",
         "## Use",
