@@ -41,9 +41,12 @@ class Standing(Plugin[PluginConfig]):
 '''
 
 
-@pytest.fixture(scope="module")
-def run(tiny_set, tmp_path_factory):
-    """A run with a shape model of few films that is moved by little, a second look, and two scales."""
+ZOOM = {"zoom": {"px": 32, "width": 8}}
+
+
+@pytest.fixture(scope="module", params=[{}, pytest.param(ZOOM, marks=pytest.mark.slow)], ids=["plain", "zoom"])
+def run(request, tiny_set, tmp_path_factory):
+    """A run of two scales with a shape model of few films that rules out much; slow: with a second look."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 5)
         config = {
@@ -51,7 +54,7 @@ def run(tiny_set, tmp_path_factory):
             "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
             "train": {"epochs": 1, "batch_size": 4, "precision": "fp32", "device": "cpu"},
             "evaluate": {"scales": [1.0, 1.25]},
-            "plugins": {"shape-constraint": {"spreads": 1.0, "least_mm": 1.0}, "zoom": {"px": 32, "width": 8}},
+            "plugins": {"shape-constraint": {"spreads": 1.0, "least_mm": 1.0}, **request.param},
         }
         return ceph.train(config, out=tmp_path_factory.mktemp("export") / "run").folder
 
@@ -96,7 +99,8 @@ def test_the_manifest_says_what_the_folder_is(exported, run):
     content = json.loads((exported / "manifest.json").read_text())
     assert [each["symbol"] for each in content["landmarks"]] == list(ceph.load(run).landmarks)
     assert content["licence"] == "CC0"
-    assert content["stations"] == ["constraint", "refiner"]
+    assert content["stations"] == ["constraint", "refiner"][: len(content["stations"])]
+    assert all((exported / f"{name}.onnx").is_file() for name in content["stations"])
     assert content["accuracy"]["validation"]["n_images"] > 0
     for name, digest in content["sha256"].items():
         assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == digest

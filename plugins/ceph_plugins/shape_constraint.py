@@ -50,25 +50,25 @@ def expected(points: Points, trust: Floats, mean: Floats, covariance: Floats) ->
     and less (weights of Geman and McClure 1987); then each landmark's conditional mean given all others is read from
     the inverse of the points' covariance, shift, turn and size being free again.
     """
-    x, mean = points @ (1, 1j), mean @ (1, 1j)
+    x, middle = points @ (1, 1j), mean @ (1, 1j)
     K, bent, trust = len(mean), np.zeros_like(x), np.maximum(trust, LEAST_TRUST)
     weights = trust
     for far in FAR_MM:
-        model = mean + bent
+        model = middle + bent
         share = weights / weights.sum(axis=1, keepdims=True)
         a, b = (np.sum(share * z, axis=1, keepdims=True) for z in (x, model))
         turn = np.sum(share * (x - a) * (model - b).conj(), axis=1, keepdims=True)
         turn /= np.sum(share * np.abs(model - b) ** 2, axis=1, keepdims=True)
-        off = (x - a) / turn + b - mean
+        off = (x - a) / turn + b - middle
         noise = NOISE_MM**2 / np.repeat(weights, 2, axis=1)[:, None] * np.eye(2 * K)
         bent = _complex(np.linalg.solve(covariance + noise, _flat(off)[..., None])[..., 0] @ covariance)
         weights = np.maximum(trust / (1 + (np.abs(off - bent) / far) ** 2) ** 2, 1e-6)
-    free = np.stack([_flat(mode) for mode in (0 * mean + 1, 0 * mean + 1j, mean, 1j * mean)])
+    free = np.stack([_flat(mode) for mode in (0 * middle + 1, 0 * middle + 1j, middle, 1j * middle)])
     free *= FREE_MM * np.sqrt(K) / np.linalg.norm(free, axis=1, keepdims=True)
     precision = np.linalg.inv(covariance + noise + free.T @ free)
     blocks = np.linalg.inv(precision.reshape(-1, K, 2, K, 2)[:, np.arange(K), :, np.arange(K)])  # [K, N, 2, 2]
     rest = np.einsum("knij,nkj->nki", blocks, (precision @ _flat(off)[..., None]).reshape(-1, K, 2))
-    place = a + turn * (mean + off - rest @ (1, 1j) - b)
+    place = a + turn * (middle + off - rest @ (1, 1j) - b)
     agree = np.sum(trust * (weights > trust / 4), axis=1) / trust.sum(axis=1)
     return Expected(np.stack([place.real, place.imag], -1), np.abs(turn[:, 0]), agree)
 

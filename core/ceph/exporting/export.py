@@ -63,7 +63,9 @@ def export(run: Path | str, *, out: Path | str, settings: Sequence[str] = (), li
                 write_graph(twin.network, twin.inputs, (inputs, outputs), target / f"{name}.onnx")
     with runfolder.writing(target):
         if twins:
-            kept = {f"{name}.{key}": value for name, twin in twins.items() for key, value in twin.arrays().items()}
+            kept: dict[str, Any] = {
+                f"{name}.{key}": value for name, twin in twins.items() for key, value in twin.arrays().items()
+            }
             np.savez(target / VALUES, **kept)
         runfolder.write_text(target / RUNNER, runner(twins))
         content = manifest(trained, licence, _hashes(target))

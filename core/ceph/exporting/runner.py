@@ -113,10 +113,10 @@ def bilinear(image: NDArray[np.uint8], x: NDArray[Any], y: NDArray[Any], border:
 
     def row(at: NDArray[Any]) -> NDArray[Any]:
         first, second = (image[at[..., :, None], x[..., None, :]].astype(np.float32) for x in (left, right))
-        return first + (second - first) * across[..., None, :]
+        return np.asarray(first + (second - first) * across[..., None, :])
 
     top = row(above)
-    return np.rint(top + (row(below) - top) * down[..., :, None]).astype(np.uint8)
+    return np.asarray(np.rint(top + (row(below) - top) * down[..., :, None]), np.uint8)
 
 
 def boxed(levels: Levels, box: Letterbox) -> NDArray[np.uint8]:
@@ -202,7 +202,7 @@ class Model:
         if "refiner" not in STATIONS:
             return None
         size = self.manifest["sizes"][0]
-        return round(self.manifest["assumed_mm_per_network_px"] * letterbox(film.shape, size).scale, 5)
+        return round(float(self.manifest["assumed_mm_per_network_px"]) * letterbox(film.shape, size).scale, 5)
 
 
 # --- films and answers ------------------------------------------------------------------------------------------------
