@@ -37,6 +37,7 @@ FLOORS = {
     "ceph.ablation": 6,
     "ceph.__main__": 7,
     "ceph.cli": 7,
+    "ceph.exporting": 7,
     "ceph.testing": 7,
     "ceph.tools": 7,
     "ceph.view": 7,

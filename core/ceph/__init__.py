@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ceph.exporting.export import Exported, export
     from ceph.hooks.trust import trust
     from ceph.run.adapt import Adaptation, adapt
     from ceph.run.ensemble import ensemble
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 HOMES = {
     "Adaptation": "run.adapt",
+    "Exported": "exporting.export",
     "Result": "run.train",
     "adapt": "run.adapt",
     "ensemble": "run.ensemble",
     "evaluate": "run.scoring",
+    "export": "exporting.export",
     "folds": "run.folds",
     "load": "run.trained",
     "resume": "run.train",
@@ -29,11 +32,13 @@ HOMES = {
 }  # the modules that hold what `ceph` has
 __all__ = [
     "Adaptation",
+    "Exported",
     "Result",
     "__version__",
     "adapt",
     "ensemble",
     "evaluate",
+    "export",
     "folds",
     "load",
     "resume",

@@ -11,9 +11,10 @@ are for `check_run`; `generator` gives random numbers that are a pure function o
 core's geometry, `Matrix`, `Points` and `Flags` its types; `mean_shape`, `turns`, `turned`, `learned_offsets` and
 `HeadOffsets` are offsets in the frame of the head, as `ceph adapt` has them; `gaussians` draws the core's targets,
 `soft_points` reads points from raw maps with a gradient; `landmark_network` builds a network such as the core's own,
-for `modules`; `load` gives the network of another run; `log` reaches the run's log; `write_text` puts a file into the
-run folder in one move, through no link, and `guarded` makes a table's cell that no spreadsheet takes for a formula. The
-hooks themselves stand in `ceph/hooks/specs.py`, each with its shapes and the moment it fires.
+for `modules`; `load` gives the network of another run; `Twin` is a station without torch, for `ceph export`; `log`
+reaches the run's log; `write_text` puts a file into the run folder in one move, through no link, and `guarded` makes a
+table's cell that no spreadsheet takes for a formula. The hooks themselves stand in `ceph/hooks/specs.py`, each with its
+shapes and the moment it fires.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from ceph.evaluation.metrics import Figure
 from ceph.evaluation.offsets import learn as learned_offsets
 from ceph.evaluation.offsets import mean_shape, turned, turns
 from ceph.evaluation.stations import HeadOffsets
+from ceph.evaluation.twin import Twin
 from ceph.files import write_text
 from ceph.hooks.base import Plugin, PluginConfig, Run, hookimpl
 from ceph.model.codec import gaussians, soft_points
@@ -67,6 +69,7 @@ __all__ = [
     "Problem",
     "Run",
     "Sample",
+    "Twin",
     "View",
     "Warp",
     "gaussians",

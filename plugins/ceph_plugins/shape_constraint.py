@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import nn
 
-from ceph.plugin import Plugin, PluginConfig, Points, Run, Sample, hookimpl, log, procrustes
+from ceph.plugin import Plugin, PluginConfig, Points, Run, Sample, Twin, hookimpl, log, procrustes
 
 LEAST_FILMS, LEAST_LANDMARKS = 30, 5  # fewer do not tell how heads vary
 FOLDS = 5
@@ -23,6 +24,9 @@ LEAST_AGREE = 0.5  # a film whose points do not agree is left alone
 ROUNDS = 3  # a point that is found again may rule out another one
 
 Floats = NDArray[np.float64]
+Decode = Callable[[torch.Tensor, tuple[int, int]], tuple[torch.Tensor, torch.Tensor]]
+# (films [M], landmarks [M], where they may be [M, 2] and how far from it [M], network px) -> points [M, 2], scores [M]
+Seek = Callable[[Any, Any, Floats, Floats], tuple[Floats, Floats]]
 
 
 def seen_together(samples: Sequence[Sample]) -> NDArray[np.int64]:
@@ -41,13 +45,74 @@ def complete_shapes_mm(samples: Sequence[Sample], landmarks: NDArray[np.int64]) 
     return np.stack(found) if found else np.zeros((0, len(landmarks), 2))
 
 
-@dataclass(frozen=True, eq=False)
-class Expected:
+class Expected(NamedTuple):
     """Where the other landmarks of each film put a landmark [N, K, 2], in the frame of the points."""
 
     points: Points
     px_per_mm: Floats  # [N] pixels of that frame for a mm of the model
     agree: Floats  # [N] share of the trust that is in points where the others put them
+
+
+def expected(points: Points, trust: Floats, mean: Floats, covariance: Floats) -> Expected:
+    """Where the others put each point [N, K, 2] of films in any similarity's frame; `trust` [N, K] in 0..1.
+
+    The shape, of a `ShapeModel`, is fitted to all points with noise (its posterior mean), those far off counting less
+    and less (weights of Geman and McClure 1987); then each landmark's conditional mean given all others is read from
+    the inverse of the points' covariance, shift, turn and size being free again.
+    """
+    x, middle = points @ (1, 1j), mean @ (1, 1j)
+    K, bent, trust = len(mean), np.zeros_like(x), np.maximum(trust, LEAST_TRUST)
+    weights = trust
+    for far in FAR_MM:
+        model = middle + bent
+        share = weights / weights.sum(axis=1, keepdims=True)
+        a, b = (np.sum(share * z, axis=1, keepdims=True) for z in (x, model))
+        turn = np.sum(share * (x - a) * (model - b).conj(), axis=1, keepdims=True)
+        turn /= np.sum(share * np.abs(model - b) ** 2, axis=1, keepdims=True)
+        off = (x - a) / turn + b - middle
+        noise = NOISE_MM**2 / np.repeat(weights, 2, axis=1)[:, None] * np.eye(2 * K)
+        bent = _complex(np.linalg.solve(covariance + noise, _flat(off)[..., None])[..., 0] @ covariance)
+        weights = np.maximum(trust / (1 + (np.abs(off - bent) / far) ** 2) ** 2, 1e-6)
+    free = np.stack([_flat(mode) for mode in (0 * middle + 1, 0 * middle + 1j, middle, 1j * middle)])
+    free *= FREE_MM * np.sqrt(K) / np.linalg.norm(free, axis=1, keepdims=True)
+    precision = np.linalg.inv(covariance + noise + free.T @ free)
+    blocks = np.linalg.inv(precision.reshape(-1, K, 2, K, 2)[:, np.arange(K), :, np.arange(K)])  # [K, N, 2, 2]
+    rest = np.einsum("knij,nkj->nki", blocks, (precision @ _flat(off)[..., None]).reshape(-1, K, 2))
+    place = a + turn * (middle + off - rest @ (1, 1j) - b)
+    agree = np.sum(trust * (weights > trust / 4), axis=1) / trust.sum(axis=1)
+    return Expected(np.stack([place.real, place.imag], -1), np.abs(turn[:, 0]), agree)
+
+
+def _flat(values: NDArray[np.complexfloating[Any, Any]]) -> Floats:
+    """Complex numbers [..., K] as x, y, x, y ... [..., 2 K]."""
+    return values.astype(np.complex128).view(np.float64)
+
+
+def _complex(values: Floats) -> NDArray[np.complex128]:
+    return np.ascontiguousarray(values).view(np.complex128)
+
+
+def put_right(
+    points: Points, scores: Floats, seek: Seek, mean: Floats, covariance: Floats, spread_mm: Floats, limit_mm: Floats
+) -> tuple[Points, Floats]:
+    """Points [N, K, 2] in network px and scores [N, K], with those sought again that the others rule out.
+
+    These lie further than `limit_mm` [K] from where the others put them, by the parts of a `ShapeModel`.
+    """
+    points, scores = points.copy(), scores.copy()
+    trust, films = scores.astype(np.float64), np.arange(len(points))
+    for _ in range(ROUNDS):
+        here = points[films].astype(np.float64)
+        with np.errstate(all="ignore"):  # points that are all one have no shape
+            found = expected(here, trust[films], mean, covariance)
+            off = np.linalg.norm(here - found.points, axis=-1) / found.px_per_mm[:, None]
+            row, out = np.nonzero((off > limit_mm) & (found.agree >= LEAST_AGREE)[:, None])  # NaN compares false
+        if not len(row):
+            break
+        wide = np.maximum(spread_mm[out], NOISE_MM) * found.px_per_mm[row]
+        points[films[row], out], scores[films[row], out] = seek(films[row], out, found.points[row, out], wide)
+        films = films[np.unique(row)]
+    return points, scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,33 +124,8 @@ class ShapeModel:
     spread_mm: Floats  # [K] how far a landmark usually is from where the others put it
 
     def expected(self, points: Points, trust: Floats) -> Expected:
-        """Where the others put each point [N, K, 2] of films in any similarity's frame; `trust` [N, K] in 0..1.
-
-        The shape is fitted to all points with noise (its posterior mean), those far off counting less and less
-        (weights of Geman and McClure 1987); then each landmark's conditional mean given all others is read from the
-        inverse of the points' covariance, shift, turn and size being free again.
-        """
-        x, mean = points @ (1, 1j), self.mean @ (1, 1j)
-        K, bent, trust = len(mean), np.zeros_like(x), np.maximum(trust, LEAST_TRUST)
-        weights = trust
-        for far in FAR_MM:
-            model = mean + bent
-            share = weights / weights.sum(axis=1, keepdims=True)
-            a, b = (np.sum(share * z, axis=1, keepdims=True) for z in (x, model))
-            turn = np.sum(share * (x - a) * (model - b).conj(), axis=1, keepdims=True)
-            turn /= np.sum(share * np.abs(model - b) ** 2, axis=1, keepdims=True)
-            off = (x - a) / turn + b - mean
-            noise = NOISE_MM**2 / np.repeat(weights, 2, axis=1)[:, None] * np.eye(2 * K)
-            bent = _complex(np.linalg.solve(self.covariance + noise, _flat(off)[..., None])[..., 0] @ self.covariance)
-            weights = np.maximum(trust / (1 + (np.abs(off - bent) / far) ** 2) ** 2, 1e-6)
-        free = np.stack([_flat(mode) for mode in (0 * mean + 1, 0 * mean + 1j, mean, 1j * mean)])
-        free *= FREE_MM * np.sqrt(K) / np.linalg.norm(free, axis=1, keepdims=True)
-        precision = np.linalg.inv(self.covariance + noise + free.T @ free)
-        blocks = np.linalg.inv(precision.reshape(-1, K, 2, K, 2)[:, np.arange(K), :, np.arange(K)])  # [K, N, 2, 2]
-        rest = np.einsum("knij,nkj->nki", blocks, (precision @ _flat(off)[..., None]).reshape(-1, K, 2))
-        place = a + turn * (mean + off - rest @ (1, 1j) - b)
-        agree = np.sum(trust * (weights > trust / 4), axis=1) / trust.sum(axis=1)
-        return Expected(np.stack([place.real, place.imag], -1), np.abs(turn[:, 0]), agree)
+        """Where the others put each point [N, K, 2] of films in any similarity's frame; `trust` [N, K] in 0..1."""
+        return expected(points, trust, self.mean, self.covariance)
 
 
 def fit(shapes: Points) -> ShapeModel:
@@ -108,13 +148,38 @@ def _normal(shapes: Points) -> ShapeModel:
     return ShapeModel(size * mean, off.T @ off / (len(off) - 1), np.zeros(len(mean)))
 
 
-def _flat(values: NDArray[np.complexfloating[Any, Any]]) -> Floats:
-    """Complex numbers [..., K] as x, y, x, y ... [..., 2 K]."""
-    return values.astype(np.complex128).view(np.float64)
+class Sought(nn.Module):
+    """Maps [M, h, w], each times a Gaussian about a place [M, 2], `wide` [M], both in network px, read by `decode`.
+
+    Gives points [M, 2] and scores [M]; where nothing is left of a map, the place.
+    """
+
+    def __init__(self, decode: Decode, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.decode, self.image_size = decode, image_size
+
+    def forward(
+        self, maps: torch.Tensor, centre: torch.Tensor, wide: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The points and their scores."""
+        there = maps * _bells(centre, wide, self.image_size, maps.shape[-2:])
+        again, score = (part[0] for part in self.decode(there[None], self.image_size))
+        return torch.where(there.amax((1, 2))[:, None] > 0, again, centre.to(again)), score
 
 
-def _complex(values: Floats) -> NDArray[np.complex128]:
-    return np.ascontiguousarray(values).view(np.complex128)
+def put_right_on_film(
+    points: Points, scores: Floats, film: Any, graph: Any, seen: Any, **model: Floats
+) -> tuple[Points, Floats]:
+    """As `put_right`, of the one film of an exported model and the landmarks `seen` [M] of its shapes."""
+
+    def seek(films: Any, landmarks: Any, centre: Floats, wide: Floats) -> tuple[Floats, Floats]:
+        given = film.maps[films, seen[landmarks]], centre.astype(np.float32), wide.astype(np.float32)
+        each = [graph(*(part[i : i + 1] for part in given)) for i in range(len(wide))]
+        return np.concatenate([found[0] for found in each]), np.concatenate([found[1] for found in each])
+
+    points, scores = points.copy(), scores.copy()
+    points[:, seen], scores[:, seen] = put_right(points[:, seen], scores[:, seen], seek, **model)
+    return points, scores
 
 
 class ShapeCheck:
@@ -133,37 +198,54 @@ class ShapeCheck:
         points: torch.Tensor,
         scores: torch.Tensor,
         maps: torch.Tensor,
-        decode: Callable[[torch.Tensor, tuple[int, int]], tuple[torch.Tensor, torch.Tensor]],
+        decode: Decode,
         image_size: tuple[int, int],
         look: object,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Points [B, K, 2] in network px and scores [B, K]; those that the others rule out are sought in their maps."""
         del look  # maps say enough
-        model = self.model
-        if model is None or not bool(torch.isfinite(points).all()):
+        if self.model is None or not bool(torch.isfinite(points).all()):
             return points, scores
-        limit = np.maximum(self.least_mm, self.spreads * model.spread_mm)
-        seen = np.arange(points.shape[1]) if self.seen is None else self.seen
-        trust = scores.double().cpu().numpy()[:, seen]
-        films = np.arange(len(maps))
-        for _ in range(ROUNDS):
-            here = points[films].double().cpu().numpy()[:, seen]
-            with np.errstate(all="ignore"):  # points that are all one have no shape
-                found = model.expected(here, trust[films])
-                off = np.linalg.norm(here - found.points, axis=-1) / found.px_per_mm[:, None]
-                row, out = np.nonzero((off > limit) & (found.agree >= LEAST_AGREE)[:, None])  # NaN compares false
-            if not len(row):
-                break
-            wide = np.maximum(model.spread_mm[out], NOISE_MM) * found.px_per_mm[row]
-            centre = torch.from_numpy(found.points[row, out]).to(maps)
-            bells = _bells(centre, torch.from_numpy(wide).to(maps), image_size, maps.shape[-2:])
-            out = seen[out]
-            there = maps[films[row], out] * bells
-            again, score = (part[0] for part in decode(there[None], image_size))
-            again = torch.where(there.amax((1, 2))[:, None] > 0, again, centre.to(again))
-            points[films[row], out], scores[films[row], out] = again, score
-            films = films[np.unique(row)]
-        return points, scores
+        sought, seen = Sought(decode, image_size), self._seen(points.shape[1])
+
+        def seek(films: Any, landmarks: Any, centre: Floats, wide: Floats) -> tuple[Floats, Floats]:
+            places = (torch.from_numpy(part).to(maps) for part in (centre, wide))
+            again, score = sought(maps[films, seen[landmarks]], *places)
+            return again.cpu().numpy(), score.cpu().numpy()
+
+        given = points[:, seen].cpu().numpy(), scores[:, seen].cpu().numpy()
+        moved, lower = points.clone(), scores.clone()
+        moved[:, seen], lower[:, seen] = (
+            torch.from_numpy(part).to(points) for part in put_right(*given, seek, **self._values(self.model))
+        )
+        return moved, lower
+
+    def twin(self, decode: Decode, image_size: tuple[int, int], map_size: tuple[int, int], **_: Any) -> Twin | None:
+        """The same for an exported model; None without a shape model."""
+        if self.model is None:
+            return None
+        constants = {
+            "NOISE_MM": NOISE_MM,
+            "FAR_MM": FAR_MM,
+            "FREE_MM": FREE_MM,
+            "LEAST_TRUST": LEAST_TRUST,
+            "LEAST_AGREE": LEAST_AGREE,
+            "ROUNDS": ROUNDS,
+        }
+        return Twin(
+            put_right_on_film,
+            values={**self._values(self.model), "seen": self._seen(len(self.model.mean))},
+            uses=(Expected, _flat, _complex, expected, put_right),
+            constants=constants,
+            network=Sought(decode, image_size),
+            inputs=(torch.rand(1, *map_size), torch.zeros(1, 2), torch.ones(1)),
+        )
+
+    def _seen(self, landmarks: int) -> NDArray[np.int64]:
+        return np.arange(landmarks) if self.seen is None else self.seen
+
+    def _values(self, model: ShapeModel) -> dict[str, Floats]:
+        return {**vars(model), "limit_mm": np.maximum(self.least_mm, self.spreads * model.spread_mm)}
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The shape model; empty where there were too few films for one."""

@@ -22,6 +22,7 @@ from ceph.plugin import (
     Points,
     Run,
     Sample,
+    Twin,
     gaussians,
     hookimpl,
     landmark_network,
@@ -54,10 +55,10 @@ class SecondLook(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("spread_mm", torch.full((landmarks,), spread_mm))
 
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Raw maps; in evaluation those of the averaged weights."""
+    def forward(self, windows: torch.Tensor, rank: torch.Tensor | None = None) -> torch.Tensor:
+        """Raw maps; in evaluation those of the averaged weights. `rank` as in `views_of`."""
         net = self.net if self.training else self.average
-        maps: torch.Tensor = net(views_of(windows, self.about))
+        maps: torch.Tensor = net(views_of(windows, self.about, rank))
         return maps.to(torch.float32, memory_format=torch.contiguous_format)
 
     @torch.no_grad()
@@ -82,14 +83,18 @@ class SecondLook(nn.Module):
         self.steps += 1
 
 
-def views_of(windows: torch.Tensor, about: int) -> torch.Tensor:
-    """Windows [N, px, px] as [N, 3, px, px] in 0..1: grey, normalised in squares of `about` px, and equalised."""
+def views_of(windows: torch.Tensor, about: int, rank: torch.Tensor | None = None) -> torch.Tensor:
+    """Windows [N, px, px] as [N, 3, px, px] in 0..1: grey, normalised in squares of `about` px, and equalised.
+
+    `rank` [N, px, px] is the share of a window's pixels that are no brighter, None: to be found.
+    """
     grey = windows[:, None]
     mean, square = (mean_about(x, about) for x in (grey, grey.square()))
     local = (grey - mean) / (square - mean.square()).clamp_min(1e-4).sqrt()
-    flat = windows.flatten(1).contiguous()
-    rank = torch.searchsorted(flat.sort(1).values, flat, right=True).view_as(grey) / flat.shape[1]
-    return torch.cat([grey, (0.5 + local / 6).clamp(0, 1), rank.to(grey)], dim=1)
+    if rank is None:
+        flat = windows.flatten(1).contiguous()
+        rank = torch.searchsorted(flat.sort(1).values, flat, right=True).view_as(windows) / flat.shape[1]
+    return torch.cat([grey, (0.5 + local / 6).clamp(0, 1), rank[:, None].to(grey)], dim=1)
 
 
 def mean_about(x: torch.Tensor, side: int) -> torch.Tensor:
@@ -115,6 +120,35 @@ def mass_near(raw: torch.Tensor, points: torch.Tensor, radius: float) -> torch.T
     return torch.einsum("bkhw,bkh,bkw->bk", maps, near[1].to(maps), near[0].to(maps))
 
 
+class OwnPlaces(nn.Module):
+    """Windows [..., n, px, px], about each of the landmarks `which` [n], to [..., n, 3]: place (window px), score."""
+
+    def __init__(self, zoom: Any, which: torch.Tensor, mm: float, px: int) -> None:
+        super().__init__()
+        self.zoom, self.which, self.mm, self.px = zoom, which, mm, px
+
+    def forward(self, windows: torch.Tensor, *rank: torch.Tensor) -> torch.Tensor:
+        """Where each window's own landmark is, by its maps and how probable it is that the first pass errs so."""
+        step = self.mm / self.px  # mm of a window's pixel
+        raw = self.zoom(windows.flatten(0, -3), *rank).unflatten(0, (-1, len(self.which)))
+        raw = raw[:, torch.arange(len(self.which)), self.which]  # [B, n, h, w]
+        raw = raw + log_prior(raw.shape[-1], STRIDE * step, PRIOR * self.zoom.spread_mm[self.which])
+        at = soft_points(raw, "distribution", (self.px, self.px))
+        found = torch.cat([at, mass_near(raw, at, NEAR_MM / step)[..., None]], -1)
+        return found.view(*windows.shape[:-2], 3)
+
+
+def look_again(
+    points: NDArray[Any], scores: NDArray[Any], film: Any, graph: Any, mm: float, px: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """As `Refiner.refine`, of the one film of an exported model."""
+    windows = film.look(points[0], mm, px)  # [K, px, px]
+    rank = np.stack([np.cumsum(np.bincount(w.ravel(), minlength=256))[w] / w.size for w in windows])
+    place = graph(windows.astype(np.float32) / 255, rank.astype(np.float32))[0]
+    off = (place[:, :2] - (px - 1) / 2) * (mm / px) / film.mm_per_px
+    return points + off, np.minimum(scores, place[:, 2])
+
+
 class Refiner:
     """The station: points are moved to where the second look finds them in windows about them."""
 
@@ -133,15 +167,19 @@ class Refiner:
         several = max(1, MAPS // (B * K))
         for first in range(0, K, several):
             which = torch.arange(first, min(first + several, K), device=points.device)
-            windows = look(points[:, which], self.mm, self.px)
-            raw = zoom(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
-            raw = raw[:, torch.arange(len(which)), which]  # [B, n, h, w], of each window's own landmark
-            raw = raw + log_prior(raw.shape[-1], STRIDE * step, PRIOR * zoom.spread_mm[which])
-            at = soft_points(raw, "distribution", (self.px, self.px))
-            found.append(torch.cat([at, mass_near(raw, at, NEAR_MM / step)[..., None]], -1))
+            found.append(OwnPlaces(zoom, which, self.mm, self.px)(look(points[:, which], self.mm, self.px)))
         place = torch.cat(found, 1)
         off = (place[..., :2] - (self.px - 1) / 2) * step / look.mm_per_px[:, None, None]
         return points + off.to(points), torch.minimum(scores, place[..., 2].to(scores))
+
+    def twin(self, model: nn.Module, **_: Any) -> Twin | None:
+        """The same for an exported model; None where the second look is untrained."""
+        zoom: Any = getattr(model, "zoom", None)
+        if zoom is None or not int(zoom.steps):
+            return None
+        network = OwnPlaces(zoom, torch.arange(len(zoom.spread_mm)), self.mm, self.px)
+        windows, rank = torch.rand(2, len(zoom.spread_mm), self.px, self.px)
+        return Twin(look_again, {"mm": self.mm, "px": self.px}, network=network, inputs=(windows, rank))
 
 
 def carried(points: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

@@ -139,7 +139,7 @@ def read_dicom(path: Path) -> NDArray[np.uint8]:
         film = data.pixel_array
         if film.ndim != 2:
             raise DataError(f"{path}: holds an array of shape {film.shape}, not one grey film")
-        seen = _windowed(film, data)
+        seen = windowed(film, data)
         return 255 - seen if photometric == "MONOCHROME1" else seen
 
 
@@ -224,7 +224,7 @@ def _square(value: Any, name: str, path: Path) -> float | None:
     return (rows + columns) / 2
 
 
-def _windowed(film: NDArray[Any], data: FileDataset) -> NDArray[np.uint8]:
+def windowed(film: NDArray[Any], data: FileDataset) -> NDArray[np.uint8]:
     """Grey levels as displayed, 0..255: a table over the film's own levels, since a film has many more pixels."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi
 

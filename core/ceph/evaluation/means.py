@@ -102,9 +102,10 @@ class Ensemble:
     @property
     def sizes(self) -> list[Size]:
         """The sizes at which each film is loaded, that of the frame first."""
-        return list(dict.fromkeys(size for member, _ in self.members for size in self._sizes(member)))
+        return list(dict.fromkeys(size for member, _ in self.members for size in self.sizes_of(member)))
 
-    def _sizes(self, member: Member) -> list[Size]:
+    def sizes_of(self, member: Member) -> list[Size]:
+        """The sizes at which a member sees a film."""
         height, width = member.size or self.size
         return [(round(height * scale), round(width * scale)) for scale in self.scales]
 
@@ -129,7 +130,7 @@ class Ensemble:
         views: list[tuple[View, Blame | None]] = [(PLAIN, None), *self.views]
         landmarks: int | None = None
         for place, (member, owner) in enumerate(self.members):
-            for size in self._sizes(member):
+            for size in self.sizes_of(member):
                 item, plain = frames[size]
                 for view, viewer in views:
                     image, matrix = viewed(plain, view, viewer)

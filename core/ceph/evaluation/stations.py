@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ceph.evaluation.twin import Twin
 from ceph.hooks.answers import given, wrong_state
 from ceph.hooks.blame import Blame
 
@@ -98,6 +99,19 @@ class HeadOffsets(nn.Module):
         sin = (found[..., 1] * aim[:, 0] - found[..., 0] * aim[:, 1]).sum(dim=1)[:, None] / size
         x, y = by.unbind(-1)
         return points + torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1), scores
+
+    def twin(self, **_: Any) -> Twin:
+        """The same for an exported model."""
+        return Twin(shifted, {"shape": self.shape.cpu().numpy(), "offsets": self.offsets.cpu().numpy()})
+
+
+def shifted(
+    points: NDArray[Any], scores: NDArray[Any], _film: Any, _graph: Any, shape: NDArray[Any], offsets: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """As `HeadOffsets.shift`, in numpy: points [1, K, 2] moved by offsets [K, 2] of the mean shape [K, 2]."""
+    found, aim, by = (z @ (1, 1j) for z in (points - points.mean(axis=1, keepdims=True), shape, offsets))
+    moved = points @ (1, 1j) + (found @ aim.conj() / (shape**2).sum())[:, None] * by
+    return np.stack([moved.real, moved.imag], -1), scores
 
 
 class Stage(NamedTuple):

@@ -194,7 +194,8 @@ class Specs(Protocol):
 
         Answer: `constrain(points [B, K, 2], scores [B, K], maps [B, K, h, w], decode, image_size, look)` -> points,
         scores, in network px; `decode(maps, image_size)` is the decoder's, `look(centre [B, ..., 2] in network px, mm,
-        px)` -> [B, ..., px, px] shows the film about any points, 0..1. `run` and a state: as in `build_decoder`.
+        px)` -> [B, ..., px, px] shows the film about any points, 0..1. `run` and a state: as in `build_decoder`. With a
+        method `twin` (docs/export.md) the station is part of what `ceph export` writes; so of the two after it.
         Fires: setup, once, and when a finished run is loaded, without samples.
         """
 

@@ -1,0 +1,144 @@
+"""`ceph export`: the folder finds what the run finds, and needs neither torch nor ceph for it."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import ceph
+from ceph.cli.app import main
+from ceph.data.dataset import bare_item
+from ceph.data.formats.find import read
+from ceph.data.geometry import letterbox
+from ceph.data.look import windows
+from ceph.errors import ConfigError
+from ceph.evaluation.stations import Adapted, shifted
+
+pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+
+STANDING = '''
+from ceph.plugin import Plugin, PluginConfig, hookimpl
+
+class Standing(Plugin[PluginConfig]):
+    """Leaves points where they are."""
+
+    @hookimpl
+    def build_constraint(self, run):
+        class Station:
+            def constrain(self, points, scores, maps, decode, image_size, look):
+                return points, scores
+
+        return Station()
+'''
+
+
+ZOOM = {"zoom": {"px": 32, "width": 8}}
+
+
+@pytest.fixture(scope="module", params=[{}, pytest.param(ZOOM, marks=pytest.mark.slow)], ids=["plain", "zoom"])
+def run(request, tiny_set, tmp_path_factory):
+    """A run of two scales with a shape model of few films that rules out much; slow: with a second look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 5)
+        config = {
+            "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
+            "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
+            "train": {"epochs": 1, "batch_size": 4, "precision": "fp32", "device": "cpu"},
+            "evaluate": {"scales": [1.0, 1.25]},
+            "plugins": {"shape-constraint": {"spreads": 1.0, "least_mm": 1.0}, **request.param},
+        }
+        return ceph.train(config, out=tmp_path_factory.mktemp("export") / "run").folder
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    """Its export, by the command."""
+    out = run.parent / "model"
+    assert main(["export", str(run), "--out", str(out), "--licence", "CC0"]) == 0
+    return out
+
+
+def table(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_folder_alone_finds_what_the_run_finds(run, exported, tiny_set, tmp_path):
+    films = [str(sample.path) for sample in read(tiny_set).samples[:6]]
+    call = [sys.executable, "-I", str(exported / "predict.py"), *films, "--out", str(tmp_path / "own.csv")]
+    subprocess.run([*call, "--mm-per-px", "0.5"], check=True)
+    assert main(["predict", str(run), *films, "--out", str(tmp_path / "run.csv"), "--mm-per-px", "0.5"]) == 0
+    own, of_run = table(tmp_path / "own.csv"), table(tmp_path / "run.csv")
+    assert [list(row) for row in own] == [list(row) for row in of_run]
+    assert [(row["film"], row["symbol"]) for row in own] == [(row["film"], row["symbol"]) for row in of_run]
+    both = np.array(
+        [[[float(row[key]) for key in ("x_px", "y_px", "score")] for row in rows] for rows in (own, of_run)]
+    )
+    assert np.quantile(np.linalg.norm((both[0] - both[1])[:, :2], axis=-1), 0.98) < 0.05
+    assert np.quantile(np.abs(both[0] - both[1])[:, 2], 0.98) < 0.01
+
+
+def test_the_runner_knows_three_packages_only(exported):
+    tree = ast.parse((exported / "predict.py").read_text())
+    used = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    used |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    strange = {name.split(".")[0] for name in used} - sys.stdlib_module_names
+    assert strange == {"numpy", "onnxruntime", "PIL", "pydicom"}
+
+
+def test_the_manifest_says_what_the_folder_is(exported, run):
+    content = json.loads((exported / "manifest.json").read_text())
+    assert [each["symbol"] for each in content["landmarks"]] == list(ceph.load(run).landmarks)
+    assert content["licence"] == "CC0"
+    assert content["stations"] == ["constraint", "refiner"][: len(content["stations"])]
+    assert all((exported / f"{name}.onnx").is_file() for name in content["stations"])
+    assert content["accuracy"]["validation"]["n_images"] > 0
+    for name, digest in content["sha256"].items():
+        assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == digest
+    assert "CC0" in (exported / "MODEL_CARD.md").read_text()
+
+
+def test_a_plugin_without_a_twin_is_named(tiny, tmp_path):
+    (tmp_path / "standing.py").write_text(STANDING)
+    plugins = {"standing": {"from": str(tmp_path / "standing.py")}}
+    run = ceph.train(tiny(train={"epochs": 1}, plugins=plugins), out=tmp_path / "run").folder
+    with pytest.raises(ConfigError, match=r"plugin 'standing' cannot be exported: its constraint"):
+        ceph.export(run, out=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(run, exported):
+    with pytest.raises(ConfigError, match="is there already"):
+        ceph.export(run, out=exported)
+
+
+@pytest.mark.parametrize("shape", [(240, 193), (97, 130), (64, 64)])
+@pytest.mark.parametrize("size", [(48, 38), (64, 64), (50, 61)])
+def test_the_runner_sees_films_to_the_last_bit_as_the_network_does(shape, size):
+    from ceph.exporting import runner
+
+    film = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    levels, box = runner.Levels(film), runner.letterbox(shape, size)
+    assert np.array_equal(runner.boxed(levels, box), bare_item(film, size, 1).image.numpy())
+    centre, to_film = np.array([[5.0, 7.5], [30.25, 60.0]]), np.linalg.inv(letterbox(shape, size))
+    step = 0.9 * box.scale  # at the film's own level
+    assert np.array_equal(runner.windows(levels, box, centre, step, 16), windows(film, to_film, centre, step, 16))
+
+
+def test_offsets_are_the_same_in_numpy():
+    rng = np.random.default_rng(0)
+    points, shape, offsets = rng.normal(0, 30, (1, 6, 2)), rng.normal(0, 30, (6, 2)), rng.normal(0, 1, (6, 2))
+    scores = np.ones((1, 6))
+    station = Adapted(torch.from_numpy(shape), torch.from_numpy(offsets))
+    wanted, _ = station.shift(torch.from_numpy(points), torch.from_numpy(scores), torch.eye(3)[None])
+    found, _ = shifted(points, scores, None, None, shape, offsets)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-9)
