@@ -131,6 +131,7 @@ def question(hook, films):
             "samples": run.samples,
             "loss": maps,
             "errors_mm": maps,
+            "moves_mm": maps,
             "metrics": {},
         },
         "run_start": {"run": run, "model": model},
