@@ -143,8 +143,8 @@ class WeightedLoss(Plugin[WeightedLossConfig]):
     def check_run(self, run: Run) -> None:
         """Refuse a symbol that the set lacks, weights that leave nothing to train, and held-out films that choose."""
         key = "plugins.weighted-loss.weights"
-        fold = run.config.data.fold
-        if self.auto and fold is not None and fold.number is not None:
+        fold = run.config.data.fold if self.auto else None
+        if fold is not None and fold.number is not None:
             what = "auto learns from the errors of validation films: those of a fold are held out and choose nothing"
             raise ConfigError(what, key=key, hint="give the weights themselves, or leave the plugin out")
         named = self.config.weights if isinstance(self.config.weights, dict) else {}

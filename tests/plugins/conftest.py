@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ceph.config.models import Config
 from ceph.data.types import Batch, Sample
 from ceph.hooks.base import Run
 
@@ -28,7 +29,7 @@ def make_run():
     def make(landmarks="isbi", films=6, epochs=8, steps_per_epoch=4):
         symbols = {"isbi": ISBI, "aariz": AARIZ}.get(landmarks, landmarks)
         samples = tuple(sample(i, len(symbols)) for i in range(films))
-        return Run(tuple(symbols), (480, 384), epochs, steps_per_epoch, 0, samples, torch.device("cpu"), None)
+        return Run(tuple(symbols), (480, 384), epochs, steps_per_epoch, 0, samples, torch.device("cpu"), Config())
 
     return make
 
