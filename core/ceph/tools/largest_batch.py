@@ -10,7 +10,7 @@ import gc
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from ceph.config.load import Resolved
 from ceph.data.dataset import Loader
 from ceph.data.plan import derive
 from ceph.errors import is_out_of_memory
+from ceph.run.assembly import make_forward
 from ceph.run.train import build, describe, new_network, prepare
 from ceph.tools.bench import peak_memory_mb, wall
 from ceph.training.engine import planned_epoch, train_step
@@ -106,9 +107,11 @@ def largest_batch(resolved: Resolved, most: int = MOST) -> LargestBatch:
         def step(films: int) -> tuple[int, float]:
             entries = list(islice(cycle(batch), films))
             _forget(job)
-            for _ in range(1 if job.optimizer.state else 2):  # its state lies in memory from the second step on
+            forward = make_forward(resolved.config, prepared.hooks, job.runtime, job.model)  # without earlier graphs
+            trial = replace(job, forward=forward)
+            for _ in range(3 if device.type == "cuda" else 1 if job.optimizer.state else 2):  # graphs; AdamW's state
                 items = list(loader.load([entries], progress.sampling))
-                train = partial(train_step, job, Progress(), iter(items), [films], epochs_done=0.0, last=False)
+                train = partial(train_step, trial, Progress(), iter(items), [films], epochs_done=0.0, last=False)
                 seconds = wall(train, device)
             return taken(device), seconds
 
