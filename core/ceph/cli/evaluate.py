@@ -72,11 +72,9 @@ def evaluate(
 
         figures, name = score(predictions=predictions, data=films, split=split, settings=set_ or ())
     elif run is not None:
-        from ceph.config.load import forgotten
         from ceph.run.trained import load
 
-        settings = (*forgotten(run, films, set_ or ()), *(set_ or ()))
-        figures, name = load(run, settings=settings, without=without or ()).evaluate(split, films)
+        figures, name = load(run, settings=set_ or (), without=without or ()).evaluate(split, films)
     console = PlainConsole()
     console.print(landmark_table(figures, f"{name}, {figures['n_images']} films"))
     if "members" in figures:

@@ -116,7 +116,7 @@ def resolve_run(
     """
     from ceph.runfolder import CONFIG, mapping, read_environment
 
-    settings = (*forgotten(folder, data, settings), *settings)
+    settings = (*_of_one_set(folder, data, settings), *settings)
     layers = Layers(unasked=True)
     layers.add_file(folder / CONFIG, "", None, name=str(folder / CONFIG))
     flags = _flags((), settings, data, None)
@@ -127,7 +127,7 @@ def resolve_run(
     return _resolve(layers, flags, None, (), without, imports, then)
 
 
-def forgotten(folder: Path, data: Path | None, settings: Sequence[str]) -> list[str]:
+def _of_one_set(folder: Path, data: Path | None, settings: Sequence[str]) -> list[str]:
     """Settings that take back what a run's config says of its own set alone, for films that are others."""
     from ceph.runfolder import read_settings, values_of
 

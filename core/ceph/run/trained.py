@@ -70,8 +70,11 @@ def load(folder: Path | str, *, settings: Sequence[str] = (), without: Sequence[
 
         require_trained(where, members)
         runs = tuple(load(member, settings=settings, without=without) for member in members)
-        return Averaged(where, resolved, runs)
-    return Trained(where, resolved)
+        trained: Trained = Averaged(where, resolved, runs)
+    else:
+        trained = Trained(where, resolved)
+    trained.asked = tuple(settings)
+    return trained
 
 
 def require_unneeded(folder: Path, without: Sequence[str]) -> None:
@@ -92,6 +95,7 @@ class Trained:
     """The best checkpoint of a run; `members` are the runs of a folder of several (`averaged.py`), else none."""
 
     members: tuple[Trained, ...] = ()
+    asked: tuple[str, ...] = ()  # the settings that it was loaded with
 
     def __init__(self, folder: Path, resolved: Resolved) -> None:
         self.folder, self.resolved, self.config = folder, resolved, resolved.config
@@ -167,9 +171,11 @@ class Trained:
         """Figures of a split, and its name (default: validation, or the only split that `data` has).
 
         Without `data` the run's own set is read, and figures and predictions are written into the run folder;
-        with it nothing is.
+        with it nothing is, and what the run's config says of its own set alone (spacing, format) is forgotten, unless
+        the run was loaded with such a setting.
         """
-        config = self.config
+        other = data and resolve_run(self.folder, data=data, settings=self.asked, imports="none")
+        config = other.config if other else self.config
         fixed = data is None and not runfolder.is_adapted(self.folder)  # else the set may lack some landmarks
         found = read_data(config, self.hooks, data, shared=None if fixed else self.landmarks)
         found = found if found.landmarks == self.landmarks else on_landmarks(found, self.landmarks)
