@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,8 @@ from hypothesis import settings
 # A deadline of 200 ms is a test with a clock: on a busy machine it fails where nothing is wrong.
 settings.register_profile("ceph", deadline=None)
 settings.load_profile("ceph")
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and by all that a test starts
 
 # Before torch is imported, here and in every process that a test starts: tiny networks only lose by more threads, and
 # pytest-xdist has the other cores busy.

@@ -20,7 +20,7 @@ from ceph.data.formats.find import read
 from ceph.data.geometry import letterbox
 from ceph.data.look import windows
 from ceph.errors import ConfigError
-from ceph.evaluation.stations import Adapted, shifted
+from ceph.evaluation.stations import HeadOffsets, shifted
 
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -138,7 +138,7 @@ def test_offsets_are_the_same_in_numpy():
     rng = np.random.default_rng(0)
     points, shape, offsets = rng.normal(0, 30, (1, 6, 2)), rng.normal(0, 30, (6, 2)), rng.normal(0, 1, (6, 2))
     scores = np.ones((1, 6))
-    station = Adapted(torch.from_numpy(shape), torch.from_numpy(offsets))
+    station = HeadOffsets(torch.from_numpy(shape), torch.from_numpy(offsets))
     wanted, _ = station.shift(torch.from_numpy(points), torch.from_numpy(scores), torch.eye(3)[None])
     found, _ = shifted(points, scores, None, None, shape, offsets)
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-9)

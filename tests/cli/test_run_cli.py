@@ -60,7 +60,7 @@ def test_another_clinic_s_films_are_scored_without_touching_the_run(tiny_set, tm
     figures = json.loads((tmp_path / "f.json").read_text())
     assert list(figures) == ["test"]
     file = run / "config.yaml"
-    file.write_text(file.read_text().replace("mm_per_px: null", "mm_per_px: 9"))  # of the run's own films
+    file.write_text(file.read_text().replace("mm_per_px: null", "mm_per_px: 0.9"))  # of the run's own films
     before[file] = file.read_bytes()
     assert main(["evaluate", str(run), "--data", str(other), "--json", str(tmp_path / "f.json")]) == 0
     assert json.loads((tmp_path / "f.json").read_text())["test"]["mre_mm"] == figures["test"]["mre_mm"]
