@@ -54,6 +54,11 @@ class Answers:
             end += len(line)
         return end
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known of any film."""
+        return not self._places
+
     def has(self, film: str, state: str) -> bool:
         """Whether it is known what is on a film in this state, or that it cannot be read."""
         return film in self._places and self._places[film][1] == state

@@ -198,7 +198,7 @@ def _part(
 def _points(
     film: NamedFilm, size: tuple[int, int], points_px: Points, scores: Points, assumed: float | None
 ) -> FilmPoints:
-    return FilmPoints(str(film.path), size, film.mm_per_px, points_px, scores, assumed)
+    return FilmPoints(str(film.path), size, film.mm_per_px, points_px, scores, assumed, str(film.name))
 
 
 def write_overlays(
