@@ -1,20 +1,28 @@
-"""Predicted points of films without truth as JSON, CSV or COCO keypoints."""
+"""Predicted points of films without truth as JSON, CSV, and in the formats of tools for marking films."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ceph.data.formats.coco import Coco
+from ceph.data.formats.cvat import Cvat
+from ceph.data.formats.film_table import Facts
+from ceph.data.formats.labelme import SUFFIX, LabelMe
+from ceph.data.formats.labelstudio import LabelStudio
+from ceph.data.formats.records import PREDICTED
+from ceph.data.formats.written import Document, Documents, Written, json_lines
 from ceph.data.names import guarded, shown
 
-FORMATS = ("json", "csv", "coco")
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
 
 
@@ -24,7 +32,8 @@ class FilmPoints:
 
     `film` is its path as it was given, `size` (H, W) in px, `points_px` [K, 2] (x, y) in its pixels with the centre of
     the first pixel at (0, 0), `scores` [K] 0..1 as the run's stations give them, `mm_per_px` None where it is unknown;
-    `assumed_mm_per_px` is what a look at the film took it to be instead.
+    `assumed_mm_per_px` is what a look at the film took it to be instead. `name` is the film's path below the folder
+    that was given.
     """
 
     film: str
@@ -33,39 +42,83 @@ class FilmPoints:
     points_px: NDArray[np.float64]
     scores: NDArray[np.float64]
     assumed_mm_per_px: float | None = None
+    name: str = ""
+
+
+Films = Callable[[], Iterable[FilmPoints]]  # each call goes through all of them once more
+DOCUMENTS: Mapping[str, Documents] = {"coco": Coco(), "labelstudio": LabelStudio(), "cvat": Cvat()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose points they are: the `run` as it was named, its `landmarks`, and the `model`, a name with its version."""
+
+    run: str
+    landmarks: Sequence[str]
+    model: str = ""
 
 
 def render(
     kind: str, films: Sequence[FilmPoints], landmarks: Sequence[str], run: str, broken: Mapping[str, str]
 ) -> str:
-    """The whole text of a file of the kind `json`, `csv` or `coco`; `broken` are films that were not read, and why."""
-    films = [replace(film, film=shown(film.film)) for film in films]
+    """The whole text of a file: json, csv or one of DOCUMENTS; `broken` are films that were not read, and why."""
+    return "".join(pieces(kind, lambda: films, Source(run, landmarks, run), broken.items()))
+
+
+def pieces(kind: str, films: Films, source: Source, broken: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The text that `render` gives, a piece at a time, so that no more than a film is held."""
+
+    def named() -> Iterator[FilmPoints]:
+        return (replace(film, film=shown(film.film), name=shown(film.name)) for film in films())
+
     if kind == "csv":
-        return as_csv(films, landmarks)
-    broken = {shown(film): shown(why) for film, why in broken.items()}
-    content = as_coco(films, landmarks) if kind == "coco" else as_json(films, landmarks, run, broken)
-    return json_lines(content)
+        return csv_lines(named, source.landmarks)
+    if kind == "json":
+        return json_lines(as_json(named, source, broken))
+
+    def called(film: FilmPoints) -> str:  # CVAT calls a film as it was uploaded
+        return film.name if kind == "cvat" and film.name else film.film
+
+    return DOCUMENTS[kind].text(document(source, lambda: (written(film, source, called(film)) for film in named())))
 
 
-def json_lines(content: Mapping[str, Any]) -> str:
-    """JSON with each key of an object, and each element of its lists of objects, on a line of its own."""
-
-    def line(value: Any) -> str:
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            return "[\n  " + ",\n  ".join(map(line, value)) + "\n ]"
-        return json.dumps(value, ensure_ascii=False)
-
-    return "{\n" + ",\n".join(f" {json.dumps(key)}: {line(value)}" for key, value in content.items()) + "\n}\n"
+def pages(films: Films, source: Source, folder: Path) -> Iterator[tuple[Path, Callable[[], str]]]:
+    """LabelMe's file of each film below `folder`, and what gives its text."""
+    for film in films():
+        place = page_of(folder, film.name)
+        name = shown(Path(os.path.relpath(film.film, place.parent)).as_posix())
+        yield place, partial(LabelMe().page, written(film, source, name), document(source, tuple))
 
 
-def as_json(
-    films: Sequence[FilmPoints], landmarks: Sequence[str], run: str, broken: Mapping[str, str]
-) -> dict[str, Any]:
+def page_of(folder: Path, name: str) -> Path:
+    """Where LabelMe's file of the film called `name` is below `folder`."""
+    return (folder / name).with_suffix(SUFFIX)
+
+
+def document(source: Source, films: Callable[[], Iterable[Written]]) -> Document:
+    """Films with a model's points, for whoever writes a format."""
+    return Document(source.landmarks, [PREDICTED], films, source.model)
+
+
+def written(film: FilmPoints, source: Source, name: str) -> Written:
+    """A film with a model's points, as whoever writes a format is given it."""
+    found = rows(film, source.landmarks)
+    return Written(
+        name,
+        film.size,
+        {PREDICTED: {symbol: (x, y) for symbol, x, y, *_ in found}},
+        Facts(mm_per_px=film.mm_per_px, source="given to ceph predict"),
+        {symbol: {"score": score} for symbol, _, _, score, *_ in found},
+        {} if film.assumed_mm_per_px is None else {"assumed_spacing": film.assumed_mm_per_px},
+    )
+
+
+def as_json(films: Films, source: Source, broken: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Films with their points by symbol; mm are null where the film's spacing is unknown."""
     return {
-        "run": run,
-        "landmarks": list(landmarks),
-        "films": [
+        "run": source.run,
+        "landmarks": list(source.landmarks),
+        "films": (
             {
                 "film": film.film,
                 "width_px": film.size[1],
@@ -74,52 +127,33 @@ def as_json(
                 **({} if film.assumed_mm_per_px is None else {"assumed_mm_per_px": film.assumed_mm_per_px}),
                 "points": {
                     symbol: {"x_px": x, "y_px": y, "x_mm": x_mm, "y_mm": y_mm, "score": score}
-                    for symbol, x, y, score, x_mm, y_mm in rows(film, landmarks)
+                    for symbol, x, y, score, x_mm, y_mm in rows(film, source.landmarks)
                 },
             }
-            for film in films
-        ],
-        "not_read": [{"film": film, "why": why} for film, why in broken.items()],
+            for film in films()
+        ),
+        "not_read": ({"film": shown(film), "why": shown(why)} for film, why in broken),
     }
 
 
-def as_csv(films: Sequence[FilmPoints], landmarks: Sequence[str]) -> str:
+def csv_lines(films: Films, landmarks: Sequence[str]) -> Iterator[str]:
     """A line a point; mm are empty where the film's spacing is unknown.
 
     Where a look at a film took a spacing for it there is a further column, `assumed_mm_per_px`.
     """
+    assumed = any(film.assumed_mm_per_px is not None for film in films())
+    yield csv_text([[*COLUMNS, "assumed_mm_per_px"] if assumed else COLUMNS])
+    for film in films():
+        last = [film.assumed_mm_per_px] if assumed else []
+        found = ([film.film, *row, *last] for row in rows(film, landmarks))
+        yield csv_text(["" if value is None else guarded(value) for value in values] for values in found)
+
+
+def csv_text(lines: Iterable[Iterable[Any]]) -> str:
+    """Lines of a CSV file."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    assumed = any(film.assumed_mm_per_px is not None for film in films)
-    writer.writerow([*COLUMNS, "assumed_mm_per_px"] if assumed else COLUMNS)
-    for film in films:
-        for row in rows(film, landmarks):
-            values = [film.film, *row, film.assumed_mm_per_px] if assumed else [film.film, *row]
-            writer.writerow("" if value is None else guarded(value) for value in values)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
-
-
-def as_coco(films: Sequence[FilmPoints], landmarks: Sequence[str]) -> dict[str, Any]:
-    """COCO keypoints, an annotation a film; `spacing` is the film's mm per px, left out where unknown."""
-    images, annotations = [], []
-    for number, film in enumerate(films, 1):
-        image = {"id": number, "file_name": film.film, "width": film.size[1], "height": film.size[0]}
-        spacings = {"spacing": film.mm_per_px, "assumed_spacing": film.assumed_mm_per_px}
-        images.append({**image, **{name: mm for name, mm in spacings.items() if mm is not None}})
-        found = rows(film, landmarks)
-        annotations.append(
-            {
-                "id": number,
-                "image_id": number,
-                "category_id": 1,
-                "keypoints": [value for _, x, y, *_ in found for value in (x, y, 2)],
-                "num_keypoints": len(found),
-                "keypoint_scores": [score for _, _, _, score, *_ in found],
-                "score": round(float(film.scores.mean()), 4),
-            }
-        )
-    category = {"id": 1, "name": "cephalogram", "keypoints": list(landmarks), "skeleton": []}
-    return {"images": images, "annotations": annotations, "categories": [category]}
 
 
 Row = tuple[str, float, float, float, float | None, float | None]

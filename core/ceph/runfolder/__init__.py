@@ -17,7 +17,7 @@
 """
 
 from ceph.runfolder.log import heard, logging_to, read_log
-from ceph.runfolder.members import copy_config, copy_run, read_members, write_members
+from ceph.runfolder.members import copy_config, copy_run, read_members, version, write_members
 from ceph.runfolder.place import (
     CHECKPOINTS,
     CONFIG,
@@ -133,6 +133,7 @@ __all__ = [
     "unseen_points",
     "untrained",
     "values_of",
+    "version",
     "write_adapted",
     "write_cost",
     "write_environment",

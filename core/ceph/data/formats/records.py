@@ -23,6 +23,7 @@ from ceph.errors import DataError
 logger = logging.getLogger("ceph")
 PATIENTS, FILMS_OF_ONE = 5, 12  # folders look like patients' where there are so many, of so few films each
 ONE_READER = "reader"  # what a reader is called where the format does not name them
+PREDICTED, CORRECTED = "predicted", "corrected"  # points of `ceph predict`; the same after somebody saw them in a tool
 
 Marks = dict[str, tuple[float, float]]  # symbol -> (x, y) in film px
 
