@@ -161,11 +161,17 @@ class Trained:
         """
         if not len(images):
             return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
+        found = self.found_on(images, mm_per_px)
+        return found.points_px, found.scores
+
+    def found_on(
+        self, images: Sequence[Path | str | NDArray[np.uint8]], mm_per_px: Sequence[float | None] | None = None
+    ) -> Prediction:
+        """All that is found on `images`, one at least, as for `predict`; there is no truth beside it."""
         with self.predicting(len(images)):
             films = readable(load_bare(images, self.ensemble.sizes, len(self.landmarks), mm_per_px))
             items = in_batches(films, self.config.evaluate.batch_size)
-            found = self.evaluator.predict(self.ensemble, items, partial(bare_film, images))
-        return found.points_px, found.scores
+            return self.evaluator.predict(self.ensemble, items, partial(bare_film, images))
 
     def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
         """Figures of a split, and its name (default: validation, or the only split that `data` has).

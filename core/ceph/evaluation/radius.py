@@ -1,0 +1,115 @@
+"""A radius about each point within which the truth lies so often: split-conformal, by landmark, scaled by difficulty.
+
+Of films that did not train a run the ratio of each point's error to its difficulty is known; on a new film of the same
+kind the ratio is below a quantile of these as often as the quantile says, so quantile times difficulty is a radius
+(Lei et al. 2018, JASA 113:1094, section 5.2). What that promises and what not: `docs/radius.md`.
+
+Legend: N films, K landmarks, L levels. Errors, spreads and radii are in mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.9
+LEVELS = np.array([*np.arange(50, 95, 5), 95, 97, 99]) / 100  # that are kept; what lies between is read off between them
+POOLED = 20.0  # films that the other landmarks count for in the quantile of one
+LEAST_FILMS = 10
+LEAST_MM = 0.1  # of a spread
+
+
+def difficulty(spread_mm: Floats) -> Floats:
+    """How hard points are, in any unit, by the spread of their maps in mm (`spread.py`), of any shape."""
+    return np.sqrt(np.maximum(spread_mm, LEAST_MM))
+
+
+@dataclass(frozen=True, eq=False)
+class Radii:
+    """What held-out films teach: by landmark and level the factor [K, L] that makes a radius of a difficulty.
+
+    NaN for a landmark that no such film had. `films` [K] is by how many each was learned, `levels` [L] lie in 0..1.
+    """
+
+    factors: Floats
+    films: NDArray[np.int64]
+    levels: Floats
+
+    def radii_mm(self, spread_mm: Floats, level: float = LEVEL) -> Floats:
+        """Radii [N, K] of points whose maps have spreads [N, K]. Raises ValueError for a level that is not known."""
+        if not self.levels[0] <= level <= self.levels[-1]:
+            raise ValueError(f"radii are known for levels from {self.levels[0]} to {self.levels[-1]}, not for {level}")
+        return np.array([np.interp(level, self.levels, row) for row in self.factors]) * difficulty(spread_mm)
+
+
+def learn(errors_mm: Floats, spread_mm: Floats) -> Radii | None:
+    """Radii by errors [N, K] of films that did not train (NaN: no truth) and the spreads [N, K] of their maps.
+
+    Of n films the quantile is the (n + 1) level-th smallest ratio, as a new film is one more of them. Films are what is
+    exchanged, so n counts them in the pool of all landmarks too: there each landmark's ratios are divided by their
+    median. A landmark's own quantile and the pool's share, as n to `POOLED`, in the logarithm. None for few films.
+    """
+    known = ~np.isnan(errors_mm)
+    films, every = known.sum(axis=0), int(known.any(axis=1).sum())
+    if every < LEAST_FILMS:
+        return None
+    ratios = np.where(known, np.maximum(errors_mm, 1e-3) / difficulty(spread_mm), np.nan)
+    factors = np.full((errors_mm.shape[1], len(LEVELS)), np.nan)
+    seen = np.flatnonzero(films > 0)
+    usual = np.exp(np.nanmean(np.log(ratios)))  # of all points
+    middle = np.array([_shared(np.nanmedian(ratios[:, k]), usual, films[k]) for k in seen])
+    pool = _quantiles((ratios[:, seen] / middle)[known[:, seen]], every)
+    for k, mid in zip(seen, middle, strict=True):
+        own = _quantiles(ratios[known[:, k], k], int(films[k]))
+        factors[k] = _shared(own, mid * pool, films[k])
+    return Radii(factors, films, LEVELS)
+
+
+def _shared(own: Any, pooled: Any, films: int) -> Any:
+    """A landmark's own value and that of all, as its films and `POOLED` are to each other."""
+    return np.exp((films * np.log(own) + POOLED * np.log(pooled)) / (films + POOLED))
+
+
+def _quantiles(values: Floats, films: int) -> Floats:
+    """The quantile [L] of each level, of values from so many films: the largest where no rank is high enough."""
+    share = np.minimum(np.ceil((films + 1) * LEVELS - 1e-9) / films, 1.0)
+    ordered = np.sort(values)
+    return ordered[np.maximum(np.ceil(share * len(ordered) - 1e-9).astype(int) - 1, 0)]
+
+
+def held_out_radii(errors_mm: Floats, spread_mm: Floats, level: float = LEVEL, parts: int = 10) -> Floats:
+    """Radii [N, K] of each film by what the films of the other parts teach: what coverage may be counted by.
+
+    NaN where the others are too few.
+    """
+    part, found = np.arange(len(errors_mm)) % parts, np.full(errors_mm.shape, np.nan)
+    for number in range(parts):
+        here = part == number
+        radii = learn(errors_mm[~here], spread_mm[~here])
+        if radii is not None:
+            found[here] = radii.radii_mm(spread_mm[here], level)
+    return found
+
+
+def coverage(errors_mm: Floats, radii_mm: Floats, landmarks: Sequence[str], level: float = LEVEL) -> dict[str, Any]:
+    """How many errors [N, K] lie within their radii [N, K], and how large these are, over all and by landmark.
+
+    `{"level", "n", "covered_percent", "mean_radius_mm", "per_landmark": {symbol: ...}}`; points without truth or
+    without a radius do not count.
+    """
+
+    def figures(errors: Floats, radii: Floats) -> dict[str, Any]:
+        there = ~(np.isnan(errors) | np.isnan(radii))
+        if not there.any():
+            return {"n": 0, "covered_percent": None, "mean_radius_mm": None}
+        within = 100 * float((errors <= radii)[there].mean())
+        return {"n": int(there.sum()), "covered_percent": within, "mean_radius_mm": float(radii[there].mean())}
+
+    columns = {symbol: figures(errors_mm[:, k], radii_mm[:, k]) for k, symbol in enumerate(landmarks)}
+    return {"level": level, **figures(errors_mm, radii_mm), "per_landmark": columns}
