@@ -9,7 +9,7 @@ Legend: K landmarks. Points are in film px.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ NONE = 0.4  # of it; below, a film is no cephalogram
 HALF = 0.5  # of the landmarks must be near their places for a film to show a head
 CUT = 3  # landmarks
 EDGE_MM = 6.0  # so far inside a film's edge, a place whose point is doubtful counts as outside
+LEAST_SD = 0.03
 SIZES = 3.0  # standard deviations of the logarithm of the heads' size
 
 WAYS: Mapping[str, tuple[bool, int, bool]] = {  # mirrored, then turned by so many quarters to the left; inverted
@@ -93,7 +94,8 @@ def learn(truth_mm: Points, scores: Floats) -> Usual | None:
     truth, scores = truth_mm[whole], scores[whole]
     shape = mean_shape(truth)
     size = -np.log(np.abs(turns(truth, shape)))
-    return Usual(shape, max(float(size.std(ddof=1)) * math.sqrt(1 + 1 / len(size)), 0.03), np.median(scores, 0), len(size))
+    deviation = float(size.std(ddof=1)) * math.sqrt(1 + 1 / len(size))
+    return Usual(shape, max(deviation, LEAST_SD), np.median(scores, axis=0), len(size))
 
 
 def read(points_px: Points, scores: Floats, usual: Usual) -> Reading:
@@ -159,7 +161,8 @@ def _outside(reading: Reading, size: tuple[int, int]) -> Flags:
     """The landmarks [K] whose places lie outside the film, or near its edge where their points are doubtful."""
     reach = np.where(reading.doubtful, EDGE_MM * reading.px_per_mm, 0)[:, None]
     places, far = reading.places_px, np.array([size[1], size[0]]) - 1
-    return ((places < reach) | (places > far - reach)).any(axis=-1)
+    outside: Flags = ((places < reach) | (places > far - reach)).any(axis=-1)
+    return outside
 
 
 def is_unlike(reading: Reading) -> bool:
@@ -203,5 +206,3 @@ def turned_back(points: Points, way: str, size: tuple[int, int]) -> Points:
         points = np.stack([height - 1 - points[..., 1], points[..., 0]], axis=-1)
         height, width = width, height
     return points
-
-

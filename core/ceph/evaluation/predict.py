@@ -21,7 +21,7 @@ from ceph.evaluation.stations import Stage, Stations
 
 Floats = NDArray[np.float64]
 
-ARRAYS = ("points_px", "scores", "truth_px", "valid", "errors_mm", "spread_px", "mm_per_px")  # of a prediction, a row a film
+ARRAYS = ("points_px", "scores", "truth_px", "valid", "errors_mm", "spread_px", "mm_per_px")  # a row a film
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVEL = 0.9
-LEVELS = np.array([*np.arange(50, 95, 5), 95, 97, 99]) / 100  # that are kept; what lies between is read off between them
+LEVELS = np.array([*np.arange(50, 95, 5), 95, 97, 99]) / 100  # kept; what lies between is read off
 POOLED = 20.0  # films that the other landmarks count for in the quantile of one
 LEAST_FILMS = 10
+PARTS = 10  # into which films are parted to count how often radii hold
 LEAST_MM = 0.1  # of a spread
 
 
@@ -45,7 +46,8 @@ class Radii:
         """Radii [N, K] of points whose maps have spreads [N, K]. Raises ValueError for a level that is not known."""
         if not self.levels[0] <= level <= self.levels[-1]:
             raise ValueError(f"radii are known for levels from {self.levels[0]} to {self.levels[-1]}, not for {level}")
-        return np.array([np.interp(level, self.levels, row) for row in self.factors]) * difficulty(spread_mm)
+        factor: Floats = np.array([np.interp(level, self.levels, row) for row in self.factors])
+        return factor * difficulty(spread_mm)
 
 
 def learn(errors_mm: Floats, spread_mm: Floats) -> Radii | None:
@@ -83,33 +85,30 @@ def _quantiles(values: Floats, films: int) -> Floats:
     return ordered[np.maximum(np.ceil(share * len(ordered) - 1e-9).astype(int) - 1, 0)]
 
 
-def held_out_radii(errors_mm: Floats, spread_mm: Floats, level: float = LEVEL, parts: int = 10) -> Floats:
+def held_out_radii(errors_mm: Floats, spread_mm: Floats, units: NDArray[np.int64], level: float = LEVEL) -> Floats:
     """Radii [N, K] of each film by what the films of the other parts teach: what coverage may be counted by.
 
-    NaN where the others are too few.
+    Films of equal `units` [N] are in one part. NaN where the others are too few.
     """
-    part, found = np.arange(len(errors_mm)) % parts, np.full(errors_mm.shape, np.nan)
-    for number in range(parts):
+    part, found = units % PARTS, np.full(errors_mm.shape, np.nan)
+    for number in range(PARTS):
         here = part == number
-        radii = learn(errors_mm[~here], spread_mm[~here])
+        radii = learn(errors_mm[~here], spread_mm[~here]) if here.any() else None
         if radii is not None:
             found[here] = radii.radii_mm(spread_mm[here], level)
     return found
 
 
+def covered(errors_mm: Floats, radii_mm: Floats) -> dict[str, Any]:
+    """Of points with a truth and a radius: `n`, `covered_percent`, whose error is within, and `mean_radius_mm`."""
+    there = ~(np.isnan(errors_mm) | np.isnan(radii_mm))
+    if not there.any():
+        return {"n": 0, "covered_percent": None, "mean_radius_mm": None}
+    within = 100 * float((errors_mm <= radii_mm)[there].mean())
+    return {"n": int(there.sum()), "covered_percent": within, "mean_radius_mm": float(radii_mm[there].mean())}
+
+
 def coverage(errors_mm: Floats, radii_mm: Floats, landmarks: Sequence[str], level: float = LEVEL) -> dict[str, Any]:
-    """How many errors [N, K] lie within their radii [N, K], and how large these are, over all and by landmark.
-
-    `{"level", "n", "covered_percent", "mean_radius_mm", "per_landmark": {symbol: ...}}`; points without truth or
-    without a radius do not count.
-    """
-
-    def figures(errors: Floats, radii: Floats) -> dict[str, Any]:
-        there = ~(np.isnan(errors) | np.isnan(radii))
-        if not there.any():
-            return {"n": 0, "covered_percent": None, "mean_radius_mm": None}
-        within = 100 * float((errors <= radii)[there].mean())
-        return {"n": int(there.sum()), "covered_percent": within, "mean_radius_mm": float(radii[there].mean())}
-
-    columns = {symbol: figures(errors_mm[:, k], radii_mm[:, k]) for k, symbol in enumerate(landmarks)}
-    return {"level": level, **figures(errors_mm, radii_mm), "per_landmark": columns}
+    """`covered` of errors and radii [N, K], with the `level` of the radii, and the same of each landmark."""
+    columns = {symbol: covered(errors_mm[:, k], radii_mm[:, k]) for k, symbol in enumerate(landmarks)}
+    return {"level": level, **covered(errors_mm, radii_mm), "per_landmark": columns}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph import runfolder
+from ceph.data.types import Sample
 from ceph.errors import DataError
 from ceph.evaluation import gate, radius
 from ceph.evaluation.gate import Usual
@@ -52,6 +53,7 @@ class Known:
     """
 
     def __init__(self, folder: Path, members: Sequence[Path], landmarks: Sequence[str]) -> None:
+        self.landmarks = tuple(landmarks)
         self.radii: Radii | None = None
         self.usual: Usual | None = None
         try:
@@ -81,13 +83,24 @@ class Known:
             return np.full(len(found.points_px), np.nan)
         return np.abs(turns(found.points_px, self.usual.shape_mm))
 
+    def figures(self, found: Prediction, samples: Sequence[Sample], units: NDArray[np.int64] | None) -> dict[str, Any]:
+        """`{"radius": ...}`, how often truth lay within its radius, by landmark and machine; {} where none is known.
 
-def coverage(found: Prediction, radii_px: Floats, landmarks: Sequence[str], machines: Sequence[str]) -> dict[str, Any]:
-    """How often the truth lay within the radii [N, K], by landmark and, where films tell of several, by machine."""
-    radii_mm = radii_px * found.mm_per_px[:, None]
-    figures = radius.coverage(found.errors_mm, radii_mm, landmarks)
-    if len(set(machines)) > 1:
-        rows = {name: [n for n, machine in enumerate(machines) if machine == name] for name in sorted(set(machines))}
-        by = {n: radius.coverage(found.errors_mm[at], radii_mm[at], ()) for n, at in rows.items()}
-        figures["per_machine"] = {name: {k: v for k, v in row.items() if k != "per_landmark"} for name, row in by.items()}
-    return figures
+        With `units` [N] the films are those from which radii are learned, equal ones one piece of evidence: each is
+        scored by what the other ones teach.
+        """
+        mm = found.mm_per_px[:, None]
+        if units is not None:
+            radii_mm = radius.held_out_radii(found.errors_mm, found.spread_px * mm, units)
+        elif self.radii is not None:
+            radii_mm = self.radii.radii_mm(found.spread_px * mm)
+        else:
+            return {}
+        scored = radius.coverage(found.errors_mm, radii_mm, self.landmarks)
+        if not scored["n"]:
+            return {}
+        machines = np.array([sample.machine for sample in samples])
+        if len(names := sorted(set(machines.tolist()))) > 1:
+            at = {name: machines == name for name in names}
+            scored["per_machine"] = {n: radius.covered(found.errors_mm[rows], radii_mm[rows]) for n, rows in at.items()}
+        return {"radius": scored}

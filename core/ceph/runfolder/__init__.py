@@ -9,7 +9,7 @@
 | `environment.json`, `data_fingerprint.json` | machine and versions; the films seen | `records.py` |
 | `hooks.json`, `plugins/` | what plugins cost; copies of those in files | `records.py` |
 | `predictions-<split>.csv` | points, scores, truth and errors | `predictions.py` |
-| `held-out.json` | how far the run errs on films that did not train it, how sure it is there, how heads lie | `held_out.py` |
+| `held-out.json` | of films that did not train: errors, scores, how heads lie | `held_out.py` |
 | `stages-<split>.csv` | the points that stations of decoding moved | `predictions.py` |
 | `log.txt` | what the run said to a person | `log.py` |
 | `checkpoints/`, `report.html` | weights and state; the page | `training/checkpoint.py`, `report/html.py` |
