@@ -33,6 +33,7 @@ FLOORS = {
     "ceph.run.evaluator": 5,
     "ceph.run.films": 5,
     "ceph.run": 6,
+    "ceph.run.many": 7,
     "ceph.run.predictions": 7,
     "ceph.ablation": 6,
     "ceph.__main__": 7,

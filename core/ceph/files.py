@@ -79,15 +79,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def appending(path: Path) -> BinaryIO:
-    """The file at `path`, open to add to; what is no file of its own there (a link, a pipe) is removed first.
+def appending(path: Path, *, reading: bool = False) -> BinaryIO:
+    """The file at `path`, open to add to, and to read; what is no file of its own there (a link, a pipe) is removed.
 
     Raises OSError.
     """
     if not is_plain(path):
         path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "ab")
+    flags = os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags | (os.O_RDWR if reading else os.O_WRONLY), 0o666)
+    return os.fdopen(handle, "a+b" if reading else "ab")
 
 
 def is_plain(path: Path) -> bool:

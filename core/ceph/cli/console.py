@@ -8,13 +8,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from ceph.data.names import ShownFormatter, shown
 from ceph.errors import CephError, ConfigError, Interrupted
-from ceph.files import write_text
+from ceph.files import replacing
 
 
 def print_error(error: CephError, stream: TextIO | None = None) -> None:
@@ -25,13 +25,16 @@ def print_error(error: CephError, stream: TextIO | None = None) -> None:
     stream.flush()
 
 
-def write_file(path: Path, text: str, key: str = "") -> None:
-    """Write what a person asked for, into a device or a pipe that they named too. Raises ConfigError, naming `key`."""
+def write_file(path: Path, text: str | Iterable[str], key: str = "") -> None:
+    """Write what a person asked for, whole or a piece at a time, into a device or a pipe that they named too.
+
+    Raises ConfigError, naming `key`.
+    """
+    pieces = (piece.encode(errors="backslashreplace") for piece in ([text] if isinstance(text, str) else text))
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout is not to be replaced
-            path.write_text(text, encoding="utf-8")
-        else:
-            write_text(path, text)
+        device = path.exists() and not path.is_file() and not path.is_dir()  # /dev/stdout is not to be replaced
+        with path.open("wb") if device else replacing(path) as file:
+            file.writelines(pieces)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {(error.strerror or str(error)).lower()}", key=key) from None
 

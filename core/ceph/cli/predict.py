@@ -14,11 +14,12 @@ from ceph.cli.console import write_file
 from ceph.data.names import shown
 from ceph.data.spacing import hint, plausible
 from ceph.errors import CephError, ConfigError, Problem, nearest
+from ceph.training.stop import ended_by_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable
 
-    from ceph.run.predictions import NamedFilm, Predicted
+    from ceph.run.many import Asked
 
 app = options.new_app()
 
@@ -80,38 +81,32 @@ def predict(
     for key, folder in (("--out", out and out.parent), ("--overlays", overlays and overlays.parent)):
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"there is no folder {folder}", key=key)
-    import numpy as np
-
-    from ceph.report.predictions import render
-    from ceph.run.doubt import doubtful, usual_scores
-    from ceph.run.predictions import find_films, predict_films, readers_of, write_overlays
+    from ceph.run.many import asking
+    from ceph.run.predictions import find_films, readers_of
     from ceph.run.trained import load
 
     trained = load(run, settings=set_ or (), without=without or ())
     named = find_films(wanted, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
-    begun = time.monotonic()
-    found = predict_films(trained, named, _progress(len(named)))
-    seconds = time.monotonic() - begun
-    broken = {str(film.path): error.problems[0].what for film, error in found.broken}
-    usual = usual_scores(trained.folder, trained.landmarks, np.array([film.scores for film in found.films]))
-    doubts = {film.film: low for film in found.films if (low := doubtful(film.scores, usual))}
-    text = render(kind, found.films, trained.landmarks, str(run), broken)
-    if out is None:
-        typer.echo(shown(text, keep="\n"), nl=False)
-    else:
-        write_file(out, text, "--out")
-    if overlays is not None:
-        try:
-            write_overlays(overlays, named, found.films, trained.landmarks, doubts)
-        except OSError as error:
-            raise ConfigError(f"cannot write: {error}", key="--overlays") from None
-    typer.echo(summary(found, named, len(trained.landmarks), seconds, out, overlays), err=out is None)
-    if found.films:
-        typer.echo(shown(doubts_text(found, doubts, trained.landmarks), keep="\n"), err=out is None)
-    if found.broken:
-        problems = [problem for _, error in found.broken for problem in error.problems]
-        what = f"{len(found.broken)} of {len(named)} films were not read (above); the others are predicted"
-        raise CephError([*problems, Problem(what if found.films else "no film could be read")])
+    with asking(trained, named, out) as asked, ended_by_signals() as stop:
+        progress = Progress(len(named))
+        if asked.answers.lasting:
+            stop.left = progress.left
+        asked.find(progress)
+        write(asked.pieces(kind, str(run)), out)
+        if overlays is not None:
+            try:
+                asked.draw(overlays)
+            except OSError as error:
+                raise ConfigError(f"cannot write: {error}", key="--overlays") from None
+        wrote = "".join(f"; wrote {path}" for path in (out, overlays) if path is not None)
+        typer.echo(summary(asked, f"{progress.pace()}{wrote}"), err=out is None)
+        if looks := doubts_text(asked):
+            typer.echo(shown(looks, keep="\n"), err=out is None)
+        broken = [[Problem(what, hint=hint) for what, hint in why] for _, why in asked.broken()]
+    if broken:
+        what = f"{len(broken)} of {len(named)} films were not read (above); the others are predicted"
+        last = Problem(what if looks else "no film could be read")
+        raise CephError([*(problem for problems in broken for problem in problems), last])
 
 
 def choose_kind(name: str | None, out: Path | None) -> str:
@@ -130,43 +125,67 @@ def choose_kind(name: str | None, out: Path | None) -> str:
     return BY_ENDING[out.suffix.lower()]
 
 
-def summary(
-    found: Predicted, named: list[NamedFilm], landmarks: int, seconds: float, out: Path | None, overlays: Path | None
-) -> str:
+def write(text: Iterable[str], out: Path | None) -> None:
+    """Write the text, a piece at a time, to --out or on the screen."""
+    if out is not None:
+        write_file(out, text, "--out")
+    else:
+        for piece in text:
+            typer.echo(shown(piece, keep="\n"), nl=False)
+
+
+def summary(asked: Asked, more: str) -> str:
     """What was done, in a line; and a second where millimetres are missing."""
-    pace = f"{len(found.films) / max(seconds, 1e-9):.1f} films a second"
-    wrote = "".join(f"; wrote {path}" for path in (out, overlays) if path is not None)
-    lines = [f"predicted {len(found.films)} of {len(named)} films, {landmarks} landmarks each, {pace}{wrote}"]
-    unknown = [film.film for film in found.films if film.mm_per_px is None]
+    found = unknown = 0
+    note = ""
+    for film, points in asked.found():
+        found += 1
+        if points.mm_per_px is None:
+            unknown, note = unknown + 1, note or film.note
+    landmarks = len(asked.trained.landmarks)
+    lines = [f"predicted {found} of {len(asked.films)} films, {landmarks} landmarks each, {more}"]
     if unknown:
-        note = next((film.note for film in named if film.note and str(film.path) in unknown), "")
-        lines.append(
-            f"no millimetres for {len(unknown)} of them: their spacing is unknown{note}; --mm-per-px X gives it"
-        )
+        lines.append(f"no millimetres for {unknown} of them: their spacing is unknown{note}; --mm-per-px X gives it")
     return "\n".join(lines)
 
 
-def doubts_text(found: Predicted, doubts: Mapping[str, Sequence[int]], landmarks: Sequence[str]) -> str:
-    """The points to look at first, a line a film, those with most of them first."""
-    if not doubts:
+def doubts_text(asked: Asked) -> str:
+    """The points to look at first, a line a film, the worst films first; empty where no film was read."""
+    landmarks, doubts = asked.trained.landmarks, asked.doubts(SHOWN)
+    if not (every := len(landmarks) * sum(1 for _ in asked.found())):
+        return ""
+    if not doubts.films:
         return "no point has a score that is low for its landmark, which does not say that all are right"
-    scores = {film.film: film.scores for film in found.films}
-    count, every = sum(map(len, doubts.values())), len(found.films) * len(landmarks)
     why = "have a score below 0.01, or below half of what their landmark usually has"
-    lines = [f"look at these first: {count} of {every} points {why}"]
-    for film, low in sorted(doubts.items(), key=lambda item: -len(item[1]))[:SHOWN]:
-        points = [f"{landmarks[k]} {scores[film][k]:.2g}" for k in low[:SHOWN]]
+    lines = [f"look at these first: {doubts.points} of {every} points {why}"]
+    for film, low in doubts.worst:
+        points = [f"{landmarks[k]} {film.scores[k]:.2g}" for k in low[:SHOWN]]
         more = [f"and {len(low) - SHOWN} more"] if len(low) > SHOWN else []
-        lines.append(f"  {film}: {', '.join(points + more)}")
-    if len(doubts) > SHOWN:
-        lines.append(f"  and {len(doubts) - SHOWN} more films; --overlays marks such points")
+        lines.append(f"  {film.film}: {', '.join(points + more)}")
+    if doubts.films > SHOWN:
+        lines.append(f"  and {doubts.films - SHOWN} more films; --overlays marks such points")
     return "\n".join(lines)
 
 
-def _progress(films: int) -> Callable[[int], None]:
-    """Counts films on one line of a terminal; says nothing elsewhere."""
+class Progress:
+    """Counts the films that are done, on one line of a terminal; says nothing elsewhere."""
 
-    def show(done: int) -> None:
-        print(f"\r{done} of {films} films", end="\n" if done == films else "", file=sys.stderr, flush=True)
+    def __init__(self, films: int) -> None:
+        self.films, self.done, self.before, self.begun = films, 0, -1, time.monotonic()
 
-    return show if sys.stderr.isatty() else lambda _done: None
+    def __call__(self, done: int) -> None:
+        """So many films are done; the first call tells how many were before."""
+        self.done = done
+        if self.before < 0:
+            self.before = done
+        elif sys.stderr.isatty():
+            print(f"\r{done} of {self.films} films", end="\n" * (done == self.films), file=sys.stderr, flush=True)
+
+    def pace(self) -> str:
+        """How fast films were predicted, and how many were known before."""
+        rate = (self.done - self.before) / max(time.monotonic() - self.begun, 1e-9)
+        return f"{rate:.1f} films a second" + f" ({self.before} films are from before)" * bool(self.before)
+
+    def left(self) -> tuple[str, str]:
+        """What is done so far, and what to do now."""
+        return f"{self.done} of {self.films} films are done", "the same command goes on with the others"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ceph.data.names import guarded, shown
 
-FORMATS = ("json", "csv", "coco")
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
 
 
@@ -35,37 +34,52 @@ class FilmPoints:
     assumed_mm_per_px: float | None = None
 
 
+Films = Callable[[], Iterable[FilmPoints]]  # each call goes through all of them once more
+
+
 def render(
     kind: str, films: Sequence[FilmPoints], landmarks: Sequence[str], run: str, broken: Mapping[str, str]
 ) -> str:
     """The whole text of a file of the kind `json`, `csv` or `coco`; `broken` are films that were not read, and why."""
-    films = [replace(film, film=shown(film.film)) for film in films]
+    return "".join(pieces(kind, lambda: films, landmarks, run, broken.items()))
+
+
+def pieces(
+    kind: str, films: Films, landmarks: Sequence[str], run: str, broken: Iterable[tuple[str, str]]
+) -> Iterator[str]:
+    """The text that `render` gives, a piece at a time, so that no more than a film is held."""
+
+    def named() -> Iterator[FilmPoints]:
+        return (replace(film, film=shown(film.film)) for film in films())
+
     if kind == "csv":
-        return as_csv(films, landmarks)
-    broken = {shown(film): shown(why) for film, why in broken.items()}
-    content = as_coco(films, landmarks) if kind == "coco" else as_json(films, landmarks, run, broken)
-    return json_lines(content)
+        return csv_lines(named, landmarks)
+    if kind == "coco":
+        return json_lines(as_coco(named, landmarks))
+    return json_lines(as_json(named, landmarks, run, broken))
 
 
-def json_lines(content: Mapping[str, Any]) -> str:
-    """JSON with each key of an object, and each element of its lists of objects, on a line of its own."""
+def json_lines(content: Mapping[str, Any]) -> Iterator[str]:
+    """JSON, a piece at a time: each key of an object, and each element of what is an iterator, on a line of its own."""
+    for n, (key, value) in enumerate(content.items()):
+        yield f"{',' if n else '{'}\n {json.dumps(key)}: "
+        if isinstance(value, Iterator):
+            some = False
+            for one in value:
+                yield f"{',' if some else '['}\n  {json.dumps(one, ensure_ascii=False)}"
+                some = True
+            yield "\n ]" if some else "[]"
+        else:
+            yield json.dumps(value, ensure_ascii=False)
+    yield "\n}\n"
 
-    def line(value: Any) -> str:
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            return "[\n  " + ",\n  ".join(map(line, value)) + "\n ]"
-        return json.dumps(value, ensure_ascii=False)
 
-    return "{\n" + ",\n".join(f" {json.dumps(key)}: {line(value)}" for key, value in content.items()) + "\n}\n"
-
-
-def as_json(
-    films: Sequence[FilmPoints], landmarks: Sequence[str], run: str, broken: Mapping[str, str]
-) -> dict[str, Any]:
+def as_json(films: Films, landmarks: Sequence[str], run: str, broken: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Films with their points by symbol; mm are null where the film's spacing is unknown."""
     return {
         "run": run,
         "landmarks": list(landmarks),
-        "films": [
+        "films": (
             {
                 "film": film.film,
                 "width_px": film.size[1],
@@ -77,49 +91,59 @@ def as_json(
                     for symbol, x, y, score, x_mm, y_mm in rows(film, landmarks)
                 },
             }
-            for film in films
-        ],
-        "not_read": [{"film": film, "why": why} for film, why in broken.items()],
+            for film in films()
+        ),
+        "not_read": ({"film": shown(film), "why": shown(why)} for film, why in broken),
     }
 
 
-def as_csv(films: Sequence[FilmPoints], landmarks: Sequence[str]) -> str:
+def csv_lines(films: Films, landmarks: Sequence[str]) -> Iterator[str]:
     """A line a point; mm are empty where the film's spacing is unknown.
 
     Where a look at a film took a spacing for it there is a further column, `assumed_mm_per_px`.
     """
+    assumed = any(film.assumed_mm_per_px is not None for film in films())
+    yield csv_text([[*COLUMNS, "assumed_mm_per_px"] if assumed else COLUMNS])
+    for film in films():
+        last = [film.assumed_mm_per_px] if assumed else []
+        found = ([film.film, *row, *last] for row in rows(film, landmarks))
+        yield csv_text(["" if value is None else guarded(value) for value in values] for values in found)
+
+
+def csv_text(lines: Iterable[Iterable[Any]]) -> str:
+    """Lines of a CSV file."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    assumed = any(film.assumed_mm_per_px is not None for film in films)
-    writer.writerow([*COLUMNS, "assumed_mm_per_px"] if assumed else COLUMNS)
-    for film in films:
-        for row in rows(film, landmarks):
-            values = [film.film, *row, film.assumed_mm_per_px] if assumed else [film.film, *row]
-            writer.writerow("" if value is None else guarded(value) for value in values)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 
-def as_coco(films: Sequence[FilmPoints], landmarks: Sequence[str]) -> dict[str, Any]:
+def as_coco(films: Films, landmarks: Sequence[str]) -> dict[str, Any]:
     """COCO keypoints, an annotation a film; `spacing` is the film's mm per px, left out where unknown."""
-    images, annotations = [], []
-    for number, film in enumerate(films, 1):
-        image = {"id": number, "file_name": film.film, "width": film.size[1], "height": film.size[0]}
-        spacings = {"spacing": film.mm_per_px, "assumed_spacing": film.assumed_mm_per_px}
-        images.append({**image, **{name: mm for name, mm in spacings.items() if mm is not None}})
-        found = rows(film, landmarks)
-        annotations.append(
-            {
-                "id": number,
-                "image_id": number,
-                "category_id": 1,
-                "keypoints": [value for _, x, y, *_ in found for value in (x, y, 2)],
-                "num_keypoints": len(found),
-                "keypoint_scores": [score for _, _, _, score, *_ in found],
-                "score": round(float(film.scores.mean()), 4),
-            }
-        )
     category = {"id": 1, "name": "cephalogram", "keypoints": list(landmarks), "skeleton": []}
-    return {"images": images, "annotations": annotations, "categories": [category]}
+    return {
+        "images": (_coco_image(number, film) for number, film in enumerate(films(), 1)),
+        "annotations": (_coco_annotation(number, film, landmarks) for number, film in enumerate(films(), 1)),
+        "categories": [category],
+    }
+
+
+def _coco_image(number: int, film: FilmPoints) -> dict[str, Any]:
+    image = {"id": number, "file_name": film.film, "width": film.size[1], "height": film.size[0]}
+    spacings = {"spacing": film.mm_per_px, "assumed_spacing": film.assumed_mm_per_px}
+    return {**image, **{name: mm for name, mm in spacings.items() if mm is not None}}
+
+
+def _coco_annotation(number: int, film: FilmPoints, landmarks: Sequence[str]) -> dict[str, Any]:
+    found = rows(film, landmarks)
+    return {
+        "id": number,
+        "image_id": number,
+        "category_id": 1,
+        "keypoints": [value for _, x, y, *_ in found for value in (x, y, 2)],
+        "num_keypoints": len(found),
+        "keypoint_scores": [score for _, _, _, score, *_ in found],
+        "score": round(float(film.scores.mean()), 4),
+    }
 
 
 Row = tuple[str, float, float, float, float | None, float | None]

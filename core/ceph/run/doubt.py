@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from ceph import runfolder
 from ceph.errors import CephError
+from ceph.report.predictions import FilmPoints
 
 LOW = 0.5  # of a landmark's usual score
 LEAST = 0.01  # whatever is usual: a landmark that the run has not learned has no better
@@ -18,19 +21,45 @@ FEW = 5  # films, whose own scores say nothing of what is usual
 Floats = NDArray[np.float64]
 
 
-def usual_scores(run: Path, landmarks: Sequence[str], found: Floats) -> Floats | None:
-    """Each landmark's median score [K] on the run's validation films; else that of `found` [N, K], None for few films.
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """How many points of how many films are doubtful, and the worst of the films with their doubtful landmarks."""
 
-    How high a score is depends on the landmark and on the run, so a point is compared with its like.
+    points: int
+    films: int
+    worst: tuple[tuple[FilmPoints, list[int]], ...]
+
+
+def usual_scores(run: Path, landmarks: Sequence[str], found: Callable[[], Sequence[Floats]]) -> Floats | None:
+    """Each landmark's median score [K] on the run's validation films; else that of `found()`, None for few films.
+
+    How high a score is depends on the landmark and on the run, so a point is compared with its like. `found` gives the
+    scores [K] of each film.
     """
     try:
         known = runfolder.read_predictions(run, "validation")
         return np.array([np.nanmedian(known.scores[:, known.landmarks.index(symbol)]) for symbol in landmarks])
     except (CephError, ValueError):  # never scored, or with other landmarks
-        return np.median(found, axis=0) if len(found) >= FEW else None
+        scores = found()
+        return np.median(scores, axis=0) if len(scores) >= FEW else None
 
 
 def doubtful(scores: Floats, usual: Floats | None) -> list[int]:
     """The landmarks of a film, by its `scores` [K], that are below half of the usual or nearly 0, the lowest first."""
     low = scores < (LEAST if usual is None else np.maximum(LOW * usual, LEAST))
     return [int(k) for k in np.argsort(scores, kind="stable") if low[k]]
+
+
+def doubts_of(films: Iterable[FilmPoints], usual: Floats | None, most: int) -> Doubts:
+    """What is doubtful on `films`, and the `most` worst: those with most doubtful points, then the lowest scores."""
+    points = count = 0
+
+    def each() -> Iterable[tuple[FilmPoints, list[int]]]:
+        nonlocal points, count
+        for film in films:
+            if low := doubtful(film.scores, usual):
+                points, count = points + len(low), count + 1
+                yield film, low
+
+    worst = heapq.nlargest(most, each(), key=lambda found: (len(found[1]), -float(found[0].scores[found[1]].sum())))
+    return Doubts(points, count, tuple(worst))

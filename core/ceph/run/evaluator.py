@@ -80,8 +80,13 @@ class Evaluator:
             members += [(replace(m, module=module), own[plugin]) for m, module in zip(listed, placed_ones, strict=True)]
         return Ensemble(members, self.views, self.config.data.size, sorted(scales, key=lambda scale: abs(scale - 1)))
 
-    def predict(self, ensemble: Ensemble, items: Iterable[Item], open_film: OpenFilm) -> Prediction:
-        """The landmarks of loaded films, each batch of which comes at all of the ensemble's sizes in turn."""
+    def predict(
+        self, ensemble: Ensemble, items: Iterable[Item], open_film: OpenFilm, *, warn: bool = True
+    ) -> Prediction:
+        """The landmarks of loaded films, each batch of which comes at all of the ensemble's sizes in turn.
+
+        Whoever has more films to come warns of those without spacing himself.
+        """
         with self.hooks.blamed():
             found = predict(
                 ensemble,
@@ -94,12 +99,16 @@ class Evaluator:
         if not np.isfinite(found.points_px).all():
             hook = next((h for h in ("eval_model", "views", "members") if self.hooks.answers(h)), "build_model")
             raise self.hooks.fault(hook, "led to maps that are not finite")
-        if found.assumed_mm_per_px is not None:
-            log.warning(
-                "%d films have no spacing: the second look took a network pixel to be %.3g mm, the median of training",
-                *(np.isfinite(found.assumed_mm_per_px).sum(), self.stations.mm_per_px),
-            )
+        if found.assumed_mm_per_px is not None and warn:
+            self.warn_of_assumed(int(np.isfinite(found.assumed_mm_per_px).sum()))
         return found
+
+    def warn_of_assumed(self, films: int) -> None:
+        """Say of how many films without spacing a look assumed one."""
+        log.warning(
+            "%d films have no spacing: the second look took a network pixel to be %.3g mm, the median of training",
+            *(films, self.stations.mm_per_px),
+        )
 
     def split(self, model: nn.Module, loader: Loader, films: Films) -> Prediction:
         """The landmarks of a split's `films` at `data.size`; of several processes each predicts some of the batches.

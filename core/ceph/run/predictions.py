@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,17 @@ from ceph.data.formats.base import Reader
 from ceph.data.formats.find import READERS, read
 from ceph.data.images import SUFFIXES, is_film, read_film, stem_of
 from ceph.data.names import shown
+from ceph.data.types import Points
 from ceph.errors import ConfigError, DataError, Problem
+from ceph.evaluation.look import OpenFilm
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
 from ceph.report.sheet import write_png
 from ceph.run.trained import Trained
 
 log = logging.getLogger("ceph")
+
+BATCHES = 4  # that are predicted before their points are fetched from the device and kept
 
 
 @dataclass(frozen=True)
@@ -126,58 +130,96 @@ def predict_films(
 
     `progress` is told how many films were read.
     """
-    kept: list[tuple[NamedFilm, tuple[int, int]]] = []
-    broken: list[tuple[NamedFilm, DataError]] = []
-    paths = [film.path for film in films]
+    found = [each for part in in_parts(trained, films, progress) for each in part]
+    points = tuple(what for _, what in found if isinstance(what, FilmPoints))
+    return Predicted(points, tuple((film, what) for film, what in found if isinstance(what, DataError)))
 
-    def readable(loaded: Iterable[BareFilm | DataError]) -> Iterator[BareFilm]:
-        for done, (film, one) in enumerate(zip(films, loaded, strict=True), 1):
-            progress(done)
-            if isinstance(one, DataError):
-                broken.append((film, one))
-            else:
-                kept.append((film, one.size))
-                yield one
 
+def part_size(trained: Trained) -> int:
+    """How many films are predicted before their points are looked at."""
+    return BATCHES * trained.config.evaluate.batch_size
+
+
+def in_parts(
+    trained: Trained, films: Sequence[NamedFilm], progress: Callable[[int], None] = lambda _done: None
+) -> Generator[list[tuple[NamedFilm, FilmPoints | DataError]]]:
+    """What is found on `films`, a few batches at a time, in their order; of one that cannot be read, the error.
+
+    Films are read ahead. `progress` is told how many were read.
+    """
+    if not films:
+        return
+    paths, assumed = [film.path for film in films], 0
     with trained.predicting(len(films)):
         loaded = load_bare(paths, trained.ensemble.sizes, len(trained.landmarks), [film.mm_per_px for film in films])
-        batches = in_batches(readable(loaded), trained.config.evaluate.batch_size)
-        first = next(batches, None)
-        if first is None:
-            return Predicted((), tuple(broken))
-        found = trained.evaluator.predict(trained.ensemble, chain([first], batches), partial(bare_film, paths))
-    looked = found.assumed_mm_per_px if found.assumed_mm_per_px is not None else np.full(len(kept), np.nan)
+        numbered = enumerate(loaded, 1)
+        for start in range(0, len(films), size := part_size(trained)):
+            part = films[start : start + size]
+            found = _part(trained, part, _counted(islice(numbered, len(part)), progress), partial(bare_film, paths))
+            assumed += sum(isinstance(what, FilmPoints) and what.assumed_mm_per_px is not None for what in found)
+            yield list(zip(part, found, strict=True))
+    if assumed:
+        trained.evaluator.warn_of_assumed(assumed)
+
+
+def _counted(
+    loaded: Iterable[tuple[int, BareFilm | DataError]], progress: Callable[[int], None]
+) -> Iterator[BareFilm | DataError]:
+    for number, one in loaded:
+        progress(number)
+        yield one
+
+
+def _part(
+    trained: Trained, films: Sequence[NamedFilm], loaded: Iterable[BareFilm | DataError], open_film: OpenFilm
+) -> list[FilmPoints | DataError]:
+    """What is found on some films."""
+    seen: list[tuple[int, int] | DataError] = []
+
+    def readable() -> Iterator[BareFilm]:
+        for one in loaded:
+            seen.append(one if isinstance(one, DataError) else one.size)
+            if isinstance(one, BareFilm):
+                yield one
+
+    batches = in_batches(readable(), trained.config.evaluate.batch_size)
+    if (first := next(batches, None)) is None:
+        return [what for what in seen if isinstance(what, DataError)]
+    found = trained.evaluator.predict(trained.ensemble, chain([first], batches), open_film, warn=False)
+    looked = found.assumed_mm_per_px if found.assumed_mm_per_px is not None else np.full(len(found.scores), np.nan)
     assumed = [float(mm) if np.isfinite(mm) else None for mm in looked.round(5)]
-    points = zip(kept, found.points_px, found.scores, assumed, strict=True)
-    return Predicted(
-        tuple(
-            FilmPoints(str(film.path), size, film.mm_per_px, xy, score, mm) for (film, size), xy, score, mm in points
-        ),
-        tuple(broken),
-    )
+    points = iter(zip(found.points_px, found.scores, assumed, strict=True))
+    return [
+        what if isinstance(what, DataError) else _points(film, what, *next(points))
+        for film, what in zip(films, seen, strict=True)
+    ]
+
+
+def _points(
+    film: NamedFilm, size: tuple[int, int], points_px: Points, scores: Points, assumed: float | None
+) -> FilmPoints:
+    return FilmPoints(str(film.path), size, film.mm_per_px, points_px, scores, assumed)
 
 
 def write_overlays(
     folder: Path,
-    films: Sequence[NamedFilm],
-    predicted: Sequence[FilmPoints],
+    films: Iterable[tuple[NamedFilm, FilmPoints]],
     landmarks: Sequence[str],
-    doubts: Mapping[str, Sequence[int]],
+    doubtful: Callable[[FilmPoints], Sequence[int]],
 ) -> None:
     """A PNG of each predicted film with its points, under its name below `folder`. Raises OSError.
 
-    `doubts` are the doubtful landmarks by film.
+    `doubtful` gives a film's doubtful landmarks.
     """
-    names = {str(film.path): film.name for film in films}
     taken: set[Path] = set()
-    for found in predicted:
-        name = names[found.film].with_name(f"{stem_of(names[found.film])}.png")
+    for named, found in films:
+        name = named.name.with_name(f"{stem_of(named.name)}.png")
         number = 2
         while name in taken:
-            name = name.with_name(f"{stem_of(names[found.film])}-{number}.png")
+            name = name.with_name(f"{stem_of(named.name)}-{number}.png")
             number += 1
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        film, doubtful = read_film(Path(found.film)), doubts.get(found.film, ())
-        title, mm = shown(str(names[found.film])), found.mm_per_px
-        write_png(overlay(film, found.points_px, landmarks, found.scores, doubtful, title, mm), folder / name)
+        film, title = read_film(named.path), shown(str(named.name))
+        picture = overlay(film, found.points_px, landmarks, found.scores, doubtful(found), title, found.mm_per_px)
+        write_png(picture, folder / name)

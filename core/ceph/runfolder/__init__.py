@@ -19,7 +19,7 @@
 
 from ceph.runfolder.held_out import HeldOut, read_held_out, write_held_out
 from ceph.runfolder.log import heard, logging_to, read_log
-from ceph.runfolder.members import copy_config, copy_run, read_members, write_members
+from ceph.runfolder.members import copy_config, copy_run, read_members, version, write_members
 from ceph.runfolder.place import (
     CHECKPOINTS,
     CONFIG,
@@ -137,6 +137,7 @@ __all__ = [
     "unseen_points",
     "untrained",
     "values_of",
+    "version",
     "write_adapted",
     "write_cost",
     "write_environment",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,16 @@ def read_members(folder: Path) -> tuple[Path, ...]:
 def write_members(folder: Path, names: Sequence[str]) -> None:
     """Say which folders in `members/` are the members, in order."""
     write_json(folder / MEMBERS, {"members": list(names)})
+
+
+def version(folder: Path) -> str:
+    """Twelve hexadecimal digits that change with the config and the best weights of a run, or of its members."""
+    found = hashlib.sha256()
+    for run in (folder, *read_members(folder)):
+        for path in (run / CONFIG, *sorted((run / CHECKPOINTS).glob("best.*.sha256"))):
+            with suppress(OSError):
+                found.update(read_bytes(path, MAX_BYTES))
+    return found.hexdigest()[:12]
 
 
 def copy_run(run: Path, to: Path) -> None:
