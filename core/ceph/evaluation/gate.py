@@ -9,7 +9,7 @@ Legend: K landmarks. Points are in film px.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ BETTER = 1.25  # times as sure another way to read it must be
 NONE = 0.4  # of it; below, a film is no cephalogram
 HALF = 0.5  # of the landmarks must be near their places for a film to show a head
 CUT = 3  # landmarks
+UPRIGHT_DEG = 45.0  # a head that is turned by less is
 EDGE_MM = 6.0  # so far inside a film's edge, a place whose point is doubtful counts as outside
 LEAST_SD = 0.03
 SIZES = 3.0  # standard deviations of the logarithm of the heads' size
@@ -48,7 +49,6 @@ WAYS: Mapping[str, tuple[bool, int, bool]] = {  # mirrored, then turned by so ma
     "mirrored and upside down": (True, 2, False),
 }
 """What may be wrong with how a film lies, and what puts it right."""
-TURNABLE = ("mirrored", "inverted", "mirrored and inverted")  # what `--orient auto` puts right
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,9 +165,11 @@ def _outside(reading: Reading, size: tuple[int, int]) -> Flags:
     return outside
 
 
-def is_unlike(reading: Reading) -> bool:
-    """Whether other ways to read the film are worth a try."""
-    return reading.certainty < UNLIKE or not reading.is_head or reading.mirrored or abs(reading.turn_deg) > 45
+def ways_to_try(reading: Reading) -> Sequence[Sequence[str]]:
+    """In which of `WAYS` a film is worth reading again, by how it reads as it lies; the later, if none of the first."""
+    if reading.is_head and not reading.mirrored and abs(reading.turn_deg) < UPRIGHT_DEG:
+        return [["inverted"]] if reading.certainty < UNLIKE else []  # else it is whole, or cropped
+    return [["mirrored", "inverted", "mirrored and inverted"], [way for way in WAYS if WAYS[way][1]]]
 
 
 def best_way(plain: Reading, others: Mapping[str, Reading]) -> str:
@@ -176,15 +178,8 @@ def best_way(plain: Reading, others: Mapping[str, Reading]) -> str:
     if not name:
         return ""
     best = others[name]
-    reads = best.is_head and best.certainty >= READS and not best.mirrored and abs(best.turn_deg) < 45
-    return name if reads and best.certainty > BETTER * plain.certainty * plain.is_head else ""
-
-
-def lies(reading: Reading) -> str:
-    """How a film lies whose points were found though it does not lie as it should; empty where it does."""
-    quarters = round(reading.turn_deg / 90) % 4 if reading.is_head else 0
-    wanted = reading.is_head and reading.mirrored, quarters
-    return next((name for name, (flip, turn, _) in WAYS.items() if (flip, turn) == wanted), "")
+    reads = best.is_head and best.certainty >= READS and not best.mirrored and abs(best.turn_deg) < UPRIGHT_DEG
+    return name if reads and best.certainty > BETTER * plain.certainty else ""
 
 
 def put_right(film: NDArray[np.uint8], way: str) -> NDArray[np.uint8]:

@@ -23,6 +23,7 @@ LEVELS = np.array([*np.arange(50, 95, 5), 95, 97, 99]) / 100  # kept; what lies 
 POOLED = 20.0  # films that the other landmarks count for in the quantile of one
 LEAST_FILMS = 10
 PARTS = 10  # into which films are parted to count how often radii hold
+LARGE_MM = 4.0  # an error
 LEAST_MM = 0.1  # of a spread
 
 
@@ -109,6 +110,15 @@ def covered(errors_mm: Floats, radii_mm: Floats) -> dict[str, Any]:
 
 
 def coverage(errors_mm: Floats, radii_mm: Floats, landmarks: Sequence[str], level: float = LEVEL) -> dict[str, Any]:
-    """`covered` of errors and radii [N, K], with the `level` of the radii, and the same of each landmark."""
+    """`covered` of errors and radii [N, K], with the `level` of the radii, and the same of each landmark.
+
+    `large` says of the errors above 4 mm how many there are, and what percentage of them the tenth of all points holds
+    that have the largest radii.
+    """
     columns = {symbol: covered(errors_mm[:, k], radii_mm[:, k]) for k, symbol in enumerate(landmarks)}
-    return {"level": level, **covered(errors_mm, radii_mm), "per_landmark": columns}
+    whole = {"level": level, **covered(errors_mm, radii_mm)}
+    there = ~(np.isnan(errors_mm) | np.isnan(radii_mm))
+    errors, radii = errors_mm[there], radii_mm[there]
+    top, large = np.argsort(-radii, kind="stable")[: round(len(radii) / 10)], errors > LARGE_MM
+    share = 100 * float(large[top].sum() / large.sum()) if large.any() else None
+    return {**whole, "large": {"n": int(large.sum()), "in_largest_tenth_percent": share}, "per_landmark": columns}

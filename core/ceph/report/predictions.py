@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ceph.data.names import guarded, shown
 
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
+FURTHER = ("assumed_mm_per_px", "radius_px", "radius_mm", "wrong", "turned")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,9 @@ class FilmPoints:
 
     `film` is its path as it was given, `size` (H, W) in px, `points_px` [K, 2] (x, y) in its pixels with the centre of
     the first pixel at (0, 0), `scores` [K] 0..1 as the run's stations give them, `mm_per_px` None where it is unknown;
-    `assumed_mm_per_px` is what a look at the film took it to be instead.
+    `assumed_mm_per_px` is what a look at the film took it to be instead. `radii_px` [K] are the radii within which the
+    truth lies so often (NaN: of a landmark that no radius is known of; None: of none), `wrong` is why the film is no
+    whole lateral cephalogram as the run knows them, `turned` how it lay that was put right before it was read.
     """
 
     film: str
@@ -32,6 +35,9 @@ class FilmPoints:
     points_px: NDArray[np.float64]
     scores: NDArray[np.float64]
     assumed_mm_per_px: float | None = None
+    radii_px: NDArray[np.float64] | None = None
+    wrong: str = ""
+    turned: str = ""
 
 
 Films = Callable[[], Iterable[FilmPoints]]  # each call goes through all of them once more
@@ -86,9 +92,12 @@ def as_json(films: Films, landmarks: Sequence[str], run: str, broken: Iterable[t
                 "height_px": film.size[0],
                 "mm_per_px": film.mm_per_px,
                 **({} if film.assumed_mm_per_px is None else {"assumed_mm_per_px": film.assumed_mm_per_px}),
+                **said_of(film),
                 "points": {
-                    symbol: {"x_px": x, "y_px": y, "x_mm": x_mm, "y_mm": y_mm, "score": score}
-                    for symbol, x, y, score, x_mm, y_mm in rows(film, landmarks)
+                    symbol: {"x_px": x, "y_px": y, "x_mm": x_mm, "y_mm": y_mm, "score": score, **radius}
+                    for (symbol, x, y, score, x_mm, y_mm), radius in zip(
+                        rows(film, landmarks), radii(film), strict=True
+                    )
                 },
             }
             for film in films()
@@ -100,13 +109,19 @@ def as_json(films: Films, landmarks: Sequence[str], run: str, broken: Iterable[t
 def csv_lines(films: Films, landmarks: Sequence[str]) -> Iterator[str]:
     """A line a point; mm are empty where the film's spacing is unknown.
 
-    Where a look at a film took a spacing for it there is a further column, `assumed_mm_per_px`.
+    There are further columns where any film has something to say in them: `assumed_mm_per_px`, where a look at a film
+    took a spacing for it, `radius_px` and `radius_mm`, `wrong` and `turned`.
     """
-    assumed = any(film.assumed_mm_per_px is not None for film in films())
-    yield csv_text([[*COLUMNS, "assumed_mm_per_px"] if assumed else COLUMNS])
+    more: dict[str, None] = {}
     for film in films():
-        last = [film.assumed_mm_per_px] if assumed else []
-        found = ([film.film, *row, *last] for row in rows(film, landmarks))
+        more |= dict.fromkeys(column for row in further(film) for column, value in row.items() if value is not None)
+    columns = [name for name in FURTHER if name in more]
+    yield csv_text([[*COLUMNS, *columns]])
+    for film in films():
+        found = (
+            [film.film, *row, *(last[name] for name in columns)]
+            for row, last in zip(rows(film, landmarks), further(film), strict=True)
+        )
         yield csv_text(["" if value is None else guarded(value) for value in values] for values in found)
 
 
@@ -130,7 +145,7 @@ def as_coco(films: Films, landmarks: Sequence[str]) -> dict[str, Any]:
 def _coco_image(number: int, film: FilmPoints) -> dict[str, Any]:
     image = {"id": number, "file_name": film.film, "width": film.size[1], "height": film.size[0]}
     spacings = {"spacing": film.mm_per_px, "assumed_spacing": film.assumed_mm_per_px}
-    return {**image, **{name: mm for name, mm in spacings.items() if mm is not None}}
+    return {**image, **{name: mm for name, mm in spacings.items() if mm is not None}, **said_of(film)}
 
 
 def _coco_annotation(number: int, film: FilmPoints, landmarks: Sequence[str]) -> dict[str, Any]:
@@ -142,8 +157,35 @@ def _coco_annotation(number: int, film: FilmPoints, landmarks: Sequence[str]) ->
         "keypoints": [value for _, x, y, *_ in found for value in (x, y, 2)],
         "num_keypoints": len(found),
         "keypoint_scores": [score for _, _, _, score, *_ in found],
+        **({} if film.radii_px is None else {"keypoint_radii_px": [row["radius_px"] for row in radii(film)]}),
         "score": round(float(film.scores.mean()), 4),
     }
+
+
+def said_of(film: FilmPoints) -> dict[str, str]:
+    """What is said of a film as a whole: `wrong` and `turned`, where there is something to say."""
+    return {name: shown(text) for name, text in (("wrong", film.wrong), ("turned", film.turned)) if text}
+
+
+def radii(film: FilmPoints) -> list[dict[str, float | None]]:
+    """`radius_px` and `radius_mm` of each landmark, None where unknown; nothing where none is known."""
+    if film.radii_px is None:
+        return [{} for _ in film.scores]
+    known = [None if np.isnan(px) else float(px) for px in film.radii_px]
+    mm = film.mm_per_px
+    return [
+        {
+            "radius_px": None if px is None else round(px, 2),
+            "radius_mm": None if px is None or mm is None else round(px * mm, 2),
+        }
+        for px in known
+    ]
+
+
+def further(film: FilmPoints) -> list[dict[str, Any]]:
+    """The further columns of each landmark's line, None where there is nothing to say."""
+    film_s = {"assumed_mm_per_px": film.assumed_mm_per_px, **said_of(film)}
+    return [{**dict.fromkeys(FURTHER), **film_s, **radius} for radius in radii(film)]
 
 
 Row = tuple[str, float, float, float, float | None, float | None]

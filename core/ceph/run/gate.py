@@ -9,24 +9,55 @@ from pathlib import Path
 import numpy as np
 
 from ceph.data.images import read_film
+from ceph.errors import ConfigError, nearest
 from ceph.evaluation.gate import (
     STAGE,
     WAYS,
     Reading,
     Usual,
     best_way,
-    is_unlike,
     judge,
-    lies,
     put_right,
     read,
     turned_back,
+    ways_to_try,
 )
 from ceph.evaluation.predict import ARRAYS, Prediction
+from ceph.evaluation.radius import LEVEL, LEVELS
 from ceph.run.trained import Trained
 
 GATES = ("refuse", "warn", "off")
 ORIENTS = ("auto", "off")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What becomes of films that are no lateral cephalograms, and which radii are given.
+
+    By `policy` these films are refused, predicted with a word of what is `wrong`, or not looked for; with `orient`
+    those that lie otherwise than they should are put right first. Radii hold so often as `level` says.
+    """
+
+    policy: str = "off"
+    orient: bool = False
+    level: float = LEVEL
+
+    def judged(
+        self,
+        trained: Trained,
+        films: Sequence[Path],
+        sizes: Sequence[tuple[int, int]],
+        mm_per_px: Sequence[float | None],
+        found: Prediction,
+    ) -> tuple[Prediction, list[Judged]]:
+        """As `judge_films`, as far as it is asked for."""
+        if self.policy == "off" and not self.orient:
+            return found, [Judged()] * len(films)
+        found, judged = judge_films(trained, films, sizes, mm_per_px, found, orient=self.orient)
+        return found, [replace(one, wrong="") for one in judged] if self.policy == "off" else judged
+
+
+OPEN = Gate()
 
 
 @dataclass(frozen=True)
@@ -62,11 +93,13 @@ def judge_films(
     judged = []
     for n, (film, size, mm) in enumerate(zip(films, sizes, mm_per_px, strict=True)):
         reading, way = _reading(found, n, usual), ""
-        if is_unlike(reading):
-            way, again = _tried(trained, film, mm, reading, usual)
-            if way and orient:
-                reading, size = _reading(again, 0, usual), size[::-1] if WAYS[way][1] % 2 else size
-                found = _with_row(found, n, again, way, sizes[n])
+        for ways in ways_to_try(reading):
+            way, again = _tried(trained, film, mm, reading, usual, ways)
+            if way:
+                break
+        if way and orient:
+            reading, size = _reading(again, 0, usual), size[::-1] if WAYS[way][1] % 2 else size
+            found = _with_row(found, n, again, way, sizes[n])
         if way and not orient:
             judged.append(Judged(f"is {way}", way))
         else:
@@ -79,13 +112,14 @@ def _reading(found: Prediction, n: int, usual: Usual) -> Reading:
     return read(points[n], scores[n], usual)
 
 
-def _tried(trained: Trained, film: Path, mm: float | None, plain: Reading, usual: Usual) -> tuple[str, Prediction]:
-    """The way of `WAYS` in which a film reads as a head, else empty, and what is found on it when it is put right."""
+def _tried(
+    trained: Trained, film: Path, mm: float | None, plain: Reading, usual: Usual, ways: Sequence[str]
+) -> tuple[str, Prediction]:
+    """The one of `ways` in which a film reads as a head, else empty, and what is found on it when it is put right."""
     pixels = read_film(film)
-    tries = trained.found_on([put_right(pixels, way) for way in WAYS], [mm] * len(WAYS))
-    others = {way: _reading(tries, n, usual) for n, way in enumerate(WAYS)}
-    way = lies(plain) or best_way(plain, others)
-    return way, _row(tries, list(WAYS).index(way)) if way else tries
+    tries = trained.found_on([put_right(pixels, way) for way in ways], [mm] * len(ways))
+    way = best_way(plain, {way: _reading(tries, n, usual) for n, way in enumerate(ways)})
+    return way, _row(tries, ways.index(way)) if way else tries
 
 
 def _row(found: Prediction, n: int) -> Prediction:
@@ -118,3 +152,13 @@ def _with_row(found: Prediction, n: int, one: Prediction, way: str, size: tuple[
         spread_px=changed(found.spread_px, one.spread_px),
         stages=stages,
     )
+
+
+def made_gate(policy: str, orient: str, level: float) -> Gate:
+    """A gate by the words of a command line. Raises ConfigError."""
+    for key, word, words in (("--gate", policy, GATES), ("--orient", orient, ORIENTS)):
+        if word not in words:
+            raise ConfigError(f"there is no {word!r}", key=key, hint=nearest(word, words))
+    if not LEVELS[0] <= level <= LEVELS[-1]:
+        raise ConfigError(f"must be from {LEVELS[0]:g} to {LEVELS[-1]:g}, not {level:g}", key="--level")
+    return Gate(policy, orient == "auto", level)
