@@ -82,6 +82,11 @@ class Reading:
         """Whether most points lie as those of a head do."""
         return bool(self.near.mean() >= HALF)
 
+    @property
+    def lies_right(self) -> bool:
+        """Whether these are those of a head that is upright and not mirrored."""
+        return self.is_head and not self.mirrored and abs(self.turn_deg) < UPRIGHT_DEG
+
 
 def learn(truth_mm: Points, scores: Floats) -> Usual | None:
     """What is usual of held-out films: true points [N, K, 2] in mm (NaN: none) and the scores [N, K] before stations.
@@ -146,7 +151,7 @@ def judge(reading: Reading, usual: Usual, size: tuple[int, int], mm_per_px: floa
 
     `mm_per_px` is what the film claims, None where it claims nothing.
     """
-    if not reading.is_head or reading.certainty < NONE:
+    if not reading.lies_right or reading.certainty < NONE:
         return "does not read as a lateral cephalogram"
     if (outside := int(_outside(reading, size).sum())) >= CUT:
         return f"is cropped: {outside} landmarks seem to lie outside"
@@ -167,7 +172,7 @@ def _outside(reading: Reading, size: tuple[int, int]) -> Flags:
 
 def ways_to_try(reading: Reading) -> Sequence[Sequence[str]]:
     """In which of `WAYS` a film is worth reading again, by how it reads as it lies; the later, if none of the first."""
-    if reading.is_head and not reading.mirrored and abs(reading.turn_deg) < UPRIGHT_DEG:
+    if reading.lies_right:
         return [["inverted"]] if reading.certainty < UNLIKE else []  # else it is whole, or cropped
     return [["mirrored", "inverted", "mirrored and inverted"], [way for way in WAYS if WAYS[way][1]]]
 
@@ -178,8 +183,8 @@ def best_way(plain: Reading, others: Mapping[str, Reading]) -> str:
     if not name:
         return ""
     best = others[name]
-    reads = best.is_head and best.certainty >= READS and not best.mirrored and abs(best.turn_deg) < UPRIGHT_DEG
-    return name if reads and best.certainty > BETTER * plain.certainty else ""
+    least = max(READS, BETTER * plain.certainty if plain.lies_right else 0)
+    return name if best.lies_right and best.certainty >= least else ""
 
 
 def put_right(film: NDArray[np.uint8], way: str) -> NDArray[np.uint8]:

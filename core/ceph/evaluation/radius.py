@@ -80,10 +80,10 @@ def _shared(own: Any, pooled: Any, films: int) -> Any:
 
 
 def _quantiles(values: Floats, films: int) -> Floats:
-    """The quantile [L] of each level, of values from so many films: the largest where no rank is high enough."""
-    share = np.minimum(np.ceil((films + 1) * LEVELS - 1e-9) / films, 1.0)
+    """The value [L] at rank (films + 1) level of each level, read off between ranks; at most the largest."""
     ordered = np.sort(values)
-    return ordered[np.maximum(np.ceil(share * len(ordered) - 1e-9).astype(int) - 1, 0)]
+    found: Floats = np.interp(LEVELS * (films + 1) / films * len(ordered), np.arange(1, len(ordered) + 1), ordered)
+    return found
 
 
 def held_out_radii(errors_mm: Floats, spread_mm: Floats, units: NDArray[np.int64], level: float = LEVEL) -> Floats:
