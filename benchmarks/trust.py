@@ -43,25 +43,16 @@ def main() -> None:
     parser.add_argument("--look-alikes", type=int, default=50)
     given = parser.parse_args()
     if given.what == "radius":
-        radius_table(
-            given.run, given.split or next(s for s in ("out-of-fold", "validation") if s in figures(given.run))
-        )
+        known = runfolder.read_figures(given.run)
+        radius_table(known[given.split or ("out-of-fold" if "out-of-fold" in known else "validation")]["radius"])
     else:
         gate_table(load(given.run), given.split or "validation", given.films, given.kinds, given.look_alikes)
 
 
-def figures(run: Path) -> dict[str, Any]:
-    """metrics.json of a run."""
-    return runfolder.read_figures(run)
-
-
-def radius_table(run: Path, split: str) -> None:
+def radius_table(found: dict[str, Any]) -> None:
     """Coverage and mean radius, over all and by landmark, and where the large errors are."""
-    found = figures(run)[split]["radius"]
     large = found["large"]
-    print(
-        f"{split}: {found['covered_percent']:.1f} % of {found['n']} points lie within their {found['level']:.0%} radius"
-    )
+    print(f"{found['covered_percent']:.1f} % of {found['n']} points lie within their {found['level']:.0%} radius")
     print(f"mean radius {found['mean_radius_mm']:.2f} mm; errors above 4 mm: {large['n']}, of these")
     print(f"{large['in_largest_tenth_percent']:.0f} % are in the tenth of points with the largest radii")
     print("landmark   covered %   mean radius mm")
