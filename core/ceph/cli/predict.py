@@ -73,6 +73,13 @@ def predict(
         Path | None,
         typer.Option(metavar="DIR", help="Draw each film with its points there, as PNG.", show_default=False),
     ] = None,
+    gate: Annotated[
+        str, typer.Option(metavar="G", help="Of films that are no lateral cephalograms: refuse, warn or off.")
+    ] = "warn",
+    orient: Annotated[
+        str, typer.Option(metavar="O", help="auto: put mirrored, inverted and turned films right first; or off.")
+    ] = "off",
+    level: Annotated[float, typer.Option(metavar="P", help="How often the truth lies within a point's radius.")] = 0.9,
     set_: options.Settings = None,
     without: options.Without = None,
 ) -> None:
@@ -80,8 +87,9 @@ def predict(
 
     Millimetres are given where the spacing is known: by --mm-per-px, or by the data set whose folder is given. Films
     that cannot be read are named together at the end; the others are predicted, and the exit code is 1. Points whose
-    score is low for their landmark are named, too: look at them first. With --out a call that was stopped is gone on
-    with by the same call.
+    score is low for their landmark are named, too: look at them first. Each point has a radius where the run knows
+    enough films that did not train it; so it does of films that are no lateral cephalograms. With --out a call that
+    was stopped is gone on with by the same call.
     """
     kind = choose_kind(format_, out)
     wanted = [*(films or ()), *([data] if data else ())]
@@ -92,13 +100,15 @@ def predict(
     for key, folder in (("--out", out and out.parent), ("--overlays", overlays and overlays.parent)):
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"there is no folder {folder}", key=key)
+    from ceph.run.gate import made_gate
     from ceph.run.many import asking
     from ceph.run.predictions import find_films, readers_of
     from ceph.run.trained import load
 
+    asked_gate = made_gate(gate, orient, level)
     trained = load(run, settings=set_ or (), without=without or ())
     named = find_films(wanted, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
-    with asking(trained, named, out) as asked, ended_by_signals() as stop:
+    with asking(trained, named, out, asked_gate) as asked, ended_by_signals() as stop:
         progress = Progress(len(named))
         if asked.answers.lasting:
             stop.left = progress.left
@@ -112,6 +122,8 @@ def predict(
                 asked.draw(overlays)
         wrote = "".join(f"; wrote {path}" for path in (out, overlays) if path is not None)
         typer.echo(summary(asked, f"{progress.pace()}{wrote}"), err=out is None)
+        for line in gate_lines(asked):
+            typer.echo(shown(line, keep="\n"), err=out is None)
         if looks := doubts_text(asked):
             typer.echo(shown(looks, keep="\n"), err=out is None)
         broken = [[Problem(what, hint=hint) for what, hint in why] for _, why in asked.broken()]
@@ -189,6 +201,16 @@ def doubts_text(asked: Asked) -> str:
     if doubts.films > SHOWN:
         lines.append(f"  and {doubts.films - SHOWN} more films; --overlays marks such points")
     return "\n".join(lines)
+
+
+def gate_lines(asked: Asked) -> Iterable[str]:
+    """The films that were found to be no lateral cephalogram as they should be, and those that were put right."""
+    for said, of in (("these films may be none that the run knows", "wrong"), ("put right before reading", "turned")):
+        films = [(found.film, text) for found in asked.points() if (text := getattr(found, of))]
+        if films:
+            yield f"{said}: {len(films)}"
+            yield from (f"  {film}: {text}" for film, text in films[:SHOWN])
+            yield from [f"  and {len(films) - SHOWN} more"] if len(films) > SHOWN else []
 
 
 class Progress:

@@ -16,11 +16,12 @@ from ceph.data.types import Flags, Points
 from ceph.evaluation.look import Look, OpenFilm
 from ceph.evaluation.means import Ensemble
 from ceph.evaluation.metrics import radial_errors_mm
+from ceph.evaluation.spread import spread_of
 from ceph.evaluation.stations import Stage, Stations
 
 Floats = NDArray[np.float64]
 
-ARRAYS = ("points_px", "scores", "truth_px", "valid", "errors_mm")  # of a prediction, a row a film
+ARRAYS = ("points_px", "scores", "truth_px", "valid", "errors_mm", "spread_px", "mm_per_px")  # a row a film
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class Prediction:
     `stages` says where each station of decoding, in order, left points [N, K, 2] in film px and scores [N, K]; the last
     is the answer. `assumed_mm_per_px` [N] is the mm of a film pixel that a look at a film without spacing took it to
     have, else NaN; None where nobody looked. `outputs` {name: [N, ...]}, on the CPU, are of modules that see features.
+    `spread_px` [N, K] is the spread of the maps about the points (`spread.py`), `mm_per_px` [N] of the films' own
+    pixels, NaN where it is unknown.
     """
 
     points_px: Points
@@ -37,6 +40,8 @@ class Prediction:
     truth_px: Points
     valid: Flags
     errors_mm: Floats
+    spread_px: Floats
+    mm_per_px: Floats
     stages: Mapping[str, tuple[Points, Floats]] = field(default_factory=dict)
     assumed_mm_per_px: Floats | None = None
     outputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -59,6 +64,7 @@ def predict(
     """
     frames: list[Item] = []
     decoded: list[list[Stage]] = []
+    spreads: list[torch.Tensor] = []
     assumed: list[Flags] = []
     sound: list[torch.Tensor] = []
     outputs: list[Mapping[str, torch.Tensor]] = []
@@ -71,6 +77,7 @@ def predict(
             look = Look(frame, open_film, stations.mm_per_px, device)
             to_film = torch.linalg.inv(frame.film_to_network.double()).to(maps, non_blocking=True)
             decoded.append(stations.stages(maps, size, look, ensemble.model, to_film))
+            spreads.append(spread_of(maps, decoded[-1][-1].points, size))
             frames.append(frame._replace(image=frame.image[:0]))
             assumed.append(look.assumed)
             sound.append(maps.isfinite().all())
@@ -83,7 +90,9 @@ def predict(
     errors = radial_errors_mm(points_px, truth_px, known, mm_per_px)
     looked = np.concatenate(assumed)
     spacing = np.where(looked, stations.mm_per_px * zoom, np.nan) if looked.any() else None
-    return Prediction(points_px, scores, truth_px, known, errors, stages, spacing, _joined_outputs(outputs))
+    spread = np.concatenate([found.double().cpu().numpy() for found in spreads]) / zoom[:, None]
+    columns = points_px, scores, truth_px, known, errors, spread, mm_per_px
+    return Prediction(*columns, stages, spacing, _joined_outputs(outputs))
 
 
 def ahead(films: Iterable[Sequence[Item]]) -> Iterator[Sequence[Item]]:

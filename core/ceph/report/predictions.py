@@ -24,6 +24,7 @@ from ceph.data.formats.written import Document, Documents, Written, json_lines
 from ceph.data.names import guarded, shown
 
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
+FURTHER = ("assumed_mm_per_px", "radius_px", "radius_mm", "wrong", "turned")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,9 @@ class FilmPoints:
     `film` is its path as it was given, `size` (H, W) in px, `points_px` [K, 2] (x, y) in its pixels with the centre of
     the first pixel at (0, 0), `scores` [K] 0..1 as the run's stations give them, `mm_per_px` None where it is unknown;
     `assumed_mm_per_px` is what a look at the film took it to be instead. `name` is the film's path below the folder
-    that was given.
+    that was given. `radii_px` [K] are the radii within which the truth lies so often (NaN: of a landmark that no
+    radius is known of; None: of none), `wrong` is why the film is no whole lateral cephalogram as the run knows them,
+    `turned` how it lay that was put right before it was read.
     """
 
     film: str
@@ -43,6 +46,9 @@ class FilmPoints:
     scores: NDArray[np.float64]
     assumed_mm_per_px: float | None = None
     name: str = ""
+    radii_px: NDArray[np.float64] | None = None
+    wrong: str = ""
+    turned: str = ""
 
 
 Films = Callable[[], Iterable[FilmPoints]]  # each call goes through all of them once more
@@ -108,8 +114,11 @@ def written(film: FilmPoints, source: Source, name: str) -> Written:
         film.size,
         {PREDICTED: {symbol: (x, y) for symbol, x, y, *_ in found}},
         Facts(mm_per_px=film.mm_per_px, source="given to ceph predict"),
-        {symbol: {"score": score} for symbol, _, _, score, *_ in found},
-        {} if film.assumed_mm_per_px is None else {"assumed_spacing": film.assumed_mm_per_px},
+        {
+            symbol: {"score": score, **{name: value for name, value in radius.items() if value is not None}}
+            for (symbol, _, _, score, *_), radius in zip(found, radii(film), strict=True)
+        },
+        {**({} if film.assumed_mm_per_px is None else {"assumed_spacing": film.assumed_mm_per_px}), **said_of(film)},
     )
 
 
@@ -125,9 +134,12 @@ def as_json(films: Films, source: Source, broken: Iterable[tuple[str, str]]) -> 
                 "height_px": film.size[0],
                 "mm_per_px": film.mm_per_px,
                 **({} if film.assumed_mm_per_px is None else {"assumed_mm_per_px": film.assumed_mm_per_px}),
+                **said_of(film),
                 "points": {
-                    symbol: {"x_px": x, "y_px": y, "x_mm": x_mm, "y_mm": y_mm, "score": score}
-                    for symbol, x, y, score, x_mm, y_mm in rows(film, source.landmarks)
+                    symbol: {"x_px": x, "y_px": y, "x_mm": x_mm, "y_mm": y_mm, "score": score, **radius}
+                    for (symbol, x, y, score, x_mm, y_mm), radius in zip(
+                        rows(film, source.landmarks), radii(film), strict=True
+                    )
                 },
             }
             for film in films()
@@ -139,13 +151,19 @@ def as_json(films: Films, source: Source, broken: Iterable[tuple[str, str]]) -> 
 def csv_lines(films: Films, landmarks: Sequence[str]) -> Iterator[str]:
     """A line a point; mm are empty where the film's spacing is unknown.
 
-    Where a look at a film took a spacing for it there is a further column, `assumed_mm_per_px`.
+    There are further columns where any film has something to say in them: `assumed_mm_per_px`, where a look at a film
+    took a spacing for it, `radius_px` and `radius_mm`, `wrong` and `turned`.
     """
-    assumed = any(film.assumed_mm_per_px is not None for film in films())
-    yield csv_text([[*COLUMNS, "assumed_mm_per_px"] if assumed else COLUMNS])
+    more: dict[str, None] = {}
     for film in films():
-        last = [film.assumed_mm_per_px] if assumed else []
-        found = ([film.film, *row, *last] for row in rows(film, landmarks))
+        more |= dict.fromkeys(column for row in further(film) for column, value in row.items() if value is not None)
+    columns = [name for name in FURTHER if name in more]
+    yield csv_text([[*COLUMNS, *columns]])
+    for film in films():
+        found = (
+            [film.film, *row, *(last[name] for name in columns)]
+            for row, last in zip(rows(film, landmarks), further(film), strict=True)
+        )
         yield csv_text(["" if value is None else guarded(value) for value in values] for values in found)
 
 
@@ -154,6 +172,32 @@ def csv_text(lines: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
+
+
+def said_of(film: FilmPoints) -> dict[str, str]:
+    """What is said of a film as a whole: `wrong` and `turned`, where there is something to say."""
+    return {name: shown(text) for name, text in (("wrong", film.wrong), ("turned", film.turned)) if text}
+
+
+def radii(film: FilmPoints) -> list[dict[str, float | None]]:
+    """`radius_px` and `radius_mm` of each landmark, None where unknown; nothing where none is known."""
+    if film.radii_px is None:
+        return [{} for _ in film.scores]
+    known = [None if np.isnan(px) else float(px) for px in film.radii_px]
+    mm = film.mm_per_px
+    return [
+        {
+            "radius_px": None if px is None else round(px, 2),
+            "radius_mm": None if px is None or mm is None else round(px * mm, 2),
+        }
+        for px in known
+    ]
+
+
+def further(film: FilmPoints) -> list[dict[str, Any]]:
+    """The further columns of each landmark's line, None where there is nothing to say."""
+    film_s = {"assumed_mm_per_px": film.assumed_mm_per_px, **said_of(film)}
+    return [{**dict.fromkeys(FURTHER), **film_s, **radius} for radius in radii(film)]
 
 
 Row = tuple[str, float, float, float, float | None, float | None]

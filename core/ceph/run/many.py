@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ceph.files import is_plain, write_text
 from ceph.report.answers import Answers, Found, Why
 from ceph.report.predictions import FilmPoints, Source, page_of, pages, pieces
 from ceph.run.doubt import Doubts, Floats, doubtful, doubts_of, usual_scores
+from ceph.run.gate import OPEN, Gate
 from ceph.run.predictions import NamedFilm, in_parts, part_size, write_overlays
 from ceph.run.trained import Trained
 
@@ -31,6 +32,7 @@ class Asked:
     trained: Trained
     films: Sequence[NamedFilm]
     answers: Answers
+    gate: Gate
 
     def find(self, progress: Callable[[int], None] = lambda _done: None) -> None:
         """Find what is not known yet; `progress` is told how many films are done and on the disk.
@@ -46,7 +48,7 @@ class Asked:
                 left += places
         done, rest = len(self.films) - len(left), iter(left)
         progress(done)
-        with closing(in_parts(self.trained, [self.films[n] for n in left])) as parts:
+        with closing(in_parts(self.trained, [self.films[n] for n in left], gate=self.gate)) as parts:
             for part in parts:
                 lines = [(str(film.path), states[next(rest)], _kept(what)) for film, what in part]
                 with runfolder.writing(self.answers.path):
@@ -127,7 +129,7 @@ def state_of(film: NamedFilm) -> str:
 
 
 @contextmanager
-def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None) -> Iterator[Asked]:
+def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate: Gate = OPEN) -> Iterator[Asked]:
     """The films and what an earlier call, with the same run, settings and `out`, has found on them.
 
     It is kept in `<out>.part` until the block ends well. Without `out`, or where that is a device, nothing is kept.
@@ -135,6 +137,7 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None) -> It
     Raises CephError where it cannot be written.
     """
     call = {"version": __version__, "run": runfolder.version(trained.folder), "settings": list(trained.asked)}
+    call["gate"] = asdict(gate)
     lasting = out is not None and (is_plain(out) or out.is_dir() or not out.exists())
     path = Path(f"{out.resolve()}{PART}") if out is not None and lasting else None
     with runfolder.writing(path or Path("a temporary file")):
@@ -143,7 +146,7 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None) -> It
         log.warning("%s is of another run or of other settings: begun anew", path)
     done = False
     try:
-        yield Asked(trained, films, answers)
+        yield Asked(trained, films, answers, gate)
         done = True
     finally:
         answers.close(remove=done or answers.empty)

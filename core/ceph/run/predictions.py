@@ -23,6 +23,7 @@ from ceph.evaluation.look import OpenFilm
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
 from ceph.report.sheet import write_png
+from ceph.run.gate import OPEN, Gate, Judged
 from ceph.run.trained import Trained
 
 log = logging.getLogger("ceph")
@@ -124,13 +125,16 @@ def _or_header(mm_per_px: float | None, film: Path) -> tuple[float | None, str]:
 
 
 def predict_films(
-    trained: Trained, films: Sequence[NamedFilm], progress: Callable[[int], None] = lambda _done: None
+    trained: Trained,
+    films: Sequence[NamedFilm],
+    progress: Callable[[int], None] = lambda _done: None,
+    gate: Gate = OPEN,
 ) -> Predicted:
     """Points and scores of `films`; those that cannot be read are kept apart and do not stop the others.
 
-    `progress` is told how many films were read.
+    `progress` is told how many films were read; `gate` says what becomes of films that are no lateral cephalograms.
     """
-    found = [each for part in in_parts(trained, films, progress) for each in part]
+    found = [each for part in in_parts(trained, films, progress, gate) for each in part]
     points = tuple(what for _, what in found if isinstance(what, FilmPoints))
     return Predicted(points, tuple((film, what) for film, what in found if isinstance(what, DataError)))
 
@@ -141,7 +145,10 @@ def part_size(trained: Trained) -> int:
 
 
 def in_parts(
-    trained: Trained, films: Sequence[NamedFilm], progress: Callable[[int], None] = lambda _done: None
+    trained: Trained,
+    films: Sequence[NamedFilm],
+    progress: Callable[[int], None] = lambda _done: None,
+    gate: Gate = OPEN,
 ) -> Generator[list[tuple[NamedFilm, FilmPoints | DataError]]]:
     """What is found on `films`, a few batches at a time, in their order; of one that cannot be read, the error.
 
@@ -155,7 +162,8 @@ def in_parts(
         numbered = enumerate(loaded, 1)
         for start in range(0, len(films), size := part_size(trained)):
             part = films[start : start + size]
-            found = _part(trained, part, _counted(islice(numbered, len(part)), progress), partial(bare_film, paths))
+            some = _counted(islice(numbered, len(part)), progress)
+            found = _part(trained, part, some, partial(bare_film, paths), gate)
             assumed += sum(isinstance(what, FilmPoints) and what.assumed_mm_per_px is not None for what in found)
             yield list(zip(part, found, strict=True))
     if assumed:
@@ -171,7 +179,11 @@ def _counted(
 
 
 def _part(
-    trained: Trained, films: Sequence[NamedFilm], loaded: Iterable[BareFilm | DataError], open_film: OpenFilm
+    trained: Trained,
+    films: Sequence[NamedFilm],
+    loaded: Iterable[BareFilm | DataError],
+    open_film: OpenFilm,
+    gate: Gate,
 ) -> list[FilmPoints | DataError]:
     """What is found on some films."""
     seen: list[tuple[int, int] | DataError] = []
@@ -186,19 +198,45 @@ def _part(
     if (first := next(batches, None)) is None:
         return [what for what in seen if isinstance(what, DataError)]
     found = trained.evaluator.predict(trained.ensemble, chain([first], batches), open_film, warn=False)
+    read = [(film, size) for film, size in zip(films, seen, strict=True) if not isinstance(size, DataError)]
+    paths, spacings = [film.path for film, _ in read], [film.mm_per_px for film, _ in read]
+    found, judged = gate.judged(trained, paths, [size for _, size in read], spacings, found)
+    known = trained.known.radii_px(found, gate.level)
+    radii = [None] * len(read) if known is None else list(known)
     looked = found.assumed_mm_per_px if found.assumed_mm_per_px is not None else np.full(len(found.scores), np.nan)
     assumed = [float(mm) if np.isfinite(mm) else None for mm in looked.round(5)]
-    points = iter(zip(found.points_px, found.scores, assumed, strict=True))
+    points = iter(zip(found.points_px, found.scores, assumed, radii, judged, strict=True))
     return [
-        what if isinstance(what, DataError) else _points(film, what, *next(points))
+        what if isinstance(what, DataError) else _points(gate, film, what, *next(points))
         for film, what in zip(films, seen, strict=True)
     ]
 
 
 def _points(
-    film: NamedFilm, size: tuple[int, int], points_px: Points, scores: Points, assumed: float | None
-) -> FilmPoints:
-    return FilmPoints(str(film.path), size, film.mm_per_px, points_px, scores, assumed, str(film.name))
+    gate: Gate,
+    film: NamedFilm,
+    size: tuple[int, int],
+    points_px: Points,
+    scores: Points,
+    assumed: float | None,
+    radii_px: Points | None,
+    judged: Judged,
+) -> FilmPoints | DataError:
+    if judged.wrong and gate.policy == "refuse":
+        return DataError(f"{film.path}: {judged.wrong}", hint="--gate warn predicts it all the same")
+    turned = judged.way if judged.put_right else ""
+    return FilmPoints(
+        str(film.path),
+        size,
+        film.mm_per_px,
+        points_px,
+        scores,
+        assumed,
+        name=str(film.name),
+        radii_px=radii_px,
+        wrong=judged.wrong,
+        turned=turned,
+    )
 
 
 def write_overlays(

@@ -33,6 +33,7 @@ from ceph.hooks.base import Run
 from ceph.run.assembly import make_hooks, make_model, make_stations
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import also_films, loader_workers, make_films, read_data
+from ceph.run.held_out import Known, keep
 from ceph.training import checkpoint
 from ceph.training.memory import LOADED, explained, predicting
 from ceph.training.runtime import flushed_denormals, start
@@ -45,6 +46,7 @@ STATIONS = ("decoder", "constraint", "refiner", "offsets")
 PREDICTING = {"build_model", "modules", "views", "members", *(f"build_{station}" for station in STATIONS)}
 
 TRAINING_SPLITS = ("train", "validation", OUT_OF_FOLD)
+HELD_OUT = ("validation", OUT_OF_FOLD)  # from which a run learns its radii
 ADAPT = "adapt"  # where the films of `ceph adapt` stand in the fingerprint
 
 
@@ -137,6 +139,11 @@ class Trained:
         return ()
 
     @cached_property
+    def known(self) -> Known:
+        """What films that did not train the run say of it: radii, and what films usually look like."""
+        return Known(self.folder, [member.folder for member in self.members], self.landmarks)
+
+    @cached_property
     def ensemble(self) -> Ensemble:
         """The model as it predicts, with the members, the views and `evaluate.scales`."""
         return self.evaluator.ensemble(self.model, self.config.evaluate.scales)
@@ -161,11 +168,17 @@ class Trained:
         """
         if not len(images):
             return np.zeros((0, len(self.landmarks), 2)), np.zeros((0, len(self.landmarks)))
+        found = self.found_on(images, mm_per_px)
+        return found.points_px, found.scores
+
+    def found_on(
+        self, images: Sequence[Path | str | NDArray[np.uint8]], mm_per_px: Sequence[float | None] | None = None
+    ) -> Prediction:
+        """All that is found on `images`, one at least, as for `predict`; there is no truth beside it."""
         with self.predicting(len(images)):
             films = readable(load_bare(images, self.ensemble.sizes, len(self.landmarks), mm_per_px))
             items = in_batches(films, self.config.evaluate.batch_size)
-            found = self.evaluator.predict(self.ensemble, items, partial(bare_film, images))
-        return found.points_px, found.scores
+            return self.evaluator.predict(self.ensemble, items, partial(bare_film, images))
 
     def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
         """Figures of a split, and its name (default: validation, or the only split that `data` has).
@@ -198,6 +211,8 @@ class Trained:
         true = np.where(prediction.valid[..., None], prediction.truth_px, np.nan)
         of = prediction.points_px, true, films.samples, self.landmarks
         figures |= floor_figures(*of, found.readers, config.data.truth, units)
+        held_out = data is None and name in HELD_OUT
+        figures |= self.known.figures(prediction, films.samples, units if held_out else None)
         if data is None and name == "validation" and config.evaluate.also:
             others = also_films(config, self.hooks, self.landmarks)
             figures["also"] = {each: self._scored(each, own)[0] for each, own in others.items()}
@@ -232,6 +247,8 @@ class Trained:
         runfolder.add_figures(self.folder, split, figures)
         runfolder.write_predictions(self.folder, split, runfolder.Predictions(ids, self.landmarks, *found))
         runfolder.write_stages(self.folder, split, ids, self.landmarks, prediction.stages)
+        if split in HELD_OUT:
+            keep(self.folder, split, self.landmarks, prediction)
         if split not in TRAINING_SPLITS:
             scored = runfolder.fingerprint(films.samples, films.digests, self.landmarks)
             runfolder.add_fingerprint(self.folder, scored)

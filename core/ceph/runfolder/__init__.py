@@ -9,6 +9,7 @@
 | `environment.json`, `data_fingerprint.json` | machine and versions; the films seen | `records.py` |
 | `hooks.json`, `plugins/` | what plugins cost; copies of those in files | `records.py` |
 | `predictions-<split>.csv` | points, scores, truth and errors | `predictions.py` |
+| `held-out.json` | of films that did not train: errors, scores, how heads lie | `held_out.py` |
 | `stages-<split>.csv` | the points that stations of decoding moved | `predictions.py` |
 | `log.txt` | what the run said to a person | `log.py` |
 | `checkpoints/`, `report.html` | weights and state; the page | `training/checkpoint.py`, `report/html.py` |
@@ -16,6 +17,7 @@
 | `.lock` | held by the process that trains | `place.py` |
 """
 
+from ceph.runfolder.held_out import HeldOut, read_held_out, write_held_out
 from ceph.runfolder.log import heard, logging_to, read_log
 from ceph.runfolder.members import copy_config, copy_run, read_members, version, write_members
 from ceph.runfolder.place import (
@@ -85,6 +87,7 @@ __all__ = [
     "REPORT",
     "UNTRAINED",
     "Doing",
+    "HeldOut",
     "Predictions",
     "Setting",
     "State",
@@ -116,6 +119,7 @@ __all__ = [
     "read_environment",
     "read_figures",
     "read_fingerprint",
+    "read_held_out",
     "read_log",
     "read_members",
     "read_object",
@@ -138,6 +142,7 @@ __all__ = [
     "write_cost",
     "write_environment",
     "write_fingerprint",
+    "write_held_out",
     "write_json",
     "write_members",
     "write_predictions",

@@ -16,6 +16,7 @@ from ceph.runfolder.place import (
     EPOCHS,
     FIGURES,
     FINGERPRINT,
+    HELD_OUT,
     INSIDE,
     MEMBERS,
     PLUGINS,
@@ -24,7 +25,7 @@ from ceph.runfolder.place import (
 )
 from ceph.runfolder.records import read_object, write_json
 
-FILES = (ENVIRONMENT, FINGERPRINT, EPOCHS, FIGURES, STATE)
+FILES = (ENVIRONMENT, FINGERPRINT, EPOCHS, FIGURES, HELD_OUT, STATE)
 MAX_BYTES = 2**36
 
 

@@ -16,6 +16,7 @@ from ceph.files import FRESH, is_plain
 CONFIG, STATE, LOG, REPORT = "config.yaml", "state.json", "log.txt", "report.html"
 ENVIRONMENT, FINGERPRINT, ADAPTED = "environment.json", "data_fingerprint.json", "adapt.json"
 EPOCHS, FIGURES, COST = "metrics.jsonl", "metrics.json", "hooks.json"
+HELD_OUT = "held-out.json"
 CHECKPOINTS, PLUGINS = "checkpoints", "plugins"
 MEMBERS, INSIDE = "members.json", "members"  # of a folder of several runs
 LOCK = ".lock"

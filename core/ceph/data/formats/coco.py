@@ -197,7 +197,7 @@ def _annotations(document: Document) -> Iterator[dict[str, object]]:
             "iscrowd": 0,
         }
         if film.found:
-            names = next(iter(film.found.values()))
+            names = dict.fromkeys(name for of_one in film.found.values() for name in of_one)
             of_points = {n: [film.found[s].get(n) for s in document.landmarks if s in film.found] for n in names}
             lists = {"keypoint_scores" if n == "score" else f"keypoint_{n}": values for n, values in of_points.items()}
             annotation |= {**lists, "score": film.score}
