@@ -26,6 +26,8 @@ FLOORS = {
     "ceph.report": 2,
     "ceph.plugin": 3,
     "ceph.config": 3,
+    "ceph.measuring": 3,
+    "ceph.measuring.analyse": 7,
     "ceph.training": 4,
     "ceph_plugins": 4,
     "ceph.fanout": 5,
