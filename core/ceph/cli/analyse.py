@@ -55,7 +55,9 @@ def analyse(
     ] = None,
     tracings: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Draw lines and planes over each film there, PNG and SVG.", show_default=False),
+        typer.Option(
+            metavar="DIR", help="Draw lines and planes over each film there, PNG and SVG.", show_default=False
+        ),
     ] = None,
     set_: options.Settings = None,
 ) -> None:
@@ -80,7 +82,7 @@ def analyse(
     if tracings is not None:
         from ceph.measuring.tracing import write_tracings
 
-        wrote += f"; {write_tracings(found.points, tracings)}"
+        wrote += f"; {write_tracings(found, tracings)}"
     for line in summary(found, wrote):
         typer.echo(line, err=out is None)
     if found.not_read:

@@ -50,11 +50,11 @@ def angle(a: Floats, vertex: Floats, b: Floats) -> Floats:
 
 def along(a: Floats, b: Floats, c: Floats, d: Floats) -> Floats:
     """How far b lies beyond a, along the direction c to d."""
-    return ((b - a) * (d - c)).sum(axis=-1) / _length(d - c)
+    return np.asarray(((b - a) * (d - c)).sum(axis=-1) / _length(d - c))
 
 
 def off(point: Floats, a: Floats, b: Floats) -> Floats:
-    """How far a point lies off the line a to b: positive in front of a line drawn down, above one drawn to the front."""
+    """How far a point lies off the line a to b: positive in front of one drawn down, above one drawn to the front."""
     return -_cross(b - a, point - a) / _length(b - a)
 
 
@@ -141,9 +141,9 @@ def _built(node: ast.expr, names: dict[str, None]) -> tuple[str, Compute]:
         name = node.id.replace(_TICK, "`")
         names[name] = None
         return POINT, lambda at: at(name)
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        value = np.float64(node.value)
-        return ANY, lambda _at: np.asarray(value)
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        value = np.asarray(float(node.value))
+        return ANY, lambda _at: value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         gives, inner = _built(node.operand, names)
         if gives != POINT:

@@ -31,7 +31,7 @@ AT_ONCE = 1_000_000  # points that are held
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """Errors [E, K, 2], found less true, of points that look to the right, in sizes of the head (`size_of`); NaN unknown.
+    """Errors [E, K, 2], found less true, of faces to the right, in sizes of the head (`size_of`); NaN unknown.
 
     `usual` [K] is the radius that holds LEVEL of a landmark's errors, in the same unit.
     """
@@ -45,7 +45,7 @@ def size_of(points: Points) -> Floats:
     known = np.isfinite(points)
     count = np.maximum(known.sum(axis=-2, keepdims=True), 1)
     centred = points - np.where(known, points, 0).sum(axis=-2, keepdims=True) / count
-    return np.sqrt((np.where(known, centred, 0) ** 2).sum(axis=(-2, -1)) / count[..., 0, 0])
+    return np.asarray(np.sqrt((np.where(known, centred, 0) ** 2).sum(axis=(-2, -1)) / count[..., 0, 0]))
 
 
 def errors_from(found_px: Points, true_px: Points, landmarks: Sequence[str]) -> Errors:
@@ -70,11 +70,11 @@ def errors_of(run: Path, landmarks: Sequence[str]) -> Errors | None:
         return None
     kept = read_predictions(run, split)
     at = [place_of(name, kept.landmarks) for name in landmarks]
-    parts = [np.full((len(kept.ids), len(landmarks), 2), np.nan) for _ in range(2)]
+    found, true = np.full((2, len(kept.ids), len(landmarks), 2), np.nan)
     for k, place in enumerate(at):
         if place is not None:
-            parts[0][:, k], parts[1][:, k] = kept.points_px[:, place], kept.truth_px[:, place]
-    return errors_from(*parts, landmarks)
+            found[:, k], true[:, k] = kept.points_px[:, place], kept.truth_px[:, place]
+    return errors_from(found, true, landmarks)
 
 
 def moved(points: Points, radius: Floats, errors: Errors | None) -> Points:

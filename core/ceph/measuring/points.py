@@ -23,7 +23,7 @@ NOT_JSON = "give what `ceph predict --out points.json` writes, or a table (.csv)
 
 @dataclass(frozen=True, eq=False)
 class PointSet:
-    """Points [F, K, 2] in px of each film, NaN where one is missing; mm of a px [F] and radii [F, K] in px, NaN unknown."""
+    """Points [F, K, 2] in px of each film, mm of a px [F] and radii [F, K] in px; NaN where one is not known."""
 
     films: tuple[str, ...]
     landmarks: tuple[str, ...]

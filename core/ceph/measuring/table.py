@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from ceph.config.source import Node, parse_bytes
@@ -39,9 +40,9 @@ class Classes:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement: `of` are the analyses that have it, `norm` and `sd` the values of `source`, None where it has none.
+    """One measurement: `of` are the analyses that have it, `norm` and `sd` those of `source`, None where it has none.
 
-    `challenge` are the classes of the ISBI 2015 challenge.
+    `challenge` are the classes of the ISBI 2015 challenge, `place` is where the formula stands.
     """
 
     name: str
@@ -161,5 +162,5 @@ def _classes(node: Node) -> Classes | None:
         return None
     if any(isinstance(limit, bool) or not isinstance(limit, int | float) for limit in limits):
         return None
-    rising = all(a < b for a, b in zip(limits, limits[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(limits))
     return Classes(tuple(names), tuple(map(float, limits))) if rising else None

@@ -1,67 +1,26 @@
-"""The tracing of a film by its points: planes, axes of teeth, jaw and profile, as far as there are points for them."""
+"""Write the tracing of each film that was measured, with its values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ceph.data.formats.spelling import place_of
 from ceph.data.images import read_film, stem_of
 from ceph.data.names import shown
-from ceph.data.types import Points
 from ceph.errors import ConfigError, DataError
 from ceph.files import write_text
 from ceph.report.sheet import write_png
-from ceph.report.tracing import Stroke, tracing_png, tracing_svg
+from ceph.report.strokes import tracing
+from ceph.report.tracing import tracing_png, tracing_svg
 
 if TYPE_CHECKING:
     from ceph.measuring.analyse import Analysis
 
-# Each end of a plane is a point, or halfway between two; drawn on by a share of its length.
-PLANES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("SN", ("S",), ("N",)),
-    ("FH", ("Po",), ("Or",)),
-    ("NL", ("PNS",), ("ANS",)),
-    ("occlusal", ("UMT", "LMT"), ("UIT", "LIT")),
-    ("ML", ("Go",), ("Me",)),
-    ("NA", ("N",), ("A",)),
-    ("NB", ("N",), ("B",)),
-    ("U1", ("UIA",), ("UIT",)),
-    ("L1", ("LIA",), ("LIT",)),
-    ("E", ("Pn",), ("Pog`",)),
-)
-BEYOND = 0.08
-OUTLINES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("lower jaw", ("Co", "Ar", "Go", "Me", "Gn", "Pog", "B")),
-    ("base of the skull", ("Ar", "S")),
-    ("profile", ("G", "N`", "Pn", "Sn", "Ls", "Li", "Pog`", "Gn`", "Me`")),
-)
 SHORT = ("SNA", "SNB", "ANB", "Wits", "SN-GoMe", "FMA", "IMPA", "U1-SN", "U1-L1")  # written on a tracing
 MARGIN = 0.15  # around the points, where there is no film
-
-
-def tracing(points_px: Points, landmarks: Sequence[str]) -> list[Stroke]:
-    """The strokes that the points [K, 2] of a film allow, in its px; NaN where a point is missing."""
-
-    def at(names: Sequence[str]) -> Points | None:
-        places = [place_of(name, landmarks) for name in names]
-        there = [points_px[k] for k in places if k is not None and np.isfinite(points_px[k]).all()]
-        return np.mean(there, axis=0) if len(there) == len(names) else None
-
-    strokes = []
-    for name, begin, end in PLANES:
-        a, b = at(begin), at(end)
-        if a is not None and b is not None:
-            strokes.append(Stroke(name, np.stack([a - BEYOND * (b - a), b + BEYOND * (b - a)])))
-    for name, path in OUTLINES:
-        there = [xy for symbol in path if (xy := at((symbol,))) is not None]
-        if len(there) > 1:
-            strokes.append(Stroke(name, np.stack(there), outline=True))
-    return strokes
 
 
 def write_tracings(found: Analysis, folder: Path) -> str:
@@ -71,7 +30,7 @@ def write_tracings(found: Analysis, folder: Path) -> str:
     """
     missing, taken = 0, set[str]()
     for f, film in enumerate(found.films):
-        points, stem = found.points.points_px[f], stem_of(Path(film))
+        points, stem = found.points.points_px[f], shown(stem_of(Path(film)))
         name = next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
         taken.add(name)
         try:
@@ -79,12 +38,12 @@ def write_tracings(found: Analysis, folder: Path) -> str:
         except DataError:
             picture = None
             missing += 1
-        lines, strokes = [shown(film), *_values(found, f)], tracing(points, found.points.landmarks)
+        lines, strokes = [name, *_values(found, f)], tracing(points, found.points.landmarks)
         low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
         margin = MARGIN * (high - low).max()
         size = picture.shape if picture is not None else tuple(math.ceil(v) for v in (high + margin)[::-1])
         blank = np.full(size, 28, dtype=np.uint8) if picture is None else picture
-        svg = tracing_svg(picture, (size[0], size[1]), strokes, points, found.points.landmarks, lines, shown(film))
+        svg = tracing_svg(picture, (size[0], size[1]), strokes, points, found.points.landmarks, lines, name)
         try:
             folder.mkdir(exist_ok=True)
             write_png(tracing_png(blank, strokes, points, lines), folder / f"{name}.png")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ceph.report.marks import EDGE, FOUND
 from ceph.report.sheet import Picture
+from ceph.report.strokes import LINE, Stroke, draw_strokes
 
-LINE = (126, 232, 160)  # RGB: green, unlike truth (blue), prediction (yellow) and doubt (red)
 MAX_SIDE = 1600  # px of the picture; a larger film is shrunk
 QUALITY = 80
 
@@ -32,21 +31,6 @@ POINT = Markup('<circle cx="{:.2f}" cy="{:.2f}" r="{:.2f}" fill="{}"><title>{}</
 TEXT = Markup(
     '<text x="{:.1f}" y="{:.1f}" fill="{}" stroke="#141414" stroke-width="{:.1f}" paint-order="stroke">{}</text>'
 )
-
-
-class Stroke(NamedTuple):
-    """A line of a tracing: its name, its points [n, 2] in film px, and whether it is an outline, or else a plane."""
-
-    name: str
-    points: NDArray[np.float64]
-    outline: bool = False
-
-
-def draw_strokes(draw: ImageDraw.ImageDraw, strokes: Sequence[Stroke], scale: float, width: int) -> None:
-    """Draw the strokes of a film that is shown `scale` times its size; outlines are broader."""
-    for stroke in strokes:
-        path = [tuple(xy) for xy in ((stroke.points + 0.5) * scale - 0.5).tolist()]
-        draw.line(path, fill=LINE, width=width * 2 if stroke.outline else width, joint="curve")
 
 
 def tracing_png(

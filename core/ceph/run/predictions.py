@@ -21,6 +21,7 @@ from ceph.errors import ConfigError, DataError, Problem
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
 from ceph.report.sheet import write_png
+from ceph.report.strokes import tracing
 from ceph.run.trained import Trained
 
 log = logging.getLogger("ceph")
@@ -179,5 +180,6 @@ def write_overlays(
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         film, doubtful = read_film(Path(found.film)), doubts.get(found.film, ())
-        title, mm = shown(str(names[found.film])), found.mm_per_px
-        write_png(overlay(film, found.points_px, landmarks, found.scores, doubtful, title, mm), folder / name)
+        title, mm, strokes = shown(str(names[found.film])), found.mm_per_px, tracing(found.points_px, landmarks)
+        picture = overlay(film, found.points_px, landmarks, found.scores, doubtful, title, mm, strokes)
+        write_png(picture, folder / name)
