@@ -14,7 +14,7 @@ from ceph.runfolder import mapping, number
 
 # On a terminal, beside those with classes.
 SHORT = ("SNA", "SNB", "ANB", "Wits", "SN-GoMe", "FMA", "IMPA", "U1-SN", "U1-L1")
-HEADER = ["measurement", "films", "error", "bias", "readers apart", "same class", "readers' same"]
+HEADER = ["measurement", "error", "readers apart", "same class", "readers' same", "bias", "films"]
 TITLE = "what is measured on the points: mean absolute error"
 
 
@@ -24,11 +24,11 @@ def measurement_rows(figures: Mapping[str, Any], *, short: bool = False) -> tupl
     for name, row in mapping(figures, "measurements", "each").items():
         classes = mapping(row, "classes") or mapping(row, "challenge")
         if not short or name in SHORT or classes:
-            error = f"{digits(number(row, 'mean_abs_error'))} {row['unit']}"
-            errors = (error, f"{number(row, 'bias'):+.2f}", digits(number(row, "readers_apart")))
+            errors = (f"{digits(number(row, 'mean_abs_error'))} {row['unit']}", digits(number(row, "readers_apart")))
             same = (number(classes, who) for who in ("same_percent", "readers_percent"))
-            rows.append([name, f"{number(row, 'n'):g}", *errors, *map(_percent, same)])
-    return HEADER, rows
+            more = [] if short else [f"{number(row, 'bias'):+.2f}", f"{number(row, 'n'):g}"]
+            rows.append([name, *errors, *map(_percent, same), *more])
+    return HEADER[:5] if short else HEADER, rows
 
 
 def measurement_table(figures: Mapping[str, Any]) -> Table | None:
