@@ -28,6 +28,7 @@ FLOORS = {
     "ceph.config": 3,
     "ceph.measuring": 3,
     "ceph.measuring.analyse": 7,
+    "ceph.measuring.tracing": 7,
     "ceph.training": 4,
     "ceph_plugins": 4,
     "ceph.fanout": 5,
