@@ -1,7 +1,8 @@
 """Write docs/hooks.md, docs/plugins.md and docs/cli.md from the code: python benchmarks/docs_from_code.py (make docs).
 
 The hooks come from the docstrings of ceph.hooks.specs, the plugins from the entry points in pyproject.toml, their
-classes and settings, the commands from their options. tests/test_docs.py fails where a page is stale.
+classes and settings, the commands from their options; in docs/measurements.md the tables are made, the text is not.
+tests/test_docs.py fails where a page is stale.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ceph.hooks import specs
 from ceph.hooks.discovery import GROUP, file_plugin_name, load
 from ceph.hooks.misuse import hooks_of
 from ceph.hooks.specs import VERBS, Specs, Verb
+from ceph.measuring.formula import FUNCTIONS
+from ceph.measuring.table import Classes, built_in
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -218,6 +221,39 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
+def measurements_page() -> str:
+    """docs/measurements.md with its tables anew."""
+    functions = [(f"`{name}`", str(len(one.takes)), one.meaning) for name, one in FUNCTIONS.items()]
+    rows = []
+    for one in built_in():
+        sd = "" if one.sd is None else f" ± {one.sd:g}"
+        norm = "" if one.norm is None else f"{one.norm:g}{sd}"
+        rows.append((one.name, f"``{one.formula.text}``", one.unit, norm, one.source, ", ".join(one.of)))
+    classed = [
+        (one.name, *(_classes(each) for each in (one.classes, one.challenge)))
+        for one in built_in()
+        if one.classes or one.challenge
+    ]
+    made = {
+        "functions": _table(("function", "takes", "value"), functions),
+        "measurements": _table(("measurement", "formula", "unit", "norm", "source", "analyses"), rows),
+        "classes": _table(("measurement", "classes", "ISBI 2015 challenge"), classed),
+    }
+    text = (DOCS / "measurements.md").read_text("utf-8")
+    for name, table in made.items():
+        begin, end = f"<!-- made: {name} -->\n", "<!-- end -->"
+        before, _, rest = text.partition(begin)
+        text = before + begin + table + end + rest.partition(end)[2]
+    return text
+
+
+def _classes(classes: Classes | None) -> str:
+    if classes is None:
+        return ""
+    limits = [f" < {limit:g} ≤ " for limit in classes.limits]
+    return "".join(name + limit for name, limit in zip(classes.names, [*limits, ""], strict=True))
+
+
 def _command(words: str, command: Any, level: str) -> Iterator[str]:
     inner = getattr(command, "commands", {})
     shown = [param for param in command.params if param.name != "help"]
@@ -280,6 +316,7 @@ def _sentence(text: str | None) -> str:
 def pages() -> dict[Path, str]:
     """Every page that is made from the code, by its file."""
     made = {"hooks.md": hooks_page(), "plugins.md": plugins_page(), "cli.md": cli_page()}
+    made["measurements.md"] = measurements_page()
     return {DOCS / name: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for name, text in made.items()}
 
 

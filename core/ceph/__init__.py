@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ceph.exporting.export import Exported, export
     from ceph.hooks.trust import trust
+    from ceph.measuring.analyse import Analysis, analyse
     from ceph.run.adapt import Adaptation, adapt
     from ceph.run.corrections import corrections
     from ceph.run.ensemble import ensemble
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 HOMES = {
     "Adaptation": "run.adapt",
+    "Analysis": "measuring.analyse",
     "Exported": "exporting.export",
     "Result": "run.train",
     "adapt": "run.adapt",
+    "analyse": "measuring.analyse",
     "corrections": "run.corrections",
     "ensemble": "run.ensemble",
     "evaluate": "run.scoring",
@@ -34,10 +37,12 @@ HOMES = {
 }  # the modules that hold what `ceph` has
 __all__ = [
     "Adaptation",
+    "Analysis",
     "Exported",
     "Result",
     "__version__",
     "adapt",
+    "analyse",
     "corrections",
     "ensemble",
     "evaluate",

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("ceph.cli.evaluate", "Score a run, or any tool's points, on a split, in mm."),
     "predict": ("ceph.cli.predict", "Find the landmarks of films without truth."),
     "corrections": ("ceph.cli.corrections", "Say how many points of a run people moved, and how far."),
+    "analyse": ("ceph.cli.analyse", "Measure films: angles, distances and ratios, with intervals."),
     "adapt": ("ceph.cli.adapt", "Move a run to another place by a few films marked there."),
     "compare": ("ceph.cli.compare", "Compare configs over films and seeds, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),

@@ -15,6 +15,7 @@ from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.report.findings import Floats
 from ceph.report.marks import Box, around, place_names
+from ceph.report.strokes import tracing
 
 MARGIN_MM = 12.0  # of film around the landmarks
 LONG_SIDE = 640  # px of the JPEG, at most
@@ -29,6 +30,7 @@ TRUTH = Markup(
     '<circle class="truth {0}" cx="{1:.2f}" cy="{2:.2f}" r="1.2"/>'
 )
 FOUND = Markup('<path class="found {}" d="M{:.2f} {:.2f}l2 2m0 -2l-2 2"/>')
+TRACE = Markup('<path class="trace" d="M{}"><title>{}</title></path>')
 NAME = Markup('<path class="miss over" d="M{:.2f} {:.2f}L{:.2f} {:.2f}"/><text x="{:.2f}" y="{:.2f}">{}</text>')
 LETTER_MM = (2.1, 3.6)  # width and height of a letter, by the size in report.css
 BAR = Markup('<path class="bar" d="M4 {0:.2f}h{1}"/><text x="4" y="{2:.2f}">{1} mm</text>')
@@ -76,7 +78,8 @@ def cut_film(sample: Sample, *points_px: Points) -> Cut:
 def film_svg(sample: Sample, landmarks: Sequence[str], found_px: Points, truth_px: Points, errors_mm: Floats) -> Markup:
     """The film with a circle at each true point [K, 2], a cross at each found one and a line between them.
 
-    The worst landmarks have their names and errors [K] in mm. Raises DataError where the film cannot be read.
+    Under them lies the tracing of the found ones. The worst landmarks have their names and errors [K] in mm. Raises
+    DataError where the film cannot be read.
     """
     cut = cut_film(sample, found_px, truth_px)
     width, height = cut.size_mm
@@ -84,6 +87,9 @@ def film_svg(sample: Sample, landmarks: Sequence[str], found_px: Points, truth_p
     data = base64.b64encode(jpeg.tobytes()).decode("ascii") if done else ""
     found, truth = cut.to_mm(found_px), cut.to_mm(truth_px)
     parts = [IMAGE.format(data, width, height)]
+    for stroke in tracing(found_px, landmarks):
+        path = "L".join(f"{x:.2f} {y:.2f}" for x, y in cut.to_mm(stroke.points))
+        parts += [TRACE.format(path, stroke.name)]
     for kind in ("under", "over"):
         for (x, y), (true_x, true_y) in zip(found, truth, strict=True):
             if np.isfinite(true_x):

@@ -55,6 +55,7 @@ class Split:
     samples: tuple[Sample | None, ...]
     readers: Readers | None
     agreement: Mapping[str, Any]  # with the truth, and the readers' part of the errors (`floor_figures`)
+    measured: Mapping[str, Any]  # `measurements`, as evaluation found them; empty where it did not
     intervals_mm: Floats  # [K, 2], 95 % over films; NaN where there are too few
     machines: tuple[tuple[str, Mapping[str, Any]], ...]  # name and figures, most films first
 
@@ -91,6 +92,7 @@ def _joined(record: Record, name: str, scored: Predictions, films: Films) -> Spl
         samples,
         reader_distances(scored, samples, columns) if known else None,
         floor_figures(*of, films.readers, truth, _units(samples)) if known else {},
+        {"measurements": mapping(record.figures, name, "measurements")},
         landmark_intervals(scored.errors_mm, samples),
         tuple(by_machine(scored, samples, truth)),
     )

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ceph.report.marks import DOUBT, EDGE, FOUND, around, place_names
 from ceph.report.sheet import PAPER, Picture
+from ceph.report.strokes import Stroke, draw_strokes
 
 MAX_HEIGHT = 1600  # px; a taller film is shrunk
 BAR_MM = (50, 20, 10, 5)
@@ -24,11 +25,13 @@ def overlay(
     doubtful: Collection[int] = (),
     title: str = "",
     mm_per_px: float | None = None,
+    strokes: Sequence[Stroke] = (),
 ) -> Picture:
     """A grey film [H, W] as RGB, shrunk to at most 1600 px of height, with a cross and its name at each point [K, 2].
 
-    Those of the K points that are `doubtful` stand in a square, their scores beside their names. Above the film stand
-    its `title`, what the marks mean, and a bar of so many mm; without `title` there is nothing above it.
+    Under them lie the `strokes` of a tracing. Those of the K points that are `doubtful` stand in a square, their scores
+    beside their names. Above the film stand its `title`, what the marks mean, and a bar of so many mm; without `title`
+    there is nothing above it.
     """
     scale = min(1.0, MAX_HEIGHT / film.shape[0])
     size = (round(film.shape[1] * scale), round(film.shape[0] * scale))
@@ -39,6 +42,7 @@ def overlay(
     height = max(11, round(size[1] / 75))
     font = ImageFont.load_default(height)
     centres = ((np.asarray(points_px) + 0.5) * scale - 0.5).tolist()
+    draw_strokes(draw, strokes, scale, 1)
     for k, (x, y) in enumerate(centres):
         for colour, width in ((EDGE, 3), (FOUND, 1)):
             draw.line((x - radius, y - radius, x + radius, y + radius), fill=colour, width=width)

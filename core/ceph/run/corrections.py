@@ -90,7 +90,7 @@ def _figures(moved_px: Points, moved_mm: Points, removed: NDArray[np.bool_]) -> 
     known = np.isfinite(moved_px)
     px, mm = moved_px[known], moved_mm[known]
     far = mm[px > LEFT_PX]
-    moved = {"points": len(far)}
+    moved: dict[str, float] = {"points": len(far)}
     if len(far):
         moved |= {"mean_mm": float(far.mean()), "median_mm": float(np.median(far)), "max_mm": float(far.max())}
     return {

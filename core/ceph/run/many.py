@@ -136,8 +136,8 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate:
     `out` may be a folder.
     Raises CephError where it cannot be written.
     """
-    call = {"version": __version__, "run": runfolder.version(trained.folder), "settings": list(trained.asked)}
-    call["gate"] = asdict(gate)
+    made_by = {"version": __version__, "run": runfolder.version(trained.folder), "settings": list(trained.asked)}
+    call = {**made_by, "gate": asdict(gate)}
     lasting = out is not None and (is_plain(out) or out.is_dir() or not out.exists())
     path = Path(f"{out.resolve()}{PART}") if out is not None and lasting else None
     with runfolder.writing(path or Path("a temporary file")):

@@ -23,6 +23,7 @@ from ceph.evaluation.look import OpenFilm
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
 from ceph.report.sheet import write_png
+from ceph.report.strokes import tracing
 from ceph.run.gate import OPEN, Gate, Judged
 from ceph.run.trained import Trained
 
@@ -258,6 +259,7 @@ def write_overlays(
             number += 1
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        film, title = read_film(named.path), shown(str(named.name))
-        picture = overlay(film, found.points_px, landmarks, found.scores, doubtful(found), title, found.mm_per_px)
+        film, title, mm = read_film(named.path), shown(str(named.name)), found.mm_per_px
+        strokes = tracing(found.points_px, landmarks)
+        picture = overlay(film, found.points_px, landmarks, found.scores, doubtful(found), title, mm, strokes)
         write_png(picture, folder / name)

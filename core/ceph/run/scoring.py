@@ -22,6 +22,7 @@ from ceph.evaluation.floor import floor_figures
 from ceph.evaluation.metrics import intervals, radial_errors_mm, summarise
 from ceph.evaluation.scores import Table
 from ceph.evaluation.statistics import units_of
+from ceph.measuring.agreement import measurement_figures
 from ceph.run.assembly import make_hooks
 from ceph.run.films import plain_truth, read_data
 
@@ -71,7 +72,8 @@ def figures_of(scored: Scored) -> dict[str, Any]:
     figures = summarise(errors_mm, scored.found.landmarks, scored.truth)
     figures["interval_95"] = intervals(errors_mm, units := units_of(labels))
     of = scored.found.points_px, scored.found.truth_px, scored.samples, scored.found.landmarks
-    return {**figures, **floor_figures(*of, scored.readers, scored.truth, units)}
+    floor = floor_figures(*of, scored.readers, scored.truth, units)
+    return {**figures, **floor, **measurement_figures(*of, scored.readers)}
 
 
 def _score_with(

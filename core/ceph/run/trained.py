@@ -30,6 +30,7 @@ from ceph.evaluation.metrics import intervals
 from ceph.evaluation.predict import Prediction
 from ceph.evaluation.statistics import units_of
 from ceph.hooks.base import Run
+from ceph.measuring.agreement import measurement_figures
 from ceph.run.assembly import make_hooks, make_model, make_stations
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import also_films, loader_workers, make_films, read_data
@@ -213,6 +214,7 @@ class Trained:
         figures |= floor_figures(*of, found.readers, config.data.truth, units)
         held_out = data is None and name in HELD_OUT
         figures |= self.known.figures(prediction, films.samples, units if held_out else None)
+        figures |= measurement_figures(*of, found.readers)
         if data is None and name == "validation" and config.evaluate.also:
             others = also_films(config, self.hooks, self.landmarks)
             figures["also"] = {each: self._scored(each, own)[0] for each, own in others.items()}

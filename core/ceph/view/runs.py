@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.errors import CephError, DataError
+from ceph.report.strokes import tracing
 from ceph.run.films import read_known, refolded
 from ceph.runfolder import (
     Predictions,
@@ -101,6 +102,7 @@ class ViewedRun:
             "width": sample.size[1] if sample else None,
             "height": sample.size[0] if sample else None,
             "points": _pairs(found.points_px[place]),
+            "tracing": [_pairs(stroke.points.round(2)) for stroke in tracing(found.points_px[place], found.landmarks)],
             "scores": _plain(found.scores[place]),
             "truth": _pairs(found.truth_px[place]),
             "errors": _plain(found.errors_mm[place]),

@@ -51,6 +51,8 @@ export class Stage {
       this.root.append(svg("g", { class: "fixed", "data-x": x + width / 2, "data-y": y + height * 0.06 }, text));
     }
     this.glow = this.root.appendChild(svg("g", { class: "glow" }));
+    const lines = film.tracing.map((points) => svg("polyline", { points: points.map((point) => point.join()).join(" ") }));
+    this.lines = this.root.appendChild(svg("g", { class: "tracing" }, ...lines));
     this.marks = landmarks.map((symbol, k) => this.#landmark(film, symbol, k));
     this.root.append(...this.marks);
     this.bar = this.root.appendChild(svg("g", { class: "bar" }));
@@ -98,6 +100,7 @@ export class Stage {
     });
     if (known(chosen) && this.marks[chosen]) this.bar.before(this.marks[chosen]); // above the others
     this.glow.style.display = layers.map ? "" : "none";
+    this.lines.style.display = layers.tracing ? "" : "none";
   }
 
   /** A few words beside the film's name. */

@@ -12,6 +12,7 @@ const LAYERS = { // name -> [what its box says, its signs, whether it is on at f
   names: ["names", [], true],
   map: ["map", [], true],
   track: ["moved from", ["moved"], true],
+  tracing: ["tracing", [], false],
 };
 
 const state = {

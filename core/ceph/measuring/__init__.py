@@ -1,0 +1,1 @@
+"""Measurements of points: angles, distances and ratios of the usual analyses, each with an interval, and a tracing."""
