@@ -1,4 +1,4 @@
-"""Write docs/hooks.md, docs/plugins.md and docs/cli.md from the code: python benchmarks/docs_from_code.py (make docs).
+"""Write docs/hooks.md, docs/cli.md and docs/plugins/ from the code: python benchmarks/docs_from_code.py (make docs).
 
 The hooks come from the docstrings of ceph.hooks.specs, the plugins from the entry points in pyproject.toml, their
 classes and settings, the commands from their options. tests/test_docs.py fails where a page is stale.
@@ -26,6 +26,7 @@ from ceph.hooks.specs import VERBS, Specs, Verb
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+HAND = "<!-- From here on by hand. -->\n"  # what follows it on a plugin's page is kept
 WORDS = {"all": "every"}  # verb -> its decorator in specs, where the verb is a word of Python's own
 MADE = "<!-- Made by `make docs` from the code; edit that. -->\n"
 
@@ -46,6 +47,32 @@ any other plugin is an error that names the list. Names stand for installed plug
 its copy in a run folder is allowed too, a changed one is not. An empty list allows none. It guards against mistakes, as
 whoever can set a variable can unset it.
 """
+
+SHELF = """\
+# The plugins
+
+Strategies that are ready to try, behind the door that any plugin comes through; nearly every hook has a user here, the others
+have one among the [examples](../../examples/README.md). Each follows a published idea, which its page names, with every setting.
+What is said there is what they do and when they may help; none of it is a promise. Whether one helps on your films, [`ceph
+ablate`](../ablation.md) tells.
+
+```sh
+ceph run --plugin ema --plugin shape-prior --set plugins.shape-prior.weight=0.2
+ceph plugins show ema                      # the settings of one
+```
+
+All of them combine, in any order; two that answered one hook of the verb "one" would be refused by their names.
+"""
+
+GROUPS = {
+    "The four strategies": ("weighted-loss", "hard-mining", "multi-scale", "heavy-augmentation"),
+    "Gross errors, and a second look": ("shape-constraint", "shape-prior", "zoom"),
+    "Readers, truth and targets": ("readers", "annotator-noise", "anisotropic-targets", "coordinate-loss", "hard-only"),
+    "Averages": ("ema", "tta"),
+    "Unmarked films, other runs, fine-tuning": ("mean-teacher", "distill", "fine-tune"),
+    "Parts of the network": ("attention-head", "cvm-head"),
+    "Curves elsewhere": ("tensorboard", "trackio", "wandb", "mlflow"),
+}
 
 HOOKS = """\
 # The hooks
@@ -122,7 +149,7 @@ def users() -> dict[str, list[str]]:
 def link_to(name: str) -> str:
     """Where a plugin is described, or the file of an example."""
     path = examples().get(name)
-    return f"[`{name}`](../{path.relative_to(ROOT).as_posix()})" if path else f"[`{name}`](plugins.md#{name})"
+    return f"[`{name}`](../{path.relative_to(ROOT).as_posix()})" if path else f"[`{name}`](plugins/{name}.md)"
 
 
 def hooks_page() -> str:
@@ -174,29 +201,29 @@ def _bare(function: Any) -> str:
     return str(inspect.signature(function)).replace("'", "")
 
 
-def plugins_page() -> str:
-    """docs/plugins.md."""
+def shelf_page() -> str:
+    """docs/plugins/README.md: every plugin with its first sentence, and whom to trust."""
     known = plugins()
-    rows = [
-        (
-            f"[`{name}`](#{name})",
-            _sentence(plugin.__doc__),
-            " ".join(f"[`{h}`](hooks.md#{h})" for h in hooks_of(plugin)),
-        )
-        for name, plugin in known.items()
-    ]
-    parts = [MADE, "# The plugins\n", TRUST, _table(("plugin", "what it does", "hooks it answers"), rows)]
-    for name, plugin in known.items():
-        parts += [f"## {name}\n", f"{inspect.cleandoc(plugin.__doc__ or '')}\n", *_relations(plugin), _settings(plugin)]
-        if (DOCS / f"{name}.md").is_file():
-            parts.append(f"More: [{name}.md]({name}.md).\n")
-    return "\n".join(parts)
+    parts = [MADE, SHELF]
+    for group, names in GROUPS.items():
+        rows = [(f"[`{name}`]({name}.md)", _sentence(known[name].__doc__)) for name in names]
+        parts += [f"## {group}\n", _table(("plugin", "what it does"), rows)]
+    return "\n".join([*parts, "## Whom to trust\n", TRUST])
+
+
+def plugin_page(name: str, plugin: Any) -> str:
+    """docs/plugins/NAME.md: what the code says, and what a hand wrote below it."""
+    page = DOCS / "plugins" / f"{name}.md"
+    by_hand = page.read_text("utf-8").partition(HAND)[2] if page.exists() else ""
+    hooks = ", ".join(f"[`{hook}`](../hooks.md#{hook})" for hook in hooks_of(plugin))
+    parts = [MADE, f"# {name}\n", f"{inspect.cleandoc(plugin.__doc__ or '')}\n", _settings(plugin), f"Hooks: {hooks}.\n"]
+    return "\n".join([*parts, *_relations(plugin), HAND, by_hand.lstrip()])
 
 
 def _relations(plugin: Any) -> Iterator[str]:
     for relation, words in (("requires", "It needs"), ("conflicts", "It does not go together with")):
         if others := getattr(plugin, relation):
-            yield f"{words} {', '.join(f'[`{other}`](#{other})' for other in others)}.\n"
+            yield f"{words} {', '.join(f'[`{other}`]({other}.md)' for other in others)}.\n"
 
 
 def _settings(plugin: Any) -> str:
@@ -279,7 +306,8 @@ def _sentence(text: str | None) -> str:
 
 def pages() -> dict[Path, str]:
     """Every page that is made from the code, by its file."""
-    made = {"hooks.md": hooks_page(), "plugins.md": plugins_page(), "cli.md": cli_page()}
+    made = {"hooks.md": hooks_page(), "cli.md": cli_page(), "plugins/README.md": shelf_page()}
+    made |= {f"plugins/{name}.md": plugin_page(name, plugin) for name, plugin in plugins().items()}
     return {DOCS / name: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for name, text in made.items()}
 
 
