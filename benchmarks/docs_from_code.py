@@ -10,6 +10,8 @@ import dataclasses
 import importlib
 import inspect
 import re
+import shutil
+import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -311,12 +313,40 @@ def pages() -> dict[Path, str]:
     return {DOCS / name: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for name, text in made.items()}
 
 
+def links(page: Path) -> Iterator[str]:
+    """What a page links to inside the project, pictures too, as it is written there."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    return (target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith(("http", "mailto:")))
+
+
+def listed() -> list[Path]:
+    """The pages of the site, in the order of its menu, and the files of its looks."""
+    return [ROOT / name for name in re.findall(r'"([^"]+\.(?:md|css|js))"', (ROOT / "zensical.toml").read_text("utf-8"))]
+
+
+def reached() -> set[Path]:
+    """The files of the site: what its menu lists, and every file of the project that a page of these leads to."""
+    found, todo = set(), listed()
+    while todo:
+        page = todo.pop().resolve()
+        if page not in found:
+            found.add(page)
+            todo += [page.parent / file for t in links(page) if (file := t.partition("#")[0])] if page.suffix == ".md" else []
+    return found
+
+
 def main() -> None:
-    """Write the pages that differ."""
+    """Write the pages that differ; with `--gather FOLDER` also lay every page, and what it links to, into a folder."""
     for path, text in pages().items():
         if not path.exists() or path.read_text("utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
+    if sys.argv[1:2] == ["--gather"]:
+        shutil.rmtree(folder := Path(sys.argv[2]), ignore_errors=True)
+        for path in reached():
+            there = folder / path.relative_to(ROOT)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, there)
 
 
 if __name__ == "__main__":
