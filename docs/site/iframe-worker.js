@@ -3,15 +3,13 @@ if (location.protocol === "file:")
   window.Worker = class extends EventTarget {
     constructor(url) {
       super();
-      const frame = document.createElement("iframe");
+      const frame = (this.frame = document.createElement("iframe"));
       frame.hidden = true;
       frame.srcdoc = `<script>
-        postMessage = (data) => parent.postMessage(data, "*");
-        importScripts = (...urls) => urls.reduce((before, url) => before.then(() => new Promise((done) => {
-          document.head.append(Object.assign(document.createElement("script"), { src: url, onload: done }));
-        })), Promise.resolve());
+        const deliver = postMessage.bind(self);
+        postMessage = (data, to) => (to ? deliver(data, to) : parent.postMessage(data, "*"));
       <\/script><script src="${new URL(url, location)}"><\/script>`;
-      this.frame = new Promise((ready) => (frame.onload = () => ready(frame.contentWindow)));
+      this.ready = new Promise((ready) => (frame.onload = ready));
       addEventListener("message", (event) => {
         if (event.source !== frame.contentWindow) return;
         const heard = new MessageEvent("message", { data: event.data });
@@ -21,6 +19,9 @@ if (location.protocol === "file:")
       document.documentElement.append(frame);
     }
     postMessage(data) {
-      this.frame.then((to) => to.postMessage(data, "*"));
+      this.ready.then(() => this.frame.contentWindow.postMessage(data, "*"));
+    }
+    terminate() {
+      this.frame.remove();
     }
   };
