@@ -8,8 +8,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# What installs into the environment $(VENV): `INSTALL="uv pip install --python .venv"` is faster.
+# What installs into $(VENV), and into the environment of wheel-test: `uv pip install --python .venv` is faster.
 INSTALL ?= $(BIN)/python -m pip install --quiet
+TRY ?= build/wheel/bin/python -m pip install --quiet
 
 .PHONY: demo test lint types soak docs gallery lowest wheel-test constraints clean
 
@@ -53,7 +54,7 @@ wheel-test:
 	build/wheel/bin/python -m pip install --quiet build
 	build/wheel/bin/python -m build --outdir dist .
 	mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist --strip-components 1
-	build/wheel/bin/python -m pip install --quiet dist/*.whl pytest hypothesis
+	$(TRY) dist/*.whl pytest hypothesis
 	sh .github/try-wheel.sh build/wheel/bin build/sdist
 
 constraints: $(STAMP)
