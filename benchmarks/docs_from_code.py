@@ -9,14 +9,19 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
+
+from PIL import Image
 
 import ceph.plugin as plugin_door
 from ceph.cli.app import COMMANDS, load_command
@@ -53,10 +58,10 @@ whoever can set a variable can unset it.
 SHELF = """\
 # The plugins
 
-Strategies that are ready to try, behind the door that any plugin comes through; nearly every hook has a user here, the others
-have one among the [examples](../../examples/README.md). Each follows a published idea, which its page names, with every setting.
-What is said there is what they do and when they may help; none of it is a promise. Whether one helps on your films, [`ceph
-ablate`](../ablation.md) tells.
+Strategies that are ready to try, behind the door that any plugin comes through; nearly every hook has a user here, the
+others have one among the [examples](../../examples/README.md). Each has a page with its settings and the published
+idea that it follows. What is said there is what they do and when they may help; none of it is a promise. Whether one
+helps on your films, [`ceph ablate`](../ablation.md) tells.
 
 ```sh
 ceph run --plugin ema --plugin shape-prior --set plugins.shape-prior.weight=0.2
@@ -217,9 +222,9 @@ def plugin_page(name: str, plugin: Any) -> str:
     """docs/plugins/NAME.md: what the code says, and what a hand wrote below it."""
     page = DOCS / "plugins" / f"{name}.md"
     by_hand = page.read_text("utf-8").partition(HAND)[2] if page.exists() else ""
+    said = f"# {name}\n\n{inspect.cleandoc(plugin.__doc__ or '')}\n"
     hooks = ", ".join(f"[`{hook}`](../hooks.md#{hook})" for hook in hooks_of(plugin))
-    parts = [MADE, f"# {name}\n", f"{inspect.cleandoc(plugin.__doc__ or '')}\n", _settings(plugin), f"Hooks: {hooks}.\n"]
-    return "\n".join([*parts, *_relations(plugin), HAND, by_hand.lstrip()])
+    return "\n".join([MADE, said, _settings(plugin), f"Hooks: {hooks}.\n", *_relations(plugin), HAND, by_hand.lstrip()])
 
 
 def _relations(plugin: Any) -> Iterator[str]:
@@ -313,40 +318,70 @@ def pages() -> dict[Path, str]:
     return {DOCS / name: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for name, text in made.items()}
 
 
-def links(page: Path) -> Iterator[str]:
+def links(page: Path) -> Iterable[str]:
     """What a page links to inside the project, pictures too, as it is written there."""
+    if page.suffix != ".md":
+        return ()
     text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
     return (target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith(("http", "mailto:")))
 
 
 def listed() -> list[Path]:
     """The pages of the site, in the order of its menu, and the files of its looks."""
-    return [ROOT / name for name in re.findall(r'"([^"]+\.(?:md|css|js))"', (ROOT / "zensical.toml").read_text("utf-8"))]
+    names = re.findall(r'"([^"]+\.(?:md|css|js))"', (ROOT / "zensical.toml").read_text("utf-8"))
+    return [ROOT / name for name in names]
 
 
 def reached() -> set[Path]:
     """The files of the site: what its menu lists, and every file of the project that a page of these leads to."""
-    found, todo = set(), listed()
+    found, todo = set(), [(page, "its menu") for page in listed()]
     while todo:
-        page = todo.pop().resolve()
+        page, by = todo.pop()
+        if not page.is_file():
+            raise SystemExit(f"{page} is linked to by {by}, and is no file")
         if page not in found:
             found.add(page)
-            todo += [page.parent / file for t in links(page) if (file := t.partition("#")[0])] if page.suffix == ".md" else []
+            files = (target.partition("#")[0] for target in links(page))
+            todo += [((page.parent / file).resolve(), page.name) for file in files if file]
     return found
 
 
+def gather(folder: Path) -> None:
+    """Lay every page of the site, and what it links to, into a folder, each under its own path."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in reached():
+        there = folder / path.relative_to(ROOT)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, there)
+
+
+def gallery() -> None:
+    """Run the commands of docs/gallery.md in an empty folder, and shrink the pictures that the page shows."""
+    page = DOCS / "gallery.md"
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    with tempfile.TemporaryDirectory() as folder:
+        for lines in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            call = ["/bin/sh", "-exc", lines]
+            subprocess.run(call, cwd=folder, env={**os.environ, "PATH": path}, check=True)  # noqa: S603 - our own page
+        for shown in (DOCS / target for target in links(page) if target.startswith("gallery/")):
+            (drawn,) = Path(folder).rglob(f"{shown.stem}.png")
+            picture = Image.open(drawn).convert("RGB")
+            picture.thumbnail((1200, 1600))
+            shown.parent.mkdir(exist_ok=True)
+            picture.save(shown, quality=75, method=6)
+
+
 def main() -> None:
-    """Write the pages that differ; with `--gather FOLDER` also lay every page, and what it links to, into a folder."""
+    """Write the pages that differ; `--gather FOLDER` also lays out the site's, `--gallery` draws their pictures."""
     for path, text in pages().items():
         if not path.exists() or path.read_text("utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
-    if sys.argv[1:2] == ["--gather"]:
-        shutil.rmtree(folder := Path(sys.argv[2]), ignore_errors=True)
-        for path in reached():
-            there = folder / path.relative_to(ROOT)
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, there)
+    match sys.argv[1:]:
+        case ["--gather", folder]:
+            gather(Path(folder))
+        case ["--gallery"]:
+            gallery()
 
 
 if __name__ == "__main__":
