@@ -1,12 +1,18 @@
-# make demo: a first look. make test: lint, types, tests. make soak: every test, with every extra. make docs: the pages
-# made from the code. make lowest: the tests with the lowest versions that pyproject.toml allows, in .venv-lowest (old
-# versions warn of what came after them, so that warnings are no errors there). The others make .venv first if it is missing.
+# make demo: a first look. make test: lint, types, tests. make soak: every test, with every extra. make docs: the pages made
+# from the code, and the site of all pages in build/site. make gallery: the pictures of docs/gallery.md, by its commands.
+# make lowest: the tests with the lowest versions that pyproject.toml allows, in .venv-lowest (old versions warn of what came
+# after them, so that warnings are no errors there). make wheel-test: builds wheel and sdist into dist, and tries them in an
+# environment of their own, away from this folder. make constraints: the newest versions that go together, for
+# `pip install -c constraints.txt`. The others make .venv first if it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What installs into $(VENV), and into the environment of wheel-test: `uv pip install --python .venv` is faster.
+INSTALL ?= $(BIN)/python -m pip install --quiet
+TRY ?= build/wheel/bin/python -m pip install --quiet
 
-.PHONY: demo test lint types soak docs lowest clean
+.PHONY: demo test lint types soak docs gallery lowest wheel-test constraints clean
 
 demo: $(STAMP)
 	$(BIN)/ceph run --plugin weighted-loss --plugin hard-mining
@@ -22,7 +28,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 soak: $(STAMP)
-	$(BIN)/python -m pip install --quiet -e ".[dev,sinks]"
+	$(INSTALL) -e ".[dev,sinks]"
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow"
 
 lowest:
@@ -31,14 +37,36 @@ lowest:
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e ".[dev]"
 	.venv-lowest/bin/python -m pytest -n auto --dist worksteal -W default -m "not slow"
 
-docs: $(STAMP)
-	$(BIN)/python benchmarks/docs_from_code.py
+docs: $(BIN)/zensical
+	$(BIN)/python benchmarks/docs_from_code.py --gather build/pages
+	$(BIN)/zensical build --clean --strict
+
+$(BIN)/zensical: $(STAMP)
+	$(INSTALL) -e ".[docs]"
+	touch $@
+
+gallery: $(STAMP)
+	$(BIN)/python benchmarks/docs_from_code.py --gallery
+
+wheel-test:
+	rm -rf dist build/wheel build/sdist
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet build
+	build/wheel/bin/python -m build --outdir dist .
+	mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist --strip-components 1
+	$(TRY) dist/*.whl pytest hypothesis
+	sh .github/try-wheel.sh build/wheel/bin build/sdist
+
+constraints: $(STAMP)
+	$(INSTALL) uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --python-version 3.11 --no-header --no-annotate \
+	  --output-file constraints.txt pyproject.toml
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(INSTALL) -e ".[dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest
+	rm -rf $(VENV) .venv-lowest build dist

@@ -1,4 +1,4 @@
-"""Write docs/hooks.md, docs/plugins.md and docs/cli.md from the code: python benchmarks/docs_from_code.py (make docs).
+"""Write docs/hooks.md, docs/cli.md and docs/plugins/ from the code: python benchmarks/docs_from_code.py (make docs).
 
 The hooks come from the docstrings of ceph.hooks.specs, the plugins from the entry points in pyproject.toml, their
 classes and settings, the commands from their options; in docs/measurements.md the tables are made, the text is not.
@@ -10,12 +10,19 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import os
 import re
+import shutil
+import subprocess
+import sys
+import tempfile
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
+
+from PIL import Image
 
 import ceph.plugin as plugin_door
 from ceph.cli.app import COMMANDS, load_command
@@ -29,6 +36,7 @@ from ceph.measuring.table import Classes, built_in
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+HAND = "<!-- From here on by hand. -->\n"  # what follows it on a plugin's page is kept
 WORDS = {"all": "every"}  # verb -> its decorator in specs, where the verb is a word of Python's own
 MADE = "<!-- Made by `make docs` from the code; edit that. -->\n"
 
@@ -49,6 +57,32 @@ any other plugin is an error that names the list. Names stand for installed plug
 its copy in a run folder is allowed too, a changed one is not. An empty list allows none. It guards against mistakes, as
 whoever can set a variable can unset it.
 """
+
+SHELF = """\
+# The plugins
+
+Strategies that are ready to try, behind the door that any plugin comes through; nearly every hook has a user here, the
+others have one among the [examples](../../examples/README.md). Each has a page with its settings and the published
+idea that it follows. What is said there is what they do and when they may help; none of it is a promise. Whether one
+helps on your films, [`ceph ablate`](../ablation.md) tells.
+
+```sh
+ceph run --plugin ema --plugin shape-prior --set plugins.shape-prior.weight=0.2
+ceph plugins show ema                      # the settings of one
+```
+
+All of them combine, in any order; two that answered one hook of the verb "one" would be refused by their names.
+"""
+
+GROUPS = {
+    "The four strategies": ("weighted-loss", "hard-mining", "multi-scale", "heavy-augmentation"),
+    "Gross errors, and a second look": ("shape-constraint", "shape-prior", "zoom"),
+    "Readers, truth and targets": ("readers", "annotator-noise", "anisotropic-targets", "coordinate-loss", "hard-only"),
+    "Averages": ("ema", "tta"),
+    "Unmarked films, other runs, fine-tuning": ("mean-teacher", "distill", "fine-tune"),
+    "Parts of the network": ("attention-head", "cvm-head"),
+    "Curves elsewhere": ("tensorboard", "trackio", "wandb", "mlflow"),
+}
 
 HOOKS = """\
 # The hooks
@@ -125,7 +159,7 @@ def users() -> dict[str, list[str]]:
 def link_to(name: str) -> str:
     """Where a plugin is described, or the file of an example."""
     path = examples().get(name)
-    return f"[`{name}`](../{path.relative_to(ROOT).as_posix()})" if path else f"[`{name}`](plugins.md#{name})"
+    return f"[`{name}`](../{path.relative_to(ROOT).as_posix()})" if path else f"[`{name}`](plugins/{name}.md)"
 
 
 def hooks_page() -> str:
@@ -177,29 +211,29 @@ def _bare(function: Any) -> str:
     return str(inspect.signature(function)).replace("'", "")
 
 
-def plugins_page() -> str:
-    """docs/plugins.md."""
+def shelf_page() -> str:
+    """docs/plugins/README.md: every plugin with its first sentence, and whom to trust."""
     known = plugins()
-    rows = [
-        (
-            f"[`{name}`](#{name})",
-            _sentence(plugin.__doc__),
-            " ".join(f"[`{h}`](hooks.md#{h})" for h in hooks_of(plugin)),
-        )
-        for name, plugin in known.items()
-    ]
-    parts = [MADE, "# The plugins\n", TRUST, _table(("plugin", "what it does", "hooks it answers"), rows)]
-    for name, plugin in known.items():
-        parts += [f"## {name}\n", f"{inspect.cleandoc(plugin.__doc__ or '')}\n", *_relations(plugin), _settings(plugin)]
-        if (DOCS / f"{name}.md").is_file():
-            parts.append(f"More: [{name}.md]({name}.md).\n")
-    return "\n".join(parts)
+    parts = [MADE, SHELF]
+    for group, names in GROUPS.items():
+        rows = [(f"[`{name}`]({name}.md)", _sentence(known[name].__doc__)) for name in names]
+        parts += [f"## {group}\n", _table(("plugin", "what it does"), rows)]
+    return "\n".join([*parts, "## Whom to trust\n", TRUST])
+
+
+def plugin_page(name: str, plugin: Any) -> str:
+    """docs/plugins/NAME.md: what the code says, and what a hand wrote below it."""
+    page = DOCS / "plugins" / f"{name}.md"
+    by_hand = page.read_text("utf-8").partition(HAND)[2] if page.exists() else ""
+    said = f"# {name}\n\n{inspect.cleandoc(plugin.__doc__ or '')}\n"
+    hooks = ", ".join(f"[`{hook}`](../hooks.md#{hook})" for hook in hooks_of(plugin))
+    return "\n".join([MADE, said, _settings(plugin), f"Hooks: {hooks}.\n", *_relations(plugin), HAND, by_hand.lstrip()])
 
 
 def _relations(plugin: Any) -> Iterator[str]:
     for relation, words in (("requires", "It needs"), ("conflicts", "It does not go together with")):
         if others := getattr(plugin, relation):
-            yield f"{words} {', '.join(f'[`{other}`](#{other})' for other in others)}.\n"
+            yield f"{words} {', '.join(f'[`{other}`]({other}.md)' for other in others)}.\n"
 
 
 def _settings(plugin: Any) -> str:
@@ -315,17 +349,76 @@ def _sentence(text: str | None) -> str:
 
 def pages() -> dict[Path, str]:
     """Every page that is made from the code, by its file."""
-    made = {"hooks.md": hooks_page(), "plugins.md": plugins_page(), "cli.md": cli_page()}
+    made = {"hooks.md": hooks_page(), "cli.md": cli_page(), "plugins/README.md": shelf_page()}
+    made |= {f"plugins/{name}.md": plugin_page(name, plugin) for name, plugin in plugins().items()}
     made["measurements.md"] = measurements_page()
     return {DOCS / name: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for name, text in made.items()}
 
 
+def links(page: Path) -> Iterable[str]:
+    """What a page links to inside the project, pictures too, as it is written there."""
+    if page.suffix != ".md":
+        return ()
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    return (target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not target.startswith(("http", "mailto:")))
+
+
+def listed() -> list[Path]:
+    """The pages of the site, in the order of its menu, and the files of its looks."""
+    names = re.findall(r'"([^"]+\.(?:md|css|js))"', (ROOT / "zensical.toml").read_text("utf-8"))
+    return [ROOT / name for name in names]
+
+
+def reached() -> set[Path]:
+    """The files of the site: what its menu lists, and every file of the project that a page of these leads to."""
+    found, todo = set(), [(page, "its menu") for page in listed()]
+    while todo:
+        page, by = todo.pop()
+        if not page.is_file():
+            raise SystemExit(f"{page} is linked to by {by}, and is no file")
+        if page not in found:
+            found.add(page)
+            files = (target.partition("#")[0] for target in links(page))
+            todo += [((page.parent / file).resolve(), page.name) for file in files if file]
+    return found
+
+
+def gather(folder: Path) -> None:
+    """Lay every page of the site, and what it links to, into a folder, each under its own path."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in reached():
+        there = folder / path.relative_to(ROOT)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, there)
+
+
+def gallery() -> None:
+    """Run the commands of docs/gallery.md in an empty folder, and shrink the pictures that the page shows."""
+    page = DOCS / "gallery.md"
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    with tempfile.TemporaryDirectory() as folder:
+        for lines in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            call = ["/bin/sh", "-exc", lines]
+            subprocess.run(call, cwd=folder, env={**os.environ, "PATH": path}, check=True)  # noqa: S603 - our own page
+        for shown in (DOCS / target for target in links(page) if target.startswith("gallery/")):
+            (drawn,) = Path(folder).rglob(f"{shown.stem}.png")
+            picture = Image.open(drawn).convert("RGB")
+            picture.thumbnail((1200, 1600))
+            shown.parent.mkdir(exist_ok=True)
+            picture.save(shown, quality=75, method=6)
+
+
 def main() -> None:
-    """Write the pages that differ."""
+    """Write the pages that differ; `--gather FOLDER` also lays out the site's, `--gallery` draws their pictures."""
     for path, text in pages().items():
         if not path.exists() or path.read_text("utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
+    match sys.argv[1:]:
+        case ["--gather", folder]:
+            gather(Path(folder))
+        case ["--gallery"]:
+            gallery()
 
 
 if __name__ == "__main__":

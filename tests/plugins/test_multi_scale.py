@@ -149,7 +149,7 @@ def test_small_sizes_mean_fewer_and_larger_batches():
     def batches(size):
         return plan_epoch(150, 8, seed=0, epoch=0, size=BASE, batch_shape=lambda _: size, constant_pixels=True).batches
 
-    # The figures of docs/multi-scale.md: films a batch, and batches an epoch of 150 films.
+    # The figures of docs/plugins/multi-scale.md: films a batch, and batches an epoch of 150 films.
     assert {size: (len(batches(size)[0]), len(batches(size))) for size in (SMALL, MIDDLE, BASE)} == {
         SMALL: (18, 8),
         MIDDLE: (12, 12),
