@@ -7,6 +7,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PACKAGE := $(VENV)/.package
 STAMP := $(VENV)/.installed
 # What installs into $(VENV), and into the environment of wheel-test: `uv pip install --python .venv` is faster.
 INSTALL ?= $(BIN)/python -m pip install --quiet
@@ -14,7 +15,7 @@ TRY ?= build/wheel/bin/python -m pip install --quiet
 
 .PHONY: demo test lint types soak docs gallery lowest wheel-test constraints clean
 
-demo: $(STAMP)
+demo: $(PACKAGE)
 	$(BIN)/ceph run --plugin weighted-loss --plugin hard-mining
 
 test: lint types
@@ -62,9 +63,13 @@ constraints: $(STAMP)
 	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --python-version 3.11 --no-header --no-annotate \
 	  --output-file constraints.txt pyproject.toml
 
-$(STAMP): pyproject.toml
+$(PACKAGE): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(INSTALL) -e .
+	touch $@
+
+$(STAMP): $(PACKAGE)
 	$(INSTALL) -e ".[dev]"
 	touch $@
 
