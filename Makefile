@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+export PYTHONDONTWRITEBYTECODE :=  # what is compiled once need not be by each of the many processes that tests start
 
 .PHONY: demo test lint types soak docs lowest clean
 
