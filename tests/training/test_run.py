@@ -66,7 +66,7 @@ def test_errors_in_mm_come_from_film_pixels_and_each_film_s_spacing(tiny, tmp_pa
 
 
 def test_training_teaches(tiny, tmp_path):
-    settings = {"epochs": 25, "lr": 3e-3}
+    settings = {"epochs": 10, "lr": 3e-3}
     result = ceph.train(tiny(train=settings, data={"augmentation": "none"}), out=tmp_path / "run")
     lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     # The cross-entropy of these targets cannot fall below their own entropy, 3.65.
