@@ -12,6 +12,7 @@ STAMP := $(VENV)/.installed
 # What installs into $(VENV), and into the environment of wheel-test: `uv pip install --python .venv` is faster.
 INSTALL ?= $(BIN)/python -m pip install --quiet
 TRY ?= build/wheel/bin/python -m pip install --quiet
+export PYTHONDONTWRITEBYTECODE :=  # what is compiled once need not be by each of the many processes that tests start
 
 .PHONY: demo test lint types soak docs gallery lowest wheel-test constraints clean
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def module_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def imports(path, *, top_level=False):
     """Modules that a file imports; with `top_level`, only those imported when it is (no `if TYPE_CHECKING`)."""
     tree = ast.parse(path.read_text("utf-8"))

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 
 import pytest
 from tests.cli.test_run_cli import TINY
@@ -31,9 +33,9 @@ def done(tiny_set, tmp_path_factory):
     """Two cells with two seeds, as printed and written."""
     out = tmp_path_factory.mktemp("ablation") / "out"
     more = ("--plugin", "hard-mining", "--seeds", "2", "--json", f"{out}.json", "--markdown", f"{out}.md")
-    ran = subprocess.run(command(*call(tiny_set, out, *more)), capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return out, ran.stdout
+    with redirect_stdout(StringIO()) as said:
+        assert main(call(tiny_set, out, *more)) == 0
+    return out, said.getvalue()
 
 
 def test_two_cells_and_two_seeds_end_in_an_effect(done):

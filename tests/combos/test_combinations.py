@@ -11,19 +11,24 @@ import ceph
 from ceph.config.load import from_values, resolve
 
 SUBSETS = [names for size in range(5) for names in itertools.combinations(sorted(ALL), size)]
+# One alone has tests of its own; a sample of the pairs trains in test_pairs.py.
+SOON = [pytest.param(names, marks=[pytest.mark.slow] if len(names) in (1, 2) else []) for names in SUBSETS]
 
 
-@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("names", SOON, ids="+".join)
 def test_every_subset_of_the_strategies_trains_two_steps(tiny, tmp_path, names):
     config = tiny(plugins={name: ALL[name] for name in names}, train={"epochs": 1, "batch_size": 5})
     run = ceph.train(config, out=tmp_path / "run")
     assert run.metrics["mre_mm"] > 0
 
 
-@pytest.mark.parametrize("pair", list(itertools.combinations(sorted(ALL), 2)), ids="+".join)
-def test_two_strategies_named_in_either_order_give_the_same_weights(tiny, tmp_path, pair):
+PAIRS = [pytest.param(pair, marks=pytest.mark.slow) for pair in itertools.combinations(sorted(ALL), 2)]
+
+
+@pytest.mark.parametrize("named", [tuple(sorted(ALL)), *PAIRS], ids="+".join)
+def test_strategies_named_in_either_order_give_the_same_weights(tiny, tmp_path, named):
     weights = []
-    for names in (pair, pair[::-1]):
+    for names in (named, named[::-1]):
         settings = [f"plugins.{n}.{k}={v}" for n in names for k, v in ALL[n].items()]
         config = from_values(tiny(train={"epochs": 2}), plugins=names, settings=settings)
         weights.append(last_weights(ceph.train(config, out=tmp_path / "-".join(names)).folder))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import timm
 import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
 from ceph.model.depthwise import DepthwiseConv2d, use_fast_depthwise
+from ceph.model.zoo import create_model
 
 
 def gradients(conv, image, *, bf16):
@@ -48,7 +48,7 @@ def test_gradients_agree_with_the_library_s(kind, kernel, stride, size):
 
 
 def test_a_network_keeps_its_names_and_weights():
-    network = timm.create_model("test_efficientnet", pretrained=False)
+    network = create_model("test_efficientnet", pretrained=False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert use_fast_depthwise(network) > 0
     after = network.state_dict()

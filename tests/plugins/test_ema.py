@@ -111,6 +111,7 @@ def test_a_resumed_run_has_the_same_average_and_best_holds_it(tiny, tmp_path):
     assert not same_weights(last_weights(whole), one["average"])
 
 
+@pytest.mark.slow  # in `make test` the shelf is killed and resumed by tests/reliability/test_kills.py
 def test_the_whole_shelf_trains_beside_the_four_and_resumes_in_the_same_weights(tiny, tmp_path):
     shelf = {"ema": {}, "tta": {}, "shape-prior": {"warmup_epochs": 0}, "annotator-noise": {}, "hard-only": {}}
     shelf |= {"attention-head": {}, "fine-tune": {"freeze": 2, "freeze_epochs": 1}}

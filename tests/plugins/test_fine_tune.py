@@ -3,7 +3,6 @@
 import logging
 
 import pytest
-import timm
 import torch
 from pydantic import ValidationError
 from tests.training.runs import last_weights, same_weights
@@ -13,6 +12,7 @@ import ceph
 from ceph.config.load import from_values
 from ceph.hooks.verbs import Hooks
 from ceph.model.network import LandmarkNetwork
+from ceph.model.zoo import create_model
 from ceph.run.train import prepare
 from ceph.training.optim import adamw, warmup_cosine
 from ceph_plugins.fine_tune import FineTune, FineTuneConfig, split_by_rate, stages
@@ -46,7 +46,7 @@ STAGES = {
 
 @pytest.mark.parametrize("backbone", STAGES)
 def test_stages_go_from_the_input_to_the_output_and_have_every_weight_once(backbone):
-    model = timm.create_model(backbone, features_only=True, pretrained=False, in_chans=1)
+    model = create_model(backbone, features_only=True, pretrained=False, in_chans=1)
     assert names(model) == STAGES[backbone]
     found = [p for part in stages(model) for module in part for p in module.parameters()]
     assert [id(p) for p in found] == [id(p) for p in model.parameters()]

@@ -17,7 +17,7 @@ from ceph.hooks import discovery
 from ceph.hooks.misuse import hooks_of
 from ceph.hooks.specs import VERBS
 from ceph.plugin import hookimpl
-from ceph.testing import ConformanceWarning, checks, stage, suite
+from ceph.testing import ConformanceWarning, checks, runs, stage, suite
 from ceph.testing.contract import WRONG
 
 NEUTRAL = {
@@ -98,7 +98,9 @@ def test_a_sound_plugin_passes_every_cheap_check(plugin):
     assert failures(plugin) == {}
 
 
-def test_a_sound_plugin_passes_every_check_that_trains():
+@pytest.mark.parametrize("others", [("ema", "coordinate-loss"), pytest.param(runs.built_in(), marks=pytest.mark.slow)])
+def test_a_sound_plugin_passes_every_check_that_trains(others, monkeypatch):
+    monkeypatch.setattr(runs, "built_in", lambda: others)
     assert failures(broken.Ones, trains=True, neutral={}) == {}
 
 

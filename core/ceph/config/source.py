@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -89,6 +90,7 @@ def parse_bytes(data: bytes, file: str, *, origin: str = "") -> Source:
     return parse(text, file, origin=origin)
 
 
+@lru_cache(maxsize=8)  # a run's config is asked for by training, evaluation and the report; what is read never changes
 def parse(text: str, file: str, *, origin: str = "", before: str = "", at: tuple[str, ...] | None = None) -> Source:
     """Read one YAML text.
 

@@ -117,12 +117,12 @@ class LoadedPlugin:
 
 def installed() -> tuple[InstalledPlugin, ...]:
     """Every installed plugin, by name; two distributions that give one name stand side by side."""
-    found = {
-        InstalledPlugin(
-            point.name, point.value, point.dist.name if point.dist else "?", point.dist.version if point.dist else "?"
-        )
-        for point in metadata.entry_points(group=GROUP)
-    }
+    known: dict[int, tuple[str, str]] = {id(None): ("?", "?")}  # a distribution is read anew each time it is asked
+    found = set()
+    for point in metadata.entry_points(group=GROUP):
+        if point.dist and id(point.dist) not in known:
+            known[id(point.dist)] = (point.dist.name, point.dist.version)
+        found.add(InstalledPlugin(point.name, point.value, *known[id(point.dist)]))
     return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution)))
 
 

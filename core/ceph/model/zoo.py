@@ -7,12 +7,12 @@ package opens it in the usual way.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from ceph.model.unopened import leave_unopened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,32 +21,11 @@ UNOPENED = ("timm", "timm.data", "timm.models", "timm.utils", "torchvision", "to
 LIGHT = ("timm.version", "timm.data.constants")  # what their packages are asked for all the time
 
 
-class Unopened(ModuleType):
-    """A package whose `__init__` runs when it is asked for a name that it does not have yet."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Open the package, unless only its nature is asked for."""
-        if name.startswith("__"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        self.__class__ = ModuleType  # type: ignore[assignment]
-        self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
-        return getattr(self, name)
-
-
-def leave_unopened() -> None:
-    """Put the packages that were not imported yet into `sys.modules`, unopened."""
-    for name in UNOPENED:
-        if name in sys.modules or not (spec := importlib.util.find_spec(name)):
-            continue
-        parent, _, child = name.rpartition(".")
-        module = sys.modules[name] = Unopened(name)
-        for key, value in vars(importlib.util.module_from_spec(spec)).items():
-            setattr(module, key, value)
-        if parent:
-            setattr(sys.modules[parent], child, module)
+def leave_packages_unopened() -> None:
+    """Leave timm's and torchvision's packages unopened, but for the names that are asked for all the time."""
+    unopened = [package for name in UNOPENED if (package := leave_unopened(name))]
     for name in LIGHT:
-        package = sys.modules[name.rpartition(".")[0]]
-        if isinstance(package, Unopened):
+        if (package := sys.modules[name.rpartition(".")[0]]) in unopened:
             found = vars(import_module(name))
             vars(package).update({k: v for k, v in found.items() if k.isupper() or k == "__version__"})
 
@@ -78,4 +57,4 @@ def create_model(name: str, **settings: Any) -> nn.Module:
     return made
 
 
-leave_unopened()
+leave_packages_unopened()

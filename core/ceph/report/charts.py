@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from markupsafe import Markup
+
+from ceph.report.marks import Box, shared_areas
 
 WIDTH = 380
 LETTER = 6.1  # about the width of a letter
-Box = tuple[float, float, float, float]  # left, top, right, bottom
 LINE = 12.0  # least distance of two labels
 STYLES = 6  # dash patterns in the style sheet
 
@@ -231,18 +233,10 @@ def _free(x: float, y: float, width: float, taken: Sequence[Box], inside: Box) -
     """The box for a label beside the point (x, y) that overlaps least with those that are taken."""
     sides = [(x + 6, y - 5), (x - 6 - width, y - 5), (x - width / 2, y - 17), (x - width / 2, y + 7)]
     sides += [(x + 5, y - 14), (x + 5, y + 4), (x - 5 - width, y - 14), (x - 5 - width, y + 4)]
-
-    def overlap(place: tuple[float, float]) -> float:
-        a, b = place
-        within = a >= inside[0] and b >= inside[1] and a + width <= inside[2] and b + 10 <= inside[3]
-        area = sum(
-            max(0, min(a + width, right) - max(a, left)) * max(0, min(b + 10, bottom) - max(b, top))
-            for left, top, right, bottom in taken
-        )
-        return area if within else area + 1000
-
-    a, b = min(sides, key=overlap)
-    return a, b, a + width, b + 10
+    boxes = [(a, b, a + width, b + 10) for a, b in sides]
+    low, high = np.array(inside[:2]), np.array(inside[2:])
+    outside = [(box[:2] < low).any() or (box[2:] > high).any() for box in np.array(boxes)]
+    return boxes[int((shared_areas(boxes, taken).sum(axis=1) + np.multiply(outside, 1000)).argmin())]
 
 
 def _path(line: Line, x: Callable[[float], float], y: Callable[[float], float]) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 TRUE, FOUND, DOUBT = (92, 214, 255), (255, 216, 61), (255, 96, 60)  # RGB: blue circles, yellow crosses, red squares
 EDGE = (20, 20, 20)  # around each, so that it stands out on any grey
 
@@ -35,7 +38,7 @@ def place_names(
                 (x - gap - width, y - away - height + gap / 2),
             ]
         boxes = [(left, top, left + width, top + height) for left, top in places]
-        best = min(boxes, key=lambda box: sum(shared_area(box, other) for other in taken))
+        best = boxes[int(shared_areas(boxes, taken).sum(axis=1).argmin())]
         taken.append(best)
         found.append(best)
     return found
@@ -46,7 +49,9 @@ def around(points: Iterable[Sequence[float]], radius: float) -> list[Box]:
     return [(x - radius, y - radius, x + radius, y + radius) for x, y in points]
 
 
-def shared_area(a: Box, b: Box) -> float:
-    """The area that two boxes share."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0)
+def shared_areas(boxes: Sequence[Box], others: Sequence[Box]) -> NDArray[np.float64]:
+    """The area [N, M] that each of N boxes shares with each of M others."""
+    a, b = np.reshape(boxes, (-1, 1, 4)), np.reshape(others, (1, -1, 4))
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    areas: NDArray[np.float64] = sides.clip(min=0).prod(axis=-1)
+    return areas

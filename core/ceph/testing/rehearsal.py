@@ -44,6 +44,7 @@ from ceph.training.loss import Criterion
 from ceph.training.seen import image_size, masked
 
 ADDED = ("landmark_losses", "loss_terms")
+IN_A_STEP = ("pixel_weights", "landmark_weights", *ADDED, "step_end")
 EPOCHS = 3  # rehearsed before a plugin is asked once more: long enough for warm-ups of two epochs
 
 
@@ -122,6 +123,7 @@ class Rehearsal:
 
     def __init__(self, subject: Subject) -> None:
         self.subject, self.hooks, self.material = subject, subject.hooks(), material()
+        self.asked = frozenset(filter(self.hooks.answers, VERBS))  # of all others nothing need be made
         self.model = copy.deepcopy(self.material.model).train()
         self.mask: torch.Tensor | None = None  # of the step's batch
 
@@ -137,7 +139,7 @@ class Rehearsal:
         return copies(self.material.prepared.run.samples)
 
     def questions(self, epochs: int = EPOCHS + 1) -> Iterator[Question]:
-        """All questions of a run; each must be asked before the next is drawn."""
+        """All questions of a run that anybody answers; each must be asked before the next is drawn."""
         yield from self.setup()
         for epoch in range(epochs):
             yield from self.of_epoch(epoch)
@@ -152,9 +154,11 @@ class Rehearsal:
         yield Question("check_run", 0, {"run": run})
         yield Question("dataset_formats", 0, {})
         finished = replace(run, samples=())  # a finished run is loaded without samples
-        for known, model in ((finished, copy.deepcopy(m.model)), (run, self.model)):
+        for known in (finished, run):
             yield Question("build_model", 0, {"run": known}, lambda: make_model(config, hooks, run))
-            yield Question("modules", 0, {"run": known, "model": model})
+            if "modules" in self.asked:
+                model = self.model if known is run else copy.deepcopy(m.model)
+                yield Question("modules", 0, {"run": known, "model": model})
         yield Question("build_targets", 0, {"run": run}, lambda: m.targets)
         for known in (finished, run):
             for hook in STATIONS:
@@ -192,10 +196,13 @@ class Rehearsal:
         yield Question("eval_model", epoch, {"epoch": epoch, "model": self.model}, lambda: self.model)
         yield Question("members", epoch, {"model": self.model})
         errors_mm = self.errors_mm("validation", epoch, len(self.validation))
-        points_px = np.stack([np.nan_to_num(sample.points[0]) for sample in self.validation])
-        arrays = {"errors_mm": errors_mm, "points_px": points_px, "valid": ~np.isnan(errors_mm)}
-        of_split = {"split": "validation", "samples": self.validation, "landmarks": run.landmarks}
-        yield Question("metrics", epoch, {**arrays, **of_split, "outputs": self.seen_in_validation()})
+        if "metrics" in self.asked:
+            points_px = np.stack([np.nan_to_num(sample.points[0]) for sample in self.validation])
+            arrays = {"errors_mm": errors_mm, "points_px": points_px, "valid": ~np.isnan(errors_mm)}
+            of_split = {"split": "validation", "samples": self.validation, "landmarks": run.landmarks}
+            yield Question("metrics", epoch, {**arrays, **of_split, "outputs": self.seen_in_validation()})
+        if "epoch_end" not in self.asked:
+            return
         table_mm = self.errors_mm("train", epoch, len(run.samples))
         table_mm[epoch % len(table_mm)] = np.nan  # a film that was not drawn
         along = np.random.default_rng(derive("moves", epoch)).uniform(0, 2 * np.pi, table_mm.shape)
@@ -260,13 +267,18 @@ class Rehearsal:
         def batch() -> Batch:
             return replace(copy.deepcopy(masked(given, self.mask)), epoch=epoch, step=step, epochs_done=done)
 
-        yield Question("landmark_mask", epoch, {"batch": batch()})
+        if "landmark_mask" in self.asked:
+            yield Question("landmark_mask", epoch, {"batch": batch()})
+        if self.asked.isdisjoint(IN_A_STEP):
+            return
         pred, outputs = self.seen(given, number)
         target = m.targets.encode(batch(), (pred.shape[-2], pred.shape[-1]))
         loss = m.criterion(pred, target, None).masked_fill(~batch().valid, 0.0)
-        yield Question("pixel_weights", epoch, {"batch": batch(), "pred": pred.clone(), "target": target})
-        yield Question("landmark_weights", epoch, {"batch": batch(), "loss": loss.clone()})
-        for hook in ADDED:
+        if "pixel_weights" in self.asked:
+            yield Question("pixel_weights", epoch, {"batch": batch(), "pred": pred.clone(), "target": target})
+        if "landmark_weights" in self.asked:
+            yield Question("landmark_weights", epoch, {"batch": batch(), "loss": loss.clone()})
+        for hook in filter(self.asked.__contains__, ADDED):
             live = pred.clone().requires_grad_()
             points = soft_points(live, m.kind, image_size(given))
             added = {"pred": live, "points": points, "model": self.model, "outputs": outputs}
