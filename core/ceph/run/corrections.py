@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph.config.load import resolve_run
-from ceph.data.formats.base import DataSet
+from ceph.data.formats.base import DataSet, settle
 from ceph.data.formats.points import on_films, read_points
 from ceph.data.formats.records import CORRECTED, PREDICTED
 from ceph.data.names import shown
@@ -75,10 +75,11 @@ def corrections(
 
 
 def _predicted(trained: Trained, data: DataSet, table: Path | None) -> Points:
-    """The run's points [N, K, 2] on the films of the set, NaN where there are none."""
+    """The run's points [N, K, 2] on the films of the set, NaN where there are none, or off the film."""
     if table is None:
-        return trained.predict([s.path for s in data.samples], [s.mm_per_px for s in data.samples])[0]
-    laid = on_films(read_points(table), data.samples, data.landmarks)
+        points = trained.predict([s.path for s in data.samples], [s.mm_per_px for s in data.samples])[0]
+        return np.stack([settle(found, s.size)[0] for found, s in zip(points, data.samples, strict=True)])
+    laid = on_films(read_points(table), data.samples, data.landmarks, refuse_outside=False)
     places = {sample.id: n for n, sample in enumerate(data.samples)}
     found = np.full((len(data.samples), len(data.landmarks), 2), np.nan)
     columns = [data.landmarks.index(symbol) for symbol in laid.landmarks]
