@@ -15,9 +15,8 @@ from ceph import runfolder
 from ceph.cli.app import main
 
 HEAD = {"S": (60.5, 60), "N": (130, 66), "A": (128, 124), "B": (117, 160), "Go": (52, 148), "Me": (108, 182)}
-SNA = math.degrees(
-    math.acos((69.7585**2 + 58.0345**2 - 93.0175**2) / (2 * 69.7585 * 58.0345))
-)  # by the triangle's sides
+SN, NA, SA = 69.7585, 58.0345, 93.0175
+SNA = math.degrees(math.acos((SN**2 + NA**2 - SA**2) / (2 * SN * NA)))
 
 
 @pytest.fixture(scope="module")

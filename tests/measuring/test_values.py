@@ -1,4 +1,4 @@
-"""Every measurement of the table against a calculation by hand: slopes, triangles, complex numbers; mirrored films too."""
+"""Every measurement of the table against a calculation by hand, by slopes, triangles, complex numbers; and signs."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ BY_HAND = {
     "lower gonial angle": corner("N", "Go", "Me"),
     "S-Go to N-Me": 100 * span("S", "Go") / span("N", "Me"),
     "ANS-Me to N-Me": 100 * span("ANS", "Me") / span("N", "Me"),
-    **{f"{a}-{b}": span(a, b) for a, b in (("S", "N"), ("S", "Ar"), ("Ar", "Go"), ("Go", "Me"), ("S", "Go"), ("N", "Me"))},
-    **{f"{a}-{b}": span(a, b) for a, b in (("ANS", "Me"), ("Co", "A"), ("Co", "Gn"))},
+    **{name: span(*name.split("-")) for name in ("S-N", "S-Ar", "Ar-Go", "Go-Me", "S-Go", "N-Me")},
+    **{name: span(*name.split("-")) for name in ("ANS-Me", "Co-A", "Co-Gn")},
     "Co-Gn less Co-A": span("Co", "Gn") - span("Co", "A"),
     "U1-SN": 90 + U1 + SN,
     "U1-FH": 90 + U1 + FH,

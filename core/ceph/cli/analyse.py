@@ -93,7 +93,8 @@ def summary(found: Analysis, wrote: str) -> list[str]:
     """What was measured, and what was not and why."""
     import numpy as np
 
-    lines = [f"measured {len(found.films)} films, {len(found.measurements)} measurements{wrote}"]
+    films = "1 film" if len(found.films) == 1 else f"{len(found.films)} films"
+    lines = [f"measured {films}, {len(found.measurements)} measurements{wrote}"]
     if unknown := int(np.isnan(found.points.mm_per_px).sum()):
         lengths = sum(one.unit == "mm" for one in found.measurements)
         lines.append(
