@@ -145,7 +145,9 @@ def _found(
     points = np.stack([film.points_px for film in found.films])
     spacing = np.array([film.mm_per_px or math.nan for film in found.films])
     names = tuple(film.film for film in found.films)
-    return PointSet(names, trained.landmarks, points, spacing, np.full(points.shape[:2], np.nan)), problems
+    radii = [getattr(film, "radii_px", None) for film in found.films]
+    radius = np.stack([np.full(len(points[f]), np.nan) if each is None else each for f, each in enumerate(radii)])
+    return PointSet(names, trained.landmarks, points, spacing, radius), problems
 
 
 def _true(folder: Path, mm_per_px: float | None, settings: Sequence[str]) -> PointSet:
