@@ -60,5 +60,5 @@ def _values(found: Analysis, f: int) -> list[str]:
         value, low, high = found.values[f, m], found.low[f, m], found.high[f, m]
         if one.name in SHORT and math.isfinite(value):
             between = f" ({low:.1f} to {high:.1f})" if math.isfinite(low) else ""
-            lines.append(f"{one.name} {value:.1f}{between} {one.unit}")
+            lines.append(f"{one.name} {value:.1f} {one.unit}{between}")
     return lines

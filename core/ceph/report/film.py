@@ -30,7 +30,7 @@ TRUTH = Markup(
     '<circle class="truth {0}" cx="{1:.2f}" cy="{2:.2f}" r="1.2"/>'
 )
 FOUND = Markup('<path class="found {}" d="M{:.2f} {:.2f}l2 2m0 -2l-2 2"/>')
-TRACE = Markup('<path class="trace" d="M{}"><title>{}</title></path>')
+TRACE = Markup('<path class="trace" d="M{}"/>')
 NAME = Markup('<path class="miss over" d="M{:.2f} {:.2f}L{:.2f} {:.2f}"/><text x="{:.2f}" y="{:.2f}">{}</text>')
 LETTER_MM = (2.1, 3.6)  # width and height of a letter, by the size in report.css
 BAR = Markup('<path class="bar" d="M4 {0:.2f}h{1}"/><text x="4" y="{2:.2f}">{1} mm</text>')
@@ -89,7 +89,7 @@ def film_svg(sample: Sample, landmarks: Sequence[str], found_px: Points, truth_p
     parts = [IMAGE.format(data, width, height)]
     for stroke in tracing(found_px, landmarks):
         path = "L".join(f"{x:.2f} {y:.2f}" for x, y in cut.to_mm(stroke.points))
-        parts += [TRACE.format(path, stroke.name)]
+        parts += [TRACE.format(path)]
     for kind in ("under", "over"):
         for (x, y), (true_x, true_y) in zip(found, truth, strict=True):
             if np.isfinite(true_x):
