@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ceph.data.files import read_text
+from ceph.data.formats.locate import MAX_SET_BYTES
 from ceph.data.formats.points import read_points
 from ceph.data.formats.tables import Row
 from ceph.data.spacing import plausible
-from ceph.data.strict_json import Field, read_json
+from ceph.data.strict_json import Field, parse_json
 from ceph.data.types import Points
 from ceph.errors import ConfigError, DataError
 
@@ -94,7 +96,7 @@ def _spacing(rows: Sequence[tuple[str, Row]]) -> float:
 
 
 def _from_json(file: Path) -> PointSet:
-    whole = read_json(file)
+    whole = Field(parse_json(read_text(file, limit=MAX_SET_BYTES), file), file)
     films = whole.get("films") if isinstance(whole.value, dict) else None
     if films is None:
         raise DataError(f"{file}: has no `films`", hint=NOT_JSON)
