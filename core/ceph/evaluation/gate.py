@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph.data.types import Flags, Points
-from ceph.evaluation.offsets import mean_shape, turns
+from ceph.evaluation.difficulty import Shape
+from ceph.evaluation.difficulty import learn as learn_shape
+from ceph.evaluation.offsets import turns
 
 Floats = NDArray[np.float64]
 
@@ -53,12 +55,11 @@ WAYS: Mapping[str, tuple[bool, int, bool]] = {  # mirrored, then turned by so ma
 
 @dataclass(frozen=True, eq=False)
 class Usual:
-    """Films as they should be: their mean shape [K, 2] in mm, how much heads differ in size, usual scores [K]."""
+    """Films as they should be: the shape of heads, how much these differ in size, usual scores [K] of the decoder."""
 
-    shape_mm: Points
+    shape: Shape
     size_sd: float  # of the logarithm
     scores: Floats
-    films: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +98,15 @@ def learn(truth_mm: Points, scores: Floats) -> Usual | None:
     if whole.sum() < LEAST_FILMS:
         return None
     truth, scores = truth_mm[whole], scores[whole]
-    shape = mean_shape(truth)
-    size = -np.log(np.abs(turns(truth, shape)))
+    shape = learn_shape(truth)
+    size = -np.log(np.abs(turns(truth, shape.mean)))
     deviation = float(size.std(ddof=1)) * math.sqrt(1 + 1 / len(size))
-    return Usual(shape, max(deviation, LEAST_SD), np.median(scores, axis=0), len(size))
+    return Usual(shape, max(deviation, LEAST_SD), np.median(scores, axis=0))
 
 
 def read(points_px: Points, scores: Floats, usual: Usual) -> Reading:
     """What the points [K, 2] and scores [K] of a film's decoder say, against what is usual."""
-    ways = [_laid(points_px, scores, usual.shape_mm * (side, 1)) for side in (1, -1)]
+    ways = [_laid(points_px, scores, usual.shape.mean * (side, 1)) for side in (1, -1)]
     (places, scale, turn, off), mirrored = max(
         ((way, side) for way, side in zip(ways, (False, True), strict=True)), key=lambda way: _near(way[0][3]).sum()
     )
