@@ -28,16 +28,16 @@ NEAR_MM = 10.0  # of a head of mean size: a point that far from its place in the
 FAR_MM = 8.0  # at which a point counts a quarter
 ROUNDS = 10
 LOW = 0.5  # of a landmark's usual score
-UNLIKE = 0.85  # of the usual certainty; below, other ways to read a film are tried
+UNLIKE = 0.92  # of the usual certainty; below, other ways to read a film are tried
 READS = 0.7  # of it; above, a film reads as a head in a way
-BETTER = 1.25  # times as sure another way to read it must be
+BETTER = 1.08  # times as sure another way to read it must be
 NONE = 0.4  # of it; below, a film is no cephalogram
 HALF = 0.5  # of the landmarks must be near their places for a film to show a head
 CUT = 3  # landmarks
 UPRIGHT_DEG = 45.0  # a head that is turned by less is
 EDGE_MM = 6.0  # so far inside a film's edge, a place whose point is doubtful counts as outside
 LEAST_SD = 0.03
-SIZES = 3.0  # standard deviations of the logarithm of the heads' size
+SIZES = 3.2  # standard deviations of the logarithm of the heads' size
 
 WAYS: Mapping[str, tuple[bool, int, bool]] = {  # mirrored, then turned by so many quarters to the left; inverted
     "mirrored": (True, 0, False),
