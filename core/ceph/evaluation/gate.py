@@ -35,7 +35,7 @@ NONE = 0.4  # of it; below, a film is no cephalogram
 HALF = 0.5  # of the landmarks must be near their places for a film to show a head
 CUT = 3  # landmarks
 UPRIGHT_DEG = 45.0  # a head that is turned by less is
-EDGE_MM = 6.0  # so far inside a film's edge, a place whose point is doubtful counts as outside
+EDGE_MM = 10.0  # so far inside a film's edge, a place whose point is doubtful counts as outside
 LEAST_SD = 0.03
 SIZES = 3.2  # standard deviations of the logarithm of the heads' size
 
