@@ -175,7 +175,8 @@ def ways_to_try(reading: Reading) -> Sequence[Sequence[str]]:
     """In which of `WAYS` a film is worth reading again, by how it reads as it lies; the later, if none of the first."""
     if reading.lies_right:
         return [["inverted"]] if reading.certainty < UNLIKE else []  # else it is whole, or cropped
-    return [["mirrored", "inverted", "mirrored and inverted"], [way for way in WAYS if WAYS[way][1]]]
+    ways = list(WAYS)
+    return [ways[:3], ways[3:5], ways[5:]]
 
 
 def best_way(plain: Reading, others: Mapping[str, Reading]) -> str:
