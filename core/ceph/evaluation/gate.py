@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph.data.types import Flags, Points
-from ceph.evaluation.offsets import mean_shape, turns
+from ceph.evaluation.difficulty import Shape
+from ceph.evaluation.difficulty import learn as learn_shape
+from ceph.evaluation.offsets import turns
 
 Floats = NDArray[np.float64]
 
@@ -26,16 +28,16 @@ NEAR_MM = 10.0  # of a head of mean size: a point that far from its place in the
 FAR_MM = 8.0  # at which a point counts a quarter
 ROUNDS = 10
 LOW = 0.5  # of a landmark's usual score
-UNLIKE = 0.85  # of the usual certainty; below, other ways to read a film are tried
+UNLIKE = 0.92  # of the usual certainty; below, other ways to read a film are tried
 READS = 0.7  # of it; above, a film reads as a head in a way
-BETTER = 1.25  # times as sure another way to read it must be
+BETTER = 1.08  # times as sure another way to read it must be
 NONE = 0.4  # of it; below, a film is no cephalogram
 HALF = 0.5  # of the landmarks must be near their places for a film to show a head
 CUT = 3  # landmarks
 UPRIGHT_DEG = 45.0  # a head that is turned by less is
-EDGE_MM = 6.0  # so far inside a film's edge, a place whose point is doubtful counts as outside
+EDGE_MM = 10.0  # so far inside a film's edge, a place whose point is doubtful counts as outside
 LEAST_SD = 0.03
-SIZES = 3.0  # standard deviations of the logarithm of the heads' size
+SIZES = 3.2  # standard deviations of the logarithm of the heads' size
 
 WAYS: Mapping[str, tuple[bool, int, bool]] = {  # mirrored, then turned by so many quarters to the left; inverted
     "mirrored": (True, 0, False),
@@ -53,12 +55,11 @@ WAYS: Mapping[str, tuple[bool, int, bool]] = {  # mirrored, then turned by so ma
 
 @dataclass(frozen=True, eq=False)
 class Usual:
-    """Films as they should be: their mean shape [K, 2] in mm, how much heads differ in size, usual scores [K]."""
+    """Films as they should be: the shape of heads, how much these differ in size, usual scores [K] of the decoder."""
 
-    shape_mm: Points
+    shape: Shape
     size_sd: float  # of the logarithm
     scores: Floats
-    films: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +98,15 @@ def learn(truth_mm: Points, scores: Floats) -> Usual | None:
     if whole.sum() < LEAST_FILMS:
         return None
     truth, scores = truth_mm[whole], scores[whole]
-    shape = mean_shape(truth)
-    size = -np.log(np.abs(turns(truth, shape)))
+    shape = learn_shape(truth)
+    size = -np.log(np.abs(turns(truth, shape.mean)))
     deviation = float(size.std(ddof=1)) * math.sqrt(1 + 1 / len(size))
-    return Usual(shape, max(deviation, LEAST_SD), np.median(scores, axis=0), len(size))
+    return Usual(shape, max(deviation, LEAST_SD), np.median(scores, axis=0))
 
 
 def read(points_px: Points, scores: Floats, usual: Usual) -> Reading:
     """What the points [K, 2] and scores [K] of a film's decoder say, against what is usual."""
-    ways = [_laid(points_px, scores, usual.shape_mm * (side, 1)) for side in (1, -1)]
+    ways = [_laid(points_px, scores, usual.shape.mean * (side, 1)) for side in (1, -1)]
     (places, scale, turn, off), mirrored = max(
         ((way, side) for way, side in zip(ways, (False, True), strict=True)), key=lambda way: _near(way[0][3]).sum()
     )
@@ -174,7 +175,8 @@ def ways_to_try(reading: Reading) -> Sequence[Sequence[str]]:
     """In which of `WAYS` a film is worth reading again, by how it reads as it lies; the later, if none of the first."""
     if reading.lies_right:
         return [["inverted"]] if reading.certainty < UNLIKE else []  # else it is whole, or cropped
-    return [["mirrored", "inverted", "mirrored and inverted"], [way for way in WAYS if WAYS[way][1]]]
+    ways = list(WAYS)
+    return [ways[:3], ways[3:5], ways[5:]]
 
 
 def best_way(plain: Reading, others: Mapping[str, Reading]) -> str:

@@ -4,7 +4,7 @@ Of films that did not train a run the ratio of each point's error to its difficu
 kind the ratio is below a quantile of these as often as the quantile says, so quantile times difficulty is a radius
 (Lei et al. 2018, JASA 113:1094, section 5.2). What that promises and what not: `docs/radius.md`.
 
-Legend: N films, K landmarks, L levels. Errors, spreads and radii are in mm.
+Legend: N films, K landmarks, L levels. Errors, difficulties (`difficulty.py`) and radii are in mm.
 """
 
 from __future__ import annotations
@@ -24,12 +24,6 @@ POOLED = 20.0  # films that the other landmarks count for in the quantile of one
 LEAST_FILMS = 10
 PARTS = 10  # into which films are parted to count how often radii hold
 LARGE_MM = 4.0  # an error
-LEAST_MM = 0.1  # of a spread
-
-
-def difficulty(spread_mm: Floats) -> Floats:
-    """How hard points are, in any unit, by the spread of their maps in mm (`spread.py`), of any shape."""
-    return np.sqrt(np.maximum(spread_mm, LEAST_MM))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +37,16 @@ class Radii:
     films: NDArray[np.int64]
     levels: Floats
 
-    def radii_mm(self, spread_mm: Floats, level: float = LEVEL) -> Floats:
-        """Radii [N, K] of points whose maps have spreads [N, K]. Raises ValueError for a level that is not known."""
+    def radii_mm(self, hard_mm: Floats, level: float = LEVEL) -> Floats:
+        """Radii [N, K] of points of difficulties [N, K]. Raises ValueError for a level that is not known."""
         if not self.levels[0] <= level <= self.levels[-1]:
             raise ValueError(f"radii are known for levels from {self.levels[0]} to {self.levels[-1]}, not for {level}")
         factor: Floats = np.array([np.interp(level, self.levels, row) for row in self.factors])
-        return factor * difficulty(spread_mm)
+        return factor * hard_mm
 
 
-def learn(errors_mm: Floats, spread_mm: Floats) -> Radii | None:
-    """Radii by errors [N, K] of films that did not train (NaN: no truth) and the spreads [N, K] of their maps.
+def learn(errors_mm: Floats, hard_mm: Floats) -> Radii | None:
+    """Radii by errors [N, K] of films that did not train (NaN: no truth) and difficulties [N, K].
 
     Of n films the quantile is the (n + 1) level-th smallest ratio, as a new film is one more of them. Films are what is
     exchanged, so n counts them in the pool of all landmarks too: there each landmark's ratios are divided by their
@@ -62,7 +56,7 @@ def learn(errors_mm: Floats, spread_mm: Floats) -> Radii | None:
     films, every = known.sum(axis=0), int(known.any(axis=1).sum())
     if every < LEAST_FILMS:
         return None
-    ratios = np.where(known, np.maximum(errors_mm, 1e-3) / difficulty(spread_mm), np.nan)
+    ratios = np.where(known, np.maximum(errors_mm, 1e-3) / hard_mm, np.nan)
     factors = np.full((errors_mm.shape[1], len(LEVELS)), np.nan)
     seen = np.flatnonzero(films > 0)
     usual = np.exp(np.nanmean(np.log(ratios)))  # of all points
@@ -86,7 +80,7 @@ def _quantiles(values: Floats, films: int) -> Floats:
     return found
 
 
-def held_out_radii(errors_mm: Floats, spread_mm: Floats, units: NDArray[np.int64], level: float = LEVEL) -> Floats:
+def held_out_radii(errors_mm: Floats, hard_mm: Floats, units: NDArray[np.int64], level: float = LEVEL) -> Floats:
     """Radii [N, K] of each film by what the films of the other parts teach: what coverage may be counted by.
 
     Films of equal `units` [N] are in one part. NaN where the others are too few.
@@ -94,9 +88,9 @@ def held_out_radii(errors_mm: Floats, spread_mm: Floats, units: NDArray[np.int64
     part, found = units % PARTS, np.full(errors_mm.shape, np.nan)
     for number in range(PARTS):
         here = part == number
-        radii = learn(errors_mm[~here], spread_mm[~here]) if here.any() else None
+        radii = learn(errors_mm[~here], hard_mm[~here]) if here.any() else None
         if radii is not None:
-            found[here] = radii.radii_mm(spread_mm[here], level)
+            found[here] = radii.radii_mm(hard_mm[here], level)
     return found
 
 

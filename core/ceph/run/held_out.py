@@ -14,6 +14,7 @@ from ceph import runfolder
 from ceph.data.types import Sample
 from ceph.errors import DataError
 from ceph.evaluation import gate, radius
+from ceph.evaluation.difficulty import Shape, apart_mm, difficulty
 from ceph.evaluation.gate import Usual
 from ceph.evaluation.offsets import turns
 from ceph.evaluation.predict import Prediction
@@ -24,26 +25,28 @@ log = logging.getLogger("ceph")
 Floats = NDArray[np.float64]
 
 
-def keep(folder: Path, split: str, landmarks: Sequence[str], found: Prediction) -> None:
-    """Write what the held-out films of `split` teach into the run `folder`; nothing where they are too few."""
-    mm = found.mm_per_px[:, None]
-    radii = radius.learn(found.errors_mm, found.spread_px * mm)
-    truth_mm = np.where(found.valid[..., None], found.truth_px * mm[..., None], np.nan)
-    usual = gate.learn(truth_mm, found.stages[gate.STAGE][1])
+def keep(folder: Path, split: str, landmarks: Sequence[str], found: Prediction, units: NDArray[np.int64]) -> None:
+    """Write what the held-out films of `split` teach into the run `folder`; nothing where they are too few.
+
+    Films of equal `units` [N] are one piece of evidence.
+    """
+    radii = radius.learn(found.errors_mm, _held_out_difficulty(found, units))
+    usual = gate.learn(_truth_mm(found), found.stages[gate.STAGE][1])
     if radii is None or usual is None:
         return
-    known = runfolder.HeldOut(
-        split,
-        tuple(landmarks),
-        radius.LEVELS,
-        radii.factors,
-        radii.films,
-        usual.shape_mm,
-        usual.size_sd,
-        usual.scores,
-        usual.films,
-    )
-    runfolder.write_held_out(folder, known)
+    learned = radius.LEVELS, radii.factors, radii.films
+    of_heads = usual.shape.mean, usual.shape.covariance, usual.size_sd, usual.scores
+    runfolder.write_held_out(folder, runfolder.HeldOut(split, tuple(landmarks), *learned, *of_heads))
+
+
+def _truth_mm(found: Prediction) -> Floats:
+    return np.where(found.valid[..., None], found.truth_px * found.mm_per_px[:, None, None], np.nan)
+
+
+def _held_out_difficulty(found: Prediction, units: NDArray[np.int64]) -> Floats:
+    """Difficulties [N, K] in mm by the shape of films of other units."""
+    mm = found.mm_per_px[:, None]
+    return difficulty(found.spread_px * mm, apart_mm(found.points_px * mm[..., None], _truth_mm(found), units))
 
 
 class Known:
@@ -64,24 +67,22 @@ class Known:
         if said is None or not set(landmarks) <= set(said.landmarks):
             return
         at = [said.landmarks.index(symbol) for symbol in landmarks]
+        both = [2 * k + axis for k in at for axis in (0, 1)]
         self.radii = Radii(said.factors[at], said.films[at], said.levels)
-        if said.heads:
-            self.usual = Usual(said.shape_mm[at], said.size_sd, said.scores[at], said.heads)
+        shape = Shape(said.shape_mm[at], said.covariance[np.ix_(both, both)])
+        self.usual = Usual(shape, said.size_sd, said.scores[at])
 
     def radii_px(self, found: Prediction, level: float = radius.LEVEL) -> Floats | None:
         """The radius [N, K] of each point in px of its film, by `level`; None where nothing is known.
 
         Where a film's spacing is unknown its head is taken to be as large as heads usually are.
         """
-        if self.radii is None:
+        if self.radii is None or self.usual is None:
             return None
-        mm = np.where(np.isnan(found.mm_per_px), self._by_head(found), found.mm_per_px)[:, None]
-        return self.radii.radii_mm(found.spread_px * mm, level) / mm
-
-    def _by_head(self, found: Prediction) -> Floats:
-        if self.usual is None:
-            return np.full(len(found.points_px), np.nan)
-        return np.abs(turns(found.points_px, self.usual.shape_mm))
+        by_head = np.abs(turns(found.points_px, self.usual.shape.mean))
+        mm = np.where(np.isnan(found.mm_per_px), by_head, found.mm_per_px)[:, None]
+        off = self.usual.shape.apart_mm(found.points_px * mm[..., None])
+        return self.radii.radii_mm(difficulty(found.spread_px * mm, off), level) / mm
 
     def figures(self, found: Prediction, samples: Sequence[Sample], units: NDArray[np.int64] | None) -> dict[str, Any]:
         """`{"radius": ...}`, how often truth lay within its radius, by landmark and machine; {} where none is known.
@@ -89,11 +90,10 @@ class Known:
         With `units` [N] the films are those from which radii are learned, equal ones one piece of evidence: each is
         scored by what the other ones teach.
         """
-        mm = found.mm_per_px[:, None]
         if units is not None:
-            radii_mm = radius.held_out_radii(found.errors_mm, found.spread_px * mm, units)
-        elif self.radii is not None:
-            radii_mm = self.radii.radii_mm(found.spread_px * mm)
+            radii_mm = radius.held_out_radii(found.errors_mm, _held_out_difficulty(found, units), units)
+        elif (radii_px := self.radii_px(found)) is not None:
+            radii_mm = radii_px * found.mm_per_px[:, None]
         else:
             return {}
         scored = radius.coverage(found.errors_mm, radii_mm, self.landmarks)

@@ -215,6 +215,8 @@ class Trained:
         held_out = data is None and name in HELD_OUT
         figures |= self.known.figures(prediction, films.samples, units if held_out else None)
         figures |= measurement_figures(*of, found.readers)
+        if held_out:
+            keep(self.folder, name, self.landmarks, prediction, units)
         if data is None and name == "validation" and config.evaluate.also:
             others = also_films(config, self.hooks, self.landmarks)
             figures["also"] = {each: self._scored(each, own)[0] for each, own in others.items()}
@@ -249,8 +251,6 @@ class Trained:
         runfolder.add_figures(self.folder, split, figures)
         runfolder.write_predictions(self.folder, split, runfolder.Predictions(ids, self.landmarks, *found))
         runfolder.write_stages(self.folder, split, ids, self.landmarks, prediction.stages)
-        if split in HELD_OUT:
-            keep(self.folder, split, self.landmarks, prediction)
         if split not in TRAINING_SPLITS:
             scored = runfolder.fingerprint(films.samples, films.digests, self.landmarks)
             runfolder.add_fingerprint(self.folder, scored)

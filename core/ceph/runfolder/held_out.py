@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ceph.data.strict_json import Field
 from ceph.runfolder.place import HELD_OUT
-from ceph.runfolder.records import read_object, write_json
+from ceph.runfolder.records import finite, read_object, write_text
 
 Floats = NDArray[np.float64]
 FORMAT = 1
@@ -23,8 +24,9 @@ class HeldOut:
     """K landmarks of the films of `split`; NaN where these do not say.
 
     `factors` [K, L] of the levels [L] make radii of difficulties (`evaluation/radius.py`), learned from `films` [K].
-    `shape_mm` [K, 2] is the mean head, `size_sd` the deviation of the logarithm of heads' size, and `scores` [K] are
-    the usual ones of the decoder (`evaluation/gate.py`), of so many `heads`; 0 where that is not known.
+    `shape_mm` [K, 2] is the mean head, `covariance` [2 K, 2 K] that of heads about it (`evaluation/difficulty.py`),
+    `size_sd` the deviation of the logarithm of their size, `scores` [K] the decoder's usual ones
+    (`evaluation/gate.py`).
     """
 
     split: str
@@ -33,9 +35,9 @@ class HeldOut:
     factors: Floats
     films: NDArray[np.int64]
     shape_mm: Floats
+    covariance: Floats
     size_sd: float
     scores: Floats
-    heads: int
 
 
 def write_held_out(folder: Path, known: HeldOut) -> None:
@@ -44,7 +46,6 @@ def write_held_out(folder: Path, known: HeldOut) -> None:
         "format": FORMAT,
         "split": known.split,
         "levels": known.levels.round(4).tolist(),
-        "heads": known.heads,
         "size_sd": known.size_sd,
         "landmarks": [
             {
@@ -53,11 +54,12 @@ def write_held_out(folder: Path, known: HeldOut) -> None:
                 "factors": known.factors[k].round(4).tolist(),
                 "shape_mm": known.shape_mm[k].round(4).tolist(),
                 "score": float(known.scores[k].round(4)),
+                "covariance_mm2": known.covariance[2 * k : 2 * k + 2].round(4).tolist(),
             }
             for k, symbol in enumerate(known.landmarks)
         ],
     }
-    write_json(folder / HELD_OUT, content)
+    write_text(folder / HELD_OUT, json.dumps(finite(content), ensure_ascii=False) + "\n")
 
 
 def read_held_out(folder: Path) -> HeldOut | None:
@@ -70,6 +72,7 @@ def read_held_out(folder: Path) -> HeldOut | None:
         return None
     levels, listed = _numbers(whole["levels"]), whole["landmarks"].items()
     rows = [_numbers(item["factors"], len(levels)) for item in listed]
+    pairs = [_numbers(row, 2 * len(listed)) for item in listed for row in item["covariance_mm2"].items()]
     return HeldOut(
         whole["split"].text(),
         tuple(item["symbol"].text() for item in listed),
@@ -77,9 +80,9 @@ def read_held_out(folder: Path) -> HeldOut | None:
         np.array(rows).reshape(len(listed), len(levels)),
         np.array([int(item["films"].number()) for item in listed], dtype=np.int64),
         np.array([_numbers(item["shape_mm"], 2) for item in listed]).reshape(len(listed), 2),
+        np.array(pairs).reshape(2 * len(listed), 2 * len(listed)),
         _number(whole.get("size_sd")),
         np.array([_number(item.get("score")) for item in listed]),
-        int(whole["heads"].number()),
     )
 
 

@@ -1,0 +1,92 @@
+"""Radii and the gate as a person meets them: a run that knows its held-out films, asked of films that are none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tests.data.small_sets import noise_film
+
+import ceph
+from ceph.cli.app import main
+from ceph.runfolder import read_figures, read_held_out
+
+
+@pytest.fixture(scope="module")
+def run(tiny_set, tmp_path_factory):
+    """A tiny run of one epoch, and what it knows by films that did not train it."""
+    settings = {
+        "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
+        "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
+        "train": {"epochs": 1, "batch_size": 8, "precision": "fp32", "device": "cpu"},
+    }
+    out = tmp_path_factory.mktemp("runs") / "folds"
+    return ceph.folds(settings, out=out, folds=2, jobs=1).folder
+
+
+@pytest.fixture
+def film(tmp_path):
+    noise_film(tmp_path / "film.png", 0, (80, 64))
+    return tmp_path / "film.png"
+
+
+def test_out_of_fold_films_teach_a_folder_of_folds(run):
+    known, figures = read_held_out(run), read_figures(run)["out-of-fold"]["radius"]
+    assert known.split == "out-of-fold"
+    assert known.films.max() == read_figures(run)["out-of-fold"]["n_images"]
+    assert set(figures["per_landmark"]) == set(known.landmarks)
+    assert figures["level"] == 0.9
+
+
+def test_points_have_radii_in_each_kind_and_millimetres_where_they_are_known(run, film, tmp_path):
+    out = tmp_path / "points.csv"
+    assert main(["predict", str(run), str(film), "--out", str(out), "--mm-per-px", "0.5"]) == 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[7:] == ["radius_px", "radius_mm", "wrong"]
+    assert all(float(row["radius_px"]) / 2 == pytest.approx(float(row["radius_mm"]), abs=0.01) for row in rows)
+    assert main(["predict", str(run), str(film), "--out", str(tmp_path / "a.json"), "--level", "0.5"]) == 0
+    points = json.loads((tmp_path / "a.json").read_text())["films"][0]["points"]
+    assert all(point["radius_mm"] is None and point["radius_px"] > 0 for point in points.values())
+    assert main(["predict", str(run), str(film), "--out", str(tmp_path / "b.json"), "--format", "coco"]) == 0
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert len(found["annotations"][0]["keypoint_radii_px"]) == len(points)
+    assert "wrong" in found["images"][0]
+
+
+def test_a_film_that_is_no_head_is_told_refused_or_let_through(run, film, tmp_path, capsys):
+    call = ["predict", str(run), str(film), "--out", str(tmp_path / "a.csv")]
+    assert main(call) == 0
+    assert "film.png: does not read as a lateral cephalogram" in capsys.readouterr().out
+    assert main([*call, "--gate", "off"]) == 0
+    assert "lateral cephalogram" not in capsys.readouterr().out
+    assert main([*call, "--gate", "refuse"]) == 1
+    text = capsys.readouterr()
+    assert "does not read as a lateral cephalogram" in text.err
+    assert "predicted 0 of 1 films" in text.out
+
+
+@pytest.mark.parametrize("words", [["--gate", "wran"], ["--orient", "on"], ["--level", "1.5"]])
+def test_a_wrong_word_is_refused_before_anything_is_read(run, film, words, capsys):
+    assert main(["predict", str(run), str(film), *words]) == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_from_python_radii_come_of_what_was_found(run, film):
+    trained = ceph.load(run)
+    found = trained.found_on([film], [0.5])
+    half, most = (trained.known.radii_px(found, level) for level in (0.5, 0.95))
+    assert half.shape == found.scores.shape
+    assert np.all(half < most)
+
+
+def test_a_damaged_file_stops_no_prediction(run, film, tmp_path, caplog):
+
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "held-out.json").write_text("{")
+    assert main(["predict", str(copy), str(film), "--out", str(tmp_path / "a.csv")]) == 0
+    assert "no radius and no gate" in caplog.text
+    assert (tmp_path / "a.csv").read_text().startswith("film,symbol,x_px,y_px,score,x_mm,y_mm\n")
