@@ -16,5 +16,6 @@ ceph predict run films/test --mm-per-px 0.5 --out points.csv --overlays pictures
 test "$(wc -l <points.csv)" -eq 59 && test -s run/report.html && test "$(ls pictures | wc -l)" -eq 2
 
 cd "$sdist"
-python -P -m pytest -m "not slow" tests/config/test_presets.py tests/data/test_geometry.py tests/hooks/test_discovery.py \
-  tests/plugins/test_ema.py tests/test_files.py tests/test_plugin.py tests/report
+python -P -m pytest -m "not slow" tests/config/test_precedence.py tests/config/test_errors.py tests/config/test_schema.py \
+  tests/data/test_geometry.py tests/hooks/test_discovery.py tests/test_files.py tests/test_plugin.py tests/cli/test_app.py \
+  tests/report/test_html.py

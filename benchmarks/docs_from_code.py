@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -392,20 +391,20 @@ def gather(folder: Path) -> None:
         shutil.copyfile(path, there)
 
 
-def gallery() -> None:
+def gallery(folder: Path = ROOT / "build" / "gallery") -> None:
     """Run the commands of docs/gallery.md in an empty folder, and shrink the pictures that the page shows."""
     page = DOCS / "gallery.md"
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    with tempfile.TemporaryDirectory() as folder:
-        for lines in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-            call = ["/bin/sh", "-exc", lines]
-            subprocess.run(call, cwd=folder, env={**os.environ, "PATH": path}, check=True)  # noqa: S603 - our own page
-        for shown in (DOCS / target for target in links(page) if target.startswith("gallery/")):
-            (drawn,) = Path(folder).rglob(f"{shown.stem}.png")
-            picture = Image.open(drawn).convert("RGB")
-            picture.thumbnail((1200, 1600))
-            shown.parent.mkdir(exist_ok=True)
-            picture.save(shown, quality=75, method=6)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    here = {**os.environ, "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))}
+    for lines in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        subprocess.run(["/bin/sh", "-exc", lines], cwd=folder, env=here, check=True)  # noqa: S603 - our own page
+    for shown in (DOCS / target for target in links(page) if target.startswith("gallery/")):
+        drawn = max(folder.rglob(f"{shown.stem}.png"), key=lambda path: path.stat().st_mtime)
+        picture = Image.open(drawn).convert("RGB")
+        picture.thumbnail((1200, 1600))
+        shown.parent.mkdir(exist_ok=True)
+        picture.save(shown, quality=75, method=6)
 
 
 def main() -> None:
