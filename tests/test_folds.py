@@ -176,7 +176,10 @@ def test_evaluate_prints_the_gain_beside_the_cost_and_the_page_and_the_list_know
     assert main(["runs", str(out.parent)]) == 0
     assert f"{figures['mre_mm']:.2f}" in capsys.readouterr().out
     assert main(["report", str(out)]) == 0
-    assert "out-of-fold" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "out-of-fold" in page
+    assert "fold-0, fold-1" in page
+    assert "No epoch is over" not in page
 
 
 def test_what_is_done_is_left_as_it_is_and_another_config_is_refused(done, config, capsys):

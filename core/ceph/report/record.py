@@ -53,6 +53,7 @@ class Record:
     log: tuple[tuple[str, str], ...]  # (level, message)
     notes: tuple[str, ...]  # what could not be read
     adapted_from: str = ""  # the run of which `ceph adapt` made this one
+    members: tuple[str, ...] = ()  # the runs of a folder of several
 
     @property
     def name(self) -> str:
@@ -107,6 +108,7 @@ def read_record(folder: Path) -> Record:
         read(runfolder.read_log, ()),
         tuple(notes),
         str(adapted.get("from", "")),
+        tuple(member.name for member in read(runfolder.read_members, ())),
     )
 
 
