@@ -89,6 +89,7 @@ def read_record(folder: Path) -> Record:
     own = {runfolder.predictions_file(folder, name) for name in names}
     tables = [read(read_table, None, file) for file in sorted(folder.glob("*.csv")) if file not in own]
     nothing: dict[str, Any] = {}
+    nobody: tuple[Path, ...] = ()
     fingerprint = read(runfolder.read_fingerprint, nothing)
     seen, untrained = mapping(fingerprint, "films"), fingerprint.get(runfolder.UNTRAINED)
     adapted = read(runfolder.read_adapted, nothing)
@@ -108,7 +109,7 @@ def read_record(folder: Path) -> Record:
         read(runfolder.read_log, ()),
         tuple(notes),
         str(adapted.get("from", "")),
-        tuple(member.name for member in read(runfolder.read_members, ())),
+        tuple(member.name for member in read(runfolder.read_members, nobody)),
     )
 
 
