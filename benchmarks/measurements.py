@@ -1,4 +1,4 @@
-"""How often a measurement's interval holds what readers' points give: python benchmarks/measurements.py RUN [SPLIT].
+"""How often intervals of measurements hold the readers' values: python benchmarks/measurements.py RUN [SPLIT].
 
 The intervals of a split are by the run's errors out of fold, or of validation, as `ceph analyse` takes them; where the
 split is that itself, each film's are by the errors of the others. It must have been scored (`ceph evaluate`).
