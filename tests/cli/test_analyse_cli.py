@@ -71,7 +71,7 @@ def test_points_of_any_tool_without_a_spacing_have_angles_and_ratios_only(tmp_pa
     assert (rows["SNA"]["norm"], rows["SNA"]["low"], rows["ANB"]["class"]) == ("82", "", "class II")
     assert "S-N" not in rows
     assert "4 lengths are left out for 1 of them: their spacing is unknown; --mm-per-px X gives it" in text.err
-    assert "no intervals: the points have no radius; --errors RUN takes the errors of a run" in text.err
+    assert "no intervals: the points have no radius, and no run its errors on 19 films (--errors RUN)" in text.err
     found = ceph.analyse(points, mm_per_px=0.5)
     assert found.value("a.png", "S-N") == pytest.approx(0.5 * np.hypot(69.5, 6))
     with pytest.raises(KeyError):

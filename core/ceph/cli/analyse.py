@@ -101,5 +101,5 @@ def summary(found: Analysis, wrote: str) -> list[str]:
             f"{lengths} lengths are left out for {unknown} of them: their spacing is unknown; --mm-per-px X gives it"
         )
     if not np.isfinite(found.low).any():
-        lines.append("no intervals: the points have no radius; --errors RUN takes the errors of a run")
+        lines.append("no intervals: the points have no radius, and no run its errors on 19 films (--errors RUN)")
     return lines

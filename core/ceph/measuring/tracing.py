@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ceph.measuring.analyse import Analysis
 
 SHORT = ("SNA", "SNB", "ANB", "Wits", "SN-GoMe", "FMA", "IMPA", "U1-SN", "U1-L1")  # written on a tracing
-MARGIN = 0.15  # around the points, where there is no film
+MARGIN, LARGEST = 0.15, 8000  # around the points, and px of a side, where there is no film
 
 
 def write_tracings(found: Analysis, folder: Path) -> str:
@@ -30,6 +30,8 @@ def write_tracings(found: Analysis, folder: Path) -> str:
     """
     missing, taken = 0, set[str]()
     for f, film in enumerate(found.films):
+        if np.isnan(found.points.points_px[f]).all():
+            continue
         points, stem = found.points.points_px[f], shown(stem_of(Path(film)))
         name = next(n for n in (stem, *(f"{stem}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
         taken.add(name)
@@ -41,7 +43,9 @@ def write_tracings(found: Analysis, folder: Path) -> str:
         lines, strokes = [name, *_values(found, f)], tracing(points, found.points.landmarks)
         low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
         margin = MARGIN * (high - low).max()
-        size = picture.shape if picture is not None else tuple(math.ceil(v) for v in (high + margin)[::-1])
+        size = (
+            picture.shape if picture is not None else tuple(min(math.ceil(v), LARGEST) for v in (high + margin)[::-1])
+        )
         blank = np.full(size, 28, dtype=np.uint8) if picture is None else picture
         svg = tracing_svg(picture, (size[0], size[1]), strokes, points, found.points.landmarks, lines, name)
         try:
@@ -51,7 +55,7 @@ def write_tracings(found: Analysis, folder: Path) -> str:
         except OSError as error:
             raise ConfigError(f"cannot write: {error}", key="--tracings") from None
     alone = f" ({missing} without their film, which is not where it was)" if missing else ""
-    return f"wrote {len(found.films)} tracings into {folder}{alone}"
+    return f"wrote {len(taken)} tracings into {folder}{alone}"
 
 
 def _values(found: Analysis, f: int) -> list[str]:

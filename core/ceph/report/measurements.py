@@ -24,7 +24,8 @@ def measurement_rows(figures: Mapping[str, Any], *, short: bool = False) -> tupl
     for name, row in mapping(figures, "measurements", "each").items():
         classes = mapping(row, "classes") or mapping(row, "challenge")
         if not short or name in SHORT or classes:
-            errors = (f"{digits(number(row, 'mean_abs_error'))} {row['unit']}", digits(number(row, "readers_apart")))
+            unit = mapping(row).get("unit", "")
+            errors = (f"{digits(number(row, 'mean_abs_error'))} {unit}", digits(number(row, "readers_apart")))
             same = (number(classes, who) for who in ("same_percent", "readers_percent"))
             more = [] if short else [f"{number(row, 'bias'):+.2f}", f"{number(row, 'n'):g}"]
             rows.append([name, *errors, *map(_percent, same), *more])
