@@ -131,8 +131,7 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None) -> It
     """The films and what an earlier call, with the same run, settings and `out`, has found on them.
 
     It is kept in `<out>.part` until the block ends well. Without `out`, or where that is a device, nothing is kept.
-    `out` may be a folder.
-    Raises CephError where it cannot be written.
+    `out` may be a folder. Raises CephError where it cannot be written.
     """
     call = {"version": __version__, "run": runfolder.version(trained.folder), "settings": list(trained.asked)}
     lasting = out is not None and (is_plain(out) or out.is_dir() or not out.exists())
