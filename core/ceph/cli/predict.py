@@ -139,6 +139,8 @@ def choose_kind(name: str | None, out: Path | None) -> str:
         raise ConfigError(f"there is no kind {name!r}", key="--format", hint=nearest(name, KINDS))
     if name == LABELME and (out is None or (out.exists() and not out.is_dir())):
         raise ConfigError(f"{LABELME} is a file for each film", key="--out", hint="name a folder, as that of the films")
+    if name != LABELME and out is not None and out.is_dir():
+        raise ConfigError(f"{out} is a folder", key="--out", hint="name a file")
     if name is not None or out is None:
         return name or "csv"
     if out.suffix.lower() not in BY_ENDING:

@@ -20,8 +20,8 @@ def saved_line(figures: Mapping[str, Any]) -> str:
     within = ", ".join(f"within {t} mm {share(t, mm, mm_ranges)}" for t in mm)
     return (
         f"{figures['points']} points on {figures['films']} films, seen by {figures['reader']}: left as they were "
-        f"{share('left_percent', figures, ranges)}; {within}; {figures['untouched_films']} films needed nothing"
-        + (f"; {figures['removed']} points were taken away" if figures["removed"] else "")
+        f"{share('left_percent', figures, ranges)}; {within}; films that needed nothing: {figures['untouched_films']}"
+        + (f"; points that were taken away: {figures['removed']}" if figures["removed"] else "")
     )
 
 

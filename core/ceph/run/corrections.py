@@ -51,13 +51,14 @@ def corrections(
     reader = resolved.config.data.truth if told else CORRECTED if CORRECTED in data.readers else MEAN
     by_hand = np.stack([combine(s.points, s.valid, reader, data.readers)[0] for s in data.samples])
     found = _predicted(trained, data, Path(predictions) if predictions else None)
-    seen = np.isfinite(by_hand).all(axis=-1).any(axis=1) & np.isfinite(found).all(axis=-1).any(axis=1)
+    theirs, ours = (np.asarray(np.isfinite(points).all(axis=-1)) for points in (by_hand, found))
+    seen = np.asarray(theirs.any(axis=1) & ours.any(axis=1))
     if not seen.any():
         raise ConfigError(f"no film in {folder} has both points of the run and points of people", key="FOLDER")
     samples = [sample for sample, one in zip(data.samples, seen, strict=True) if one]
     moved_px = np.linalg.norm(by_hand[seen] - found[seen], axis=-1)
     moved_mm = moved_px * np.array([sample.mm_per_px for sample in samples])[:, None]
-    removed = np.isfinite(found[seen]).all(axis=-1) & ~np.isfinite(by_hand[seen]).all(axis=-1)
+    removed = np.asarray(ours & ~theirs)[seen]
     columns = {symbol: np.s_[:, [k]] for k, symbol in enumerate(data.landmarks)}
     known = np.isfinite(moved_px)
     return {

@@ -133,8 +133,7 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate:
     """The films and what an earlier call, with the same run, settings and `out`, has found on them.
 
     It is kept in `<out>.part` until the block ends well. Without `out`, or where that is a device, nothing is kept.
-    `out` may be a folder.
-    Raises CephError where it cannot be written.
+    `out` may be a folder. Raises CephError where it cannot be written.
     """
     made_by = {"version": __version__, "run": runfolder.version(trained.folder), "settings": list(trained.asked)}
     call = {**made_by, "gate": asdict(gate)}
