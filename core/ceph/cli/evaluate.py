@@ -63,6 +63,7 @@ def evaluate(
         raise ConfigError("name a run folder, or points with --predictions FILE, and not both")
     from ceph.report.console import PlainConsole
     from ceph.report.floor import floor_sentences, floor_table
+    from ceph.report.radius import radius_sentences, radius_table
     from ceph.report.tables import landmark_table, members_line
     from ceph.runfolder import finite
 
@@ -81,6 +82,10 @@ def evaluate(
         console.print(members_line(figures), soft_wrap=True)
     console.print(floor_table(figures))
     for sentence in floor_sentences(figures):
+        console.print(f"{sentence}.")
+    if "radius" in figures:
+        console.print(radius_table(figures))
+    for sentence in radius_sentences(figures):
         console.print(f"{sentence}.")
     if json_ is not None:
         write_file(json_, json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", "--json")

@@ -23,6 +23,7 @@ from ceph.report.curves import is_curve, learning_figures, strategy_figures
 from ceph.report.film import film_svg
 from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows, mean_of
 from ceph.report.floor import agreement_rows, floor_rows, floor_sentences
+from ceph.report.radius import radius_rows, radius_sentences
 from ceph.report.record import Record
 from ceph.report.text import between, digits, kept_together
 from ceph.runfolder import REPORT, mapping, number
@@ -54,6 +55,8 @@ class SplitPage:
     landmarks: tuple[Mapping[str, Any], ...]  # rows of the table, the worst first
     agreement: tuple[tuple[list[str], list[list[str]]], ...]  # tables: header and rows
     floor: tuple[str, ...]
+    radius: tuple[str, ...]
+    radii: tuple[list[str], list[list[str]]]  # a table
     pictures: tuple[Picture, ...]
 
     @property
@@ -181,6 +184,8 @@ def split_page(split: Split, films: Films) -> SplitPage:
         tuple(landmark_rows(split)),
         (floor_rows(split.agreement), agreement_rows(split.agreement)) if split.agreement else (),
         tuple(kept_together(f"{sentence}.") for sentence in floor_sentences(split.agreement)),
+        tuple(kept_together(f"{sentence}.") for sentence in radius_sentences({"radius": split.radius})),
+        radius_rows({"radius": split.radius}),
         tuple(pictures(split)),
     )
 

@@ -111,8 +111,8 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate:
     It is kept in `<out>.part` until the block ends well. Without `out`, or where that is a device, nothing is kept.
     Raises CephError where it cannot be written.
     """
-    call = {"version": __version__, "run": runfolder.version(trained.folder), "settings": list(trained.asked)}
-    call["gate"] = asdict(gate)
+    version, settings = runfolder.version(trained.folder), list(trained.asked)
+    call = {"version": __version__, "run": version, "settings": settings, "gate": asdict(gate)}
     lasting = out is not None and (is_plain(out) or not out.exists())
     path = out.with_name(f"{out.name}{PART}") if out is not None and lasting else None
     with runfolder.writing(path or Path("a temporary file")):

@@ -248,5 +248,6 @@ def write_overlays(
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         film, title = read_film(named.path), shown(str(named.name))
-        picture = overlay(film, found.points_px, landmarks, found.scores, doubtful(found), title, found.mm_per_px)
+        low, mm, radii = doubtful(found), found.mm_per_px, found.radii_px
+        picture = overlay(film, found.points_px, landmarks, found.scores, low, title, mm, radii)
         write_png(picture, folder / name)
