@@ -31,8 +31,8 @@ def overlay(
     """A grey film [H, W] as RGB, shrunk to at most 1600 px of height, with a cross and its name at each point [K, 2].
 
     Those of the K points that are `doubtful` stand in a square, their scores beside their names. Above the film stand
-    its `title`, what the marks mean, and a bar of so many mm; without `title` there is nothing above it. Thin rings have
-    the `radii_px` [K] of the points.
+    its `title`, what the marks mean, and a bar of so many mm; without `title` there is nothing above it. Thin rings
+    have the `radii_px` [K] of the points.
     """
     scale = min(1.0, MAX_HEIGHT / film.shape[0])
     size = (round(film.shape[1] * scale), round(film.shape[0] * scale))
@@ -75,6 +75,7 @@ def _heading(
     height: int,
     scale: float,
     mm_per_px: float | None,
+    *,
     rings: bool,
 ) -> Picture:
     """The strip above a film: its name, a bar, and what the marks mean; cut off where the film is narrow."""
