@@ -61,11 +61,10 @@ def overlay(
         colour = DOUBT if k in doubtful else FOUND
         draw.text(box[:2], text, fill=colour, font=font, stroke_width=2, stroke_fill=EDGE)
     drawn = np.asarray(picture)
-    return (
-        np.vstack([_heading(title, size[0], font, height, scale, mm_per_px, radii_px is not None), drawn])
-        if title
-        else drawn
-    )
+    if not title:
+        return drawn
+    heading = _heading(title, size[0], font, height, scale, mm_per_px, rings=radii_px is not None)
+    return np.vstack([heading, drawn])
 
 
 def _heading(
