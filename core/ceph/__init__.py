@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ceph.exporting.export import Exported, export
     from ceph.hooks.trust import trust
     from ceph.run.adapt import Adaptation, adapt
+    from ceph.run.corrections import corrections
     from ceph.run.ensemble import ensemble
     from ceph.run.folds import folds
     from ceph.run.scoring import evaluate
@@ -21,6 +22,7 @@ HOMES = {
     "Exported": "exporting.export",
     "Result": "run.train",
     "adapt": "run.adapt",
+    "corrections": "run.corrections",
     "ensemble": "run.ensemble",
     "evaluate": "run.scoring",
     "export": "exporting.export",
@@ -36,6 +38,7 @@ __all__ = [
     "Result",
     "__version__",
     "adapt",
+    "corrections",
     "ensemble",
     "evaluate",
     "export",

@@ -187,7 +187,7 @@ def test_points_to_look_at_first_are_named_at_the_end(run, films, monkeypatch, c
 def test_coco_is_asked_for_by_name(run, films, tmp_path):
     out = tmp_path / "points.json"
     assert main(["predict", str(run), str(films), "--out", str(out), "--format", "coco"]) == 0
-    assert json.loads(out.read_text()).keys() == {"images", "annotations", "categories"}
+    assert json.loads(out.read_text()).keys() == {"info", "images", "annotations", "categories"}
 
 
 MISTAKES = {

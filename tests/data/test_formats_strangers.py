@@ -15,7 +15,7 @@ from ceph.data.formats.find import FORMATS, read
 from ceph.data.formats.spelling import key
 from ceph.data.formats.symbols import SYMBOLS
 from ceph.errors import DataError
-from ceph.report.predictions import FilmPoints, render
+from ceph.report.predictions import FilmPoints, Source, pages, render
 
 MANY = 70
 SPLIT_UP = ("coco", "labelstudio", "cvat", "cldetection2023", "labelme", "csv")
@@ -366,15 +366,60 @@ def test_a_table_of_a_clinic_is_read_as_it_was_meant(tmp_path, text, encoding):
     ]
 
 
-def test_what_predict_writes_is_what_training_reads(tmp_path):
-    points = np.array([[1.5, 2.25], [30.125, 40.0]])
-    found = FilmPoints(str(tmp_path / "elsewhere/001.png"), (H, W), 0.1, points, np.array([0.9, 0.8]))
-    for kind, name in (("csv", "points.csv"), ("coco", "points.json")):
-        folder = tmp_path / kind
-        noise_film(folder / "001.png")
-        (folder / name).write_text(render(kind, [found], ("S", "N"), "run", {}))
-        data = read(folder, mm_per_px=0.1)
-        assert (data.format, point(data, "001", "S"), point(data, "001", "N")) == (kind, (1.5, 2.25), (30.125, 40.0))
+def predicted(folder, kind):
+    """A film with two predicted points in a file of a kind, as `ceph predict` leaves it beside the film."""
+    noise_film(folder / "001.png")
+    points = np.array([[1.5, 2.25], [30.125, 39.3]])
+    found = FilmPoints(str(folder / "001.png"), (H, W), 0.1, points, np.array([0.9, 0.8]), name="001.png")
+    if kind == "labelme":
+        for place, text in pages(lambda: [found], Source("run", ("S", "N"), "run@1"), folder):
+            place.write_text(text())
+    else:
+        (folder / f"points.{ENDINGS.get(kind, 'json')}").write_text(render(kind, [found], ("S", "N"), "run", {}))
+    return folder
+
+
+ENDINGS = {"csv": "csv", "cvat": "xml"}
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "coco", "labelstudio", "cvat", "labelme"])
+def test_what_predict_writes_is_what_training_reads(tmp_path, kind):
+    data = read(predicted(tmp_path, kind), mm_per_px=0.1)
+    assert (data.format, data.readers) == ("predicted" if kind == "json" else kind, ("predicted",))
+    assert point(data, "001", "S") == pytest.approx((1.5, 2.25), abs=1e-6)
+    assert point(data, "001", "N") == pytest.approx((30.125, 39.3), abs=1e-6)
+
+
+def through_labelstudio(folder):
+    tasks = json.loads((folder / "points.json").read_text())
+    for task in tasks:
+        result = [{**region, "origin": "prediction"} for region in task["predictions"][0]["result"]]
+        task["annotations"] = [{"completed_by": 7, "result": result, "parent_prediction": 3}]
+    (folder / "points.json").write_text(json.dumps(tasks))
+
+
+def through_cvat(folder):
+    text = (folder / "points.xml").read_text()
+    (folder / "points.xml").write_text(text.replace("<meta>", "<meta><dumped>2026-11-28</dumped>"))
+
+
+def through_labelme(folder):
+    content = json.loads((folder / "001.json").read_text())
+    (folder / "001.json").write_text(json.dumps({**content, "version": "6.3.1"}))
+
+
+@pytest.mark.parametrize("tool", [through_labelstudio, through_cvat, through_labelme])
+def test_points_that_a_person_saw_in_a_tool_are_those_of_another_reader(tmp_path, tool):
+    folder = predicted(tmp_path, tool.__name__.removeprefix("through_"))
+    tool(folder)
+    assert read(folder, mm_per_px=0.1).readers == ("corrected",)
+
+
+def test_predicted_points_beside_a_set_are_not_taken_for_it(tmp_path):
+    predicted(tmp_path, "json")
+    predicted(tmp_path, "csv")
+    through_labelme(predicted(tmp_path, "labelme"))
+    assert read(tmp_path, mm_per_px=0.1).format == "labelme"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -47,6 +48,18 @@ def test_coco_has_keypoints_and_the_spacing_only_where_it_is_known():
     assert content["annotations"][0]["keypoints"] == [1.25, 2.0, 2, 30.5, -1.0, 2]
     assert content["annotations"][1]["keypoint_scores"] == [1.0, 0.5]
     assert {a["image_id"] for a in content["annotations"]} == {image["id"] for image in content["images"]}
+
+
+def test_what_a_model_says_of_a_point_goes_along_into_each_tool_with_the_model_s_name():
+    [task, _] = json.loads(text("labelstudio"))
+    assert task["annotations"] == []
+    assert (task["predictions"][0]["model_version"], task["predictions"][0]["score"]) == ("runs/x", 0.575)
+    assert [region["score"] for region in task["predictions"][0]["result"]] == [0.9, 0.25]
+    root = ET.fromstring(text("cvat"))
+    assert [shape.get("source") for shape in root.iter("points")] == ["auto"] * 4
+    assert [one.text for one in root.iterfind("image/points/attribute[@name='score']")] == ["0.9", "0.25", "1", "0.5"]
+    assert root.findtext("meta/task/name") == "runs/x"
+    assert json.loads(text("coco"))["info"] == {"readers": ["predicted"], "model": "runs/x"}
 
 
 def lit(picture, x, y):

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("ceph.cli.plan", "Show who answers which hook, before anything trains."),
     "evaluate": ("ceph.cli.evaluate", "Score a run, or any tool's points, on a split, in mm."),
     "predict": ("ceph.cli.predict", "Find the landmarks of films without truth."),
+    "corrections": ("ceph.cli.corrections", "Say how many points of a run people moved, and how far."),
     "adapt": ("ceph.cli.adapt", "Move a run to another place by a few films marked there."),
     "compare": ("ceph.cli.compare", "Compare configs over films and seeds, with intervals."),
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),

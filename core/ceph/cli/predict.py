@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +18,14 @@ from ceph.errors import CephError, ConfigError, Problem, nearest
 from ceph.training.stop import ended_by_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from ceph.run.many import Asked
 
 app = options.new_app()
 
-BY_ENDING = {".json": "json", ".csv": "csv"}
+KINDS, LABELME = ("json", "csv", "coco", "labelstudio", "cvat", "labelme"), "labelme"
+BY_ENDING = {".json": "json", ".csv": "csv", ".xml": "cvat"}
 SHOWN = 10  # films, and points of a film, that are doubted
 
 
@@ -32,7 +34,8 @@ SHOWN = 10  # films, and points of a film, that are doubted
         "ceph predict runs/first film.png                              a table (CSV) on the screen",
         "ceph predict runs/first ./films --out points.json --overlays ./pictures",
         "ceph predict runs/first ./films --out points.csv --mm-per-px 0.1",
-        "ceph predict runs/first ./films --out points.json --format coco",
+        "ceph predict runs/first ./films --out tasks.json --format labelstudio      to be corrected there",
+        "ceph predict runs/first ./films --out ./films --format labelme",
     )
 )
 @options.asking
@@ -47,12 +50,19 @@ def predict(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the points there: .json or .csv.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Write the points there: .json, .csv or .xml; for labelme a folder.",
+            show_default=False,
+        ),
     ] = None,
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="KIND", help="json, csv or coco; default: by --out's ending.", show_default=False
+            "--format",
+            metavar="KIND",
+            help="json, csv, coco, labelstudio, cvat, labelme; default: by --out's ending.",
+            show_default=False,
         ),
     ] = None,
     mm_per_px: Annotated[
@@ -78,7 +88,8 @@ def predict(
     Millimetres are given where the spacing is known: by --mm-per-px, or by the data set whose folder is given. Films
     that cannot be read are named together at the end; the others are predicted, and the exit code is 1. Points whose
     score is low for their landmark are named, too: look at them first. Each point has a radius where the run knows
-    enough films that did not train it; so it does of films that are no lateral cephalograms.
+    enough films that did not train it; so it does of films that are no lateral cephalograms. With --out a call that
+    was stopped is gone on with by the same call.
     """
     kind = choose_kind(format_, out)
     wanted = [*(films or ()), *([data] if data else ())]
@@ -101,13 +112,14 @@ def predict(
         progress = Progress(len(named))
         if asked.answers.lasting:
             stop.left = progress.left
+        if kind == LABELME and out is not None:
+            asked.require_free(out)
         asked.find(progress)
-        write(asked.pieces(kind, str(run)), out)
+        with told("--out"):
+            write(asked, kind, str(run), out)
         if overlays is not None:
-            try:
+            with told("--overlays"):
                 asked.draw(overlays)
-            except OSError as error:
-                raise ConfigError(f"cannot write: {error}", key="--overlays") from None
         wrote = "".join(f"; wrote {path}" for path in (out, overlays) if path is not None)
         typer.echo(summary(asked, f"{progress.pace()}{wrote}"), err=out is None)
         for line in gate_lines(asked):
@@ -123,13 +135,14 @@ def predict(
 
 def choose_kind(name: str | None, out: Path | None) -> str:
     """The kind of output that --format or the ending of --out asks for. Raises ConfigError."""
-    kinds = (*BY_ENDING.values(), "coco")
-    if name is not None:
-        if name not in kinds:
-            raise ConfigError(f"there is no kind {name!r}", key="--format", hint=nearest(name, kinds))
-        return name
-    if out is None:
-        return "csv"
+    if name is not None and name not in KINDS:
+        raise ConfigError(f"there is no kind {name!r}", key="--format", hint=nearest(name, KINDS))
+    if name == LABELME and (out is None or (out.exists() and not out.is_dir())):
+        raise ConfigError(f"{LABELME} is a file for each film", key="--out", hint="name a folder, as that of the films")
+    if name != LABELME and out is not None and out.is_dir():
+        raise ConfigError(f"{out} is a folder", key="--out", hint="name a file")
+    if name is not None or out is None:
+        return name or "csv"
     if out.suffix.lower() not in BY_ENDING:
         raise ConfigError(
             f"{out.name} does not say what to write", key="--out", hint="end it in .json or .csv, or give --format"
@@ -137,13 +150,26 @@ def choose_kind(name: str | None, out: Path | None) -> str:
     return BY_ENDING[out.suffix.lower()]
 
 
-def write(text: Iterable[str], out: Path | None) -> None:
-    """Write the text, a piece at a time, to --out or on the screen."""
-    if out is not None:
-        write_file(out, text, "--out")
+def write(asked: Asked, kind: str, run: str, out: Path | None) -> None:
+    """Write the points, a film at a time, into --out or on the screen."""
+    if kind == LABELME and out is not None:
+        asked.write_pages(out, run)
+    elif out is not None:
+        write_file(out, asked.pieces(kind, run), "--out")
     else:
-        for piece in text:
+        for piece in asked.pieces(kind, run):
             typer.echo(shown(piece, keep="\n"), nl=False)
+
+
+@contextmanager
+def told(key: str) -> Iterator[None]:
+    """What cannot be written is an error of the option `key`; a closed pipe is the caller's."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot write: {error}", key=key) from None
 
 
 def summary(asked: Asked, more: str) -> str:

@@ -63,16 +63,23 @@ def intervals(errors_mm: NDArray[np.float64], units: NDArray[np.int64]) -> dict[
     They are over films, of which equal `units` [N] are one piece of evidence (`ceph.evaluation.statistics`), and are of
     this trained network: they do not cover what another seed would do.
     """
-    known = ~np.isnan(errors_mm)
+    rates = [np.where(errors_mm <= t, 100.0, 0.0) for t in THRESHOLDS_MM]
+    if not (found := film_intervals([errors_mm, *rates], ~np.isnan(errors_mm), units)):
+        return {}
+    mre, *sdr = found
+    return {"mre_mm": mre, "sdr_percent": {f"{t:.1f}": pair for t, pair in zip(THRESHOLDS_MM, sdr, strict=True)}}
+
+
+def film_intervals(
+    values: Sequence[NDArray[np.float64]], known: Flags, units: NDArray[np.int64]
+) -> list[list[float]] | None:
+    """95 % intervals [low, high] of the mean over `known` points [N, K] of each of `values` [N, K]; as `intervals`."""
     points = known.sum(axis=1).astype(np.float64)
     if len(np.unique(units[points > 0])) < 2:
-        return {}
-    rates = [np.where(errors_mm <= t, 100.0, 0.0) for t in THRESHOLDS_MM]
-    of_films = [np.where(known, v, 0.0).sum(axis=1) / np.maximum(points, 1) for v in (errors_mm, *rates)]
-    mre, *sdr = ([e.low, e.high] for e in estimate_many([np.stack(of_films)[:, None]], points, units))
-    if not np.isfinite(mre).all():
-        return {}
-    return {"mre_mm": mre, "sdr_percent": {f"{t:.1f}": pair for t, pair in zip(THRESHOLDS_MM, sdr, strict=True)}}
+        return None
+    of_films = [np.where(known, v, 0.0).sum(axis=1) / np.maximum(points, 1) for v in values]
+    found = [[e.low, e.high] for e in estimate_many([np.stack(of_films)[:, None]], points, units)]
+    return found if np.isfinite(found[0]).all() else None
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -14,8 +14,8 @@ ROUNDING = 1e-2  # of the largest output; a norm folded into the wrong convoluti
 
 
 @torch.no_grad()
-def folded(model: nn.Module, image: torch.Tensor) -> nn.Module:
-    """A copy of `model` for prediction, whose batch norms are part of the convolutions that feed them.
+def folded(model: nn.Module, image: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
+    """A copy of `model` for prediction, whose batch norms are part of the convolutions that feed them; and its maps.
 
     In evaluation a batch norm is a scale and a shift of each channel, so its convolution's weights can hold both: the
     maps are the same up to rounding. Which convolution feeds which norm is seen in a forward pass over `image`
@@ -24,19 +24,20 @@ def folded(model: nn.Module, image: torch.Tensor) -> nn.Module:
     """
     maps, pairs = watched(model, image)
     if not pairs:
-        return model
+        return model, maps
     try:
         made = copy.deepcopy(model)
     except (RuntimeError, TypeError):  # it holds a tensor with a history, or what cannot be copied
-        return model
+        return model, maps
     for conv_name, norm_name in pairs:
         conv = cast("nn.Conv2d", made.get_submodule(conv_name))
         norm = cast("nn.BatchNorm2d", made.get_submodule(norm_name))
         made.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
         rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
         made.set_submodule(norm_name, rest)
-    off = (made(image) - maps).abs().amax()
-    return made if off <= ROUNDING * maps.abs().amax() else model
+    again = made(image)
+    same = (again - maps).abs().amax() <= ROUNDING * maps.abs().amax()
+    return (made, again) if same else (model, maps)
 
 
 def watched(model: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, list[tuple[str, str]]]:

@@ -17,6 +17,7 @@ from ceph.report.predictions import FilmPoints
 
 Why = list[list[str]]  # a film was not read: what is wrong with it, and a hint, of each problem
 Found = FilmPoints | Why
+FIELDS = [field.name for field in fields(FilmPoints)]
 
 
 class Answers:
@@ -31,7 +32,7 @@ class Answers:
         self.path, self.lasting = path or Path(tempfile.gettempdir()), path is not None
         self._file: BinaryIO = appending(path, reading=True) if path else tempfile.TemporaryFile()  # noqa: SIM115
         self._places: dict[str, tuple[int, str]] = {}  # of each film: where its line begins, and its state
-        head = json.dumps({"ceph predict": call}).encode() + b"\n"
+        head = json.dumps({"ceph predict": call, "fields": FIELDS}).encode() + b"\n"
         end = self._take_over(head)
         self.other = end == 0 and self._file.seek(0, os.SEEK_END) > 0
         self._file.truncate(end)
@@ -53,6 +54,11 @@ class Answers:
                 break
             end += len(line)
         return end
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known of any film."""
+        return not self._places
 
     def has(self, film: str, state: str) -> bool:
         """Whether it is known what is on a film in this state, or that it cannot be read."""
@@ -89,14 +95,16 @@ class Answers:
 
 
 def _plain(found: FilmPoints) -> dict[str, Any]:
-    """The fields as JSON holds them, numbers in full."""
-    values = {field.name: getattr(found, field.name) for field in fields(found)}
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    """The fields as JSON holds them, numbers in full, arrays apart."""
+    values = {name: getattr(found, name) for name in FIELDS}
+    arrays = {name: value.tolist() for name, value in values.items() if isinstance(value, np.ndarray)}
+    return {"arrays": arrays, "values": {name: value for name, value in values.items() if name not in arrays}}
 
 
 def _points(plain: Mapping[str, Any]) -> FilmPoints:
-    """What `_plain` was given: a list is an array, but for the film's size."""
+    """What `_plain` was given."""
     values: dict[str, Any] = {
-        name: np.array(value) if isinstance(value, list) else value for name, value in plain.items()
+        n: tuple(value) if isinstance(value, list) else value for n, value in plain["values"].items()
     }
-    return FilmPoints(**{**values, "size": tuple(plain["size"])})
+    values |= {name: np.array(value) for name, value in plain["arrays"].items()}
+    return FilmPoints(**values)

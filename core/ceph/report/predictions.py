@@ -1,17 +1,26 @@
-"""Predicted points of films without truth as JSON, CSV or COCO keypoints."""
+"""Predicted points of films without truth as JSON, CSV, and in the formats of tools for marking films."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ceph.data.formats.coco import Coco
+from ceph.data.formats.cvat import Cvat
+from ceph.data.formats.film_table import Facts
+from ceph.data.formats.labelme import SUFFIX, LabelMe
+from ceph.data.formats.labelstudio import LabelStudio
+from ceph.data.formats.records import PREDICTED
+from ceph.data.formats.written import Document, Documents, Written, json_lines
 from ceph.data.names import guarded, shown
 
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
@@ -24,9 +33,10 @@ class FilmPoints:
 
     `film` is its path as it was given, `size` (H, W) in px, `points_px` [K, 2] (x, y) in its pixels with the centre of
     the first pixel at (0, 0), `scores` [K] 0..1 as the run's stations give them, `mm_per_px` None where it is unknown;
-    `assumed_mm_per_px` is what a look at the film took it to be instead. `radii_px` [K] are the radii within which the
-    truth lies so often (NaN: of a landmark that no radius is known of; None: of none), `wrong` is why the film is no
-    whole lateral cephalogram as the run knows them, `turned` how it lay that was put right before it was read.
+    `assumed_mm_per_px` is what a look at the film took it to be instead. `name` is the film's path below the folder
+    that was given. `radii_px` [K] are the radii within which the truth lies so often (NaN: of a landmark that no
+    radius is known of; None: of none), `wrong` is why the film is no whole lateral cephalogram as the run knows them,
+    `turned` how it lay that was put right before it was read.
     """
 
     film: str
@@ -35,56 +45,88 @@ class FilmPoints:
     points_px: NDArray[np.float64]
     scores: NDArray[np.float64]
     assumed_mm_per_px: float | None = None
+    name: str = ""
     radii_px: NDArray[np.float64] | None = None
     wrong: str = ""
     turned: str = ""
 
 
 Films = Callable[[], Iterable[FilmPoints]]  # each call goes through all of them once more
+DOCUMENTS: Mapping[str, Documents] = {"coco": Coco(), "labelstudio": LabelStudio(), "cvat": Cvat()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose points they are: the `run` as it was named, its `landmarks`, and the `model`, a name with its version."""
+
+    run: str
+    landmarks: Sequence[str]
+    model: str = ""
 
 
 def render(
     kind: str, films: Sequence[FilmPoints], landmarks: Sequence[str], run: str, broken: Mapping[str, str]
 ) -> str:
-    """The whole text of a file of the kind `json`, `csv` or `coco`; `broken` are films that were not read, and why."""
-    return "".join(pieces(kind, lambda: films, landmarks, run, broken.items()))
+    """The whole text of a file: json, csv or one of DOCUMENTS; `broken` are films that were not read, and why."""
+    return "".join(pieces(kind, lambda: films, Source(run, landmarks, run), broken.items()))
 
 
-def pieces(
-    kind: str, films: Films, landmarks: Sequence[str], run: str, broken: Iterable[tuple[str, str]]
-) -> Iterator[str]:
+def pieces(kind: str, films: Films, source: Source, broken: Iterable[tuple[str, str]]) -> Iterator[str]:
     """The text that `render` gives, a piece at a time, so that no more than a film is held."""
 
     def named() -> Iterator[FilmPoints]:
-        return (replace(film, film=shown(film.film)) for film in films())
+        return (replace(film, film=shown(film.film), name=shown(film.name)) for film in films())
 
     if kind == "csv":
-        return csv_lines(named, landmarks)
-    if kind == "coco":
-        return json_lines(as_coco(named, landmarks))
-    return json_lines(as_json(named, landmarks, run, broken))
+        return csv_lines(named, source.landmarks)
+    if kind == "json":
+        return json_lines(as_json(named, source, broken))
+
+    def called(film: FilmPoints) -> str:  # CVAT calls a film as it was uploaded
+        return film.name if kind == "cvat" and film.name else film.film
+
+    return DOCUMENTS[kind].text(document(source, lambda: (written(film, source, called(film)) for film in named())))
 
 
-def json_lines(content: Mapping[str, Any]) -> Iterator[str]:
-    """JSON, a piece at a time: each key of an object, and each element of what is an iterator, on a line of its own."""
-    for n, (key, value) in enumerate(content.items()):
-        yield f"{',' if n else '{'}\n {json.dumps(key)}: "
-        if isinstance(value, Iterator):
-            some = False
-            for one in value:
-                yield f"{',' if some else '['}\n  {json.dumps(one, ensure_ascii=False)}"
-                some = True
-            yield "\n ]" if some else "[]"
-        else:
-            yield json.dumps(value, ensure_ascii=False)
-    yield "\n}\n"
+def pages(films: Films, source: Source, folder: Path) -> Iterator[tuple[Path, Callable[[], str]]]:
+    """LabelMe's file of each film below `folder`, and what gives its text."""
+    for film in films():
+        place = page_of(folder, film.name)
+        name = shown(Path(os.path.relpath(film.film, place.parent)).as_posix())
+        yield place, partial(LabelMe().page, written(film, source, name), document(source, tuple))
 
 
-def as_json(films: Films, landmarks: Sequence[str], run: str, broken: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def page_of(folder: Path, name: str) -> Path:
+    """Where LabelMe's file of the film called `name` is below `folder`."""
+    return (folder / name).with_suffix(SUFFIX)
+
+
+def document(source: Source, films: Callable[[], Iterable[Written]]) -> Document:
+    """Films with a model's points, for whoever writes a format."""
+    return Document(source.landmarks, [PREDICTED], films, source.model)
+
+
+def written(film: FilmPoints, source: Source, name: str) -> Written:
+    """A film with a model's points, as whoever writes a format is given it."""
+    found = rows(film, source.landmarks)
+    return Written(
+        name,
+        film.size,
+        {PREDICTED: {symbol: (x, y) for symbol, x, y, *_ in found}},
+        Facts(mm_per_px=film.mm_per_px, source="given to ceph predict"),
+        {
+            symbol: {"score": score, **{name: value for name, value in radius.items() if value is not None}}
+            for (symbol, _, _, score, *_), radius in zip(found, radii(film), strict=True)
+        },
+        {**({} if film.assumed_mm_per_px is None else {"assumed_spacing": film.assumed_mm_per_px}), **said_of(film)},
+    )
+
+
+def as_json(films: Films, source: Source, broken: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Films with their points by symbol; mm are null where the film's spacing is unknown."""
     return {
-        "run": run,
-        "landmarks": list(landmarks),
+        "run": source.run,
+        "landmarks": list(source.landmarks),
         "films": (
             {
                 "film": film.film,
@@ -96,7 +138,7 @@ def as_json(films: Films, landmarks: Sequence[str], run: str, broken: Iterable[t
                 "points": {
                     symbol: {"x_px": x, "y_px": y, "x_mm": x_mm, "y_mm": y_mm, "score": score, **radius}
                     for (symbol, x, y, score, x_mm, y_mm), radius in zip(
-                        rows(film, landmarks), radii(film), strict=True
+                        rows(film, source.landmarks), radii(film), strict=True
                     )
                 },
             }
@@ -130,36 +172,6 @@ def csv_text(lines: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
-
-
-def as_coco(films: Films, landmarks: Sequence[str]) -> dict[str, Any]:
-    """COCO keypoints, an annotation a film; `spacing` is the film's mm per px, left out where unknown."""
-    category = {"id": 1, "name": "cephalogram", "keypoints": list(landmarks), "skeleton": []}
-    return {
-        "images": (_coco_image(number, film) for number, film in enumerate(films(), 1)),
-        "annotations": (_coco_annotation(number, film, landmarks) for number, film in enumerate(films(), 1)),
-        "categories": [category],
-    }
-
-
-def _coco_image(number: int, film: FilmPoints) -> dict[str, Any]:
-    image = {"id": number, "file_name": film.film, "width": film.size[1], "height": film.size[0]}
-    spacings = {"spacing": film.mm_per_px, "assumed_spacing": film.assumed_mm_per_px}
-    return {**image, **{name: mm for name, mm in spacings.items() if mm is not None}, **said_of(film)}
-
-
-def _coco_annotation(number: int, film: FilmPoints, landmarks: Sequence[str]) -> dict[str, Any]:
-    found = rows(film, landmarks)
-    return {
-        "id": number,
-        "image_id": number,
-        "category_id": 1,
-        "keypoints": [value for _, x, y, *_ in found for value in (x, y, 2)],
-        "num_keypoints": len(found),
-        "keypoint_scores": [score for _, _, _, score, *_ in found],
-        **({} if film.radii_px is None else {"keypoint_radii_px": [row["radius_px"] for row in radii(film)]}),
-        "score": round(float(film.scores.mean()), 4),
-    }
 
 
 def said_of(film: FilmPoints) -> dict[str, str]:

@@ -45,6 +45,10 @@ class Evaluator:
 
     def ready(self, model: nn.Module) -> nn.Module:
         """The model as it predicts: in evaluation mode, its batch norms folded. `model` keeps its mode."""
+        return self._ready(model)[0]
+
+    def _ready(self, model: nn.Module) -> tuple[nn.Module, torch.Tensor]:
+        """The model as it predicts, and its maps of a film of noise at `data.size`."""
         size, was_training = self.config.data.size, model.training
         image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
         with self.hooks.blamed():
@@ -56,9 +60,7 @@ class Evaluator:
         """The model as the first of those whose maps are averaged. Raises PluginError where its maps are no maps."""
         (height, width), stride = self.config.data.size, self.config.model.stride
         hook = "eval_model" if self.hooks.answers("eval_model") else "build_model"
-        ready = self.ready(model)
-        with torch.inference_mode():
-            maps = ready(torch.zeros(1, 1, height, width, device=self.runtime.device))
+        ready, maps = self._ready(model)
         shape = (1, len(self.landmarks), -(-height // stride), -(-width // stride))
         self.hooks.promised(hook, maps, shape, self.runtime.device)
         return Member(ready, kind=self.config.target_kind)

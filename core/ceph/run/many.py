@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -10,10 +11,10 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ceph import __version__, runfolder
-from ceph.errors import DataError
-from ceph.files import is_plain
+from ceph.errors import ConfigError, DataError
+from ceph.files import is_plain, write_text
 from ceph.report.answers import Answers, Found, Why
-from ceph.report.predictions import FilmPoints, pieces
+from ceph.report.predictions import FilmPoints, Source, page_of, pages, pieces
 from ceph.run.doubt import Doubts, Floats, doubtful, doubts_of, usual_scores
 from ceph.run.gate import OPEN, Gate
 from ceph.run.predictions import NamedFilm, in_parts, part_size, write_overlays
@@ -80,10 +81,33 @@ class Asked:
         """The doubtful points, and the `most` films that deserve a look most."""
         return doubts_of(self.points(), self.usual, most)
 
+    def source(self, run: str) -> Source:
+        """Whose points they are; `run` is as it was named."""
+        folder = self.trained.folder
+        return Source(run, self.trained.landmarks, f"{folder.resolve().name}@{runfolder.version(folder)}")
+
     def pieces(self, kind: str, run: str) -> Iterator[str]:
         """The text of a file of a kind."""
         broken = ((str(film.path), why[0][0]) for film, why in self.broken())
-        return pieces(kind, self.points, self.trained.landmarks, run, broken)
+        return pieces(kind, self.points, self.source(run), broken)
+
+    def require_free(self, folder: Path) -> None:
+        """Raise ConfigError where a file of LabelMe is already where one would be written, or two would be one file."""
+        places = [page_of(folder, str(film.name)) for film in self.films]
+        twice = next((place for place, count in Counter(places).items() if count > 1), None)
+        if twice is not None:
+            raise ConfigError(f"{twice} would be the file of two films", key="--out", hint="name them apart")
+        there = [] if self.answers.kept else [place for place in places if place.exists()]
+        if there:
+            what = f"{there[0]} is there already{f', and {len(there) - 1} others' if len(there) > 1 else ''}"
+            raise ConfigError(what, key="--out", hint="nothing is overwritten: name another folder, or move them away")
+
+    def write_pages(self, folder: Path, run: str) -> None:
+        """Write LabelMe's file of each film, where there is none. Raises OSError."""
+        for place, text in pages(self.points, self.source(run), folder):
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_text(place, text())
 
     def draw(self, folder: Path) -> None:
         """A picture of each film with its points. Raises OSError."""
@@ -109,12 +133,12 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate:
     """The films and what an earlier call, with the same run, settings and `out`, has found on them.
 
     It is kept in `<out>.part` until the block ends well. Without `out`, or where that is a device, nothing is kept.
-    Raises CephError where it cannot be written.
+    `out` may be a folder. Raises CephError where it cannot be written.
     """
     version, settings = runfolder.version(trained.folder), list(trained.asked)
     call = {"version": __version__, "run": version, "settings": settings, "gate": asdict(gate)}
-    lasting = out is not None and (is_plain(out) or not out.exists())
-    path = out.with_name(f"{out.name}{PART}") if out is not None and lasting else None
+    lasting = out is not None and (is_plain(out) or out.is_dir() or not out.exists())
+    path = Path(f"{out.resolve()}{PART}") if out is not None and lasting else None
     with runfolder.writing(path or Path("a temporary file")):
         answers = Answers(path, call)
     if answers.other:
@@ -124,4 +148,4 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate:
         yield Asked(trained, films, answers, gate)
         done = True
     finally:
-        answers.close(remove=done)
+        answers.close(remove=done or answers.empty)

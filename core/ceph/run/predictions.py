@@ -225,7 +225,18 @@ def _points(
     if judged.wrong and gate.policy == "refuse":
         return DataError(f"{film.path}: {judged.wrong}", hint="--gate warn predicts it all the same")
     turned = judged.way if judged.put_right else ""
-    return FilmPoints(str(film.path), size, film.mm_per_px, points_px, scores, assumed, radii_px, judged.wrong, turned)
+    return FilmPoints(
+        str(film.path),
+        size,
+        film.mm_per_px,
+        points_px,
+        scores,
+        assumed,
+        name=str(film.name),
+        radii_px=radii_px,
+        wrong=judged.wrong,
+        turned=turned,
+    )
 
 
 def write_overlays(

@@ -6,19 +6,18 @@ https://cocodataset.org/#format-data, with `spacing`, `spacing_source`, `split`,
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ceph.data.formats.base import DataSet
 from ceph.data.formats.film_table import Facts
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import Films
-from ceph.data.formats.records import ONE_READER, Film, Found, check_link, marks_of, plain
+from ceph.data.formats.records import ONE_READER, Film, Found, check_link, plain
 from ceph.data.formats.splits import ORDER, split_of
+from ceph.data.formats.written import Document, Written, document_of, json_lines
 from ceph.data.spacing import plausible_spacing
 from ceph.data.strict_json import Field, parse_json
-from ceph.data.types import Sample
 
 READERS = "readers"  # of the file's `info`: their names in order
 
@@ -41,11 +40,28 @@ class Coco(InFiles):
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write annotations/<split>.json, an annotation for each reader of a film."""
         (folder / "annotations").mkdir()
+        names = {film: path.removeprefix("images/") for film, path in films.items()}
         for split in ORDER:
             samples = [sample for sample in data.samples if sample.split == split]
             if samples:
-                content = _content(data, samples, films)
-                (folder / "annotations" / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+                with (folder / "annotations" / f"{split}.json").open("w", encoding="utf-8") as file:
+                    file.writelines(self.text(document_of(data, samples, names)))
+
+    def text(self, document: Document) -> Iterator[str]:
+        """The document, a piece at a time; of a model's points their scores stand beside them, and its `info` names it.
+
+        Radii and the like are `keypoint_<name>`, as `keypoint_scores`.
+        """
+        category = {"id": 1, "name": "cephalogram", "keypoints": list(document.landmarks), "skeleton": []}
+        info = {READERS: list(document.readers), **({"model": document.model} if document.model else {})}
+        return json_lines(
+            {
+                "info": info,
+                "images": (_image(number, film) for number, film in enumerate(document.films(), 1)),
+                "annotations": _annotations(document),
+                "categories": [category],
+            }
+        )
 
 
 def _keypoints(content: Field) -> tuple[int, list[str]]:
@@ -155,45 +171,34 @@ def _marks(keypoints: Field, landmarks: list[str]) -> dict[str, tuple[float, flo
     return found
 
 
-def _content(data: DataSet, samples: list[Sample], films: Mapping[str, str]) -> dict[str, object]:
-    images: list[dict[str, object]] = []
-    annotations: list[dict[str, object]] = []
-    for number, sample in enumerate(samples, 1):
-        images.append(
-            {
-                "id": number,
-                "file_name": films[sample.id].removeprefix("images/"),
-                "width": sample.size[1],
-                "height": sample.size[0],
-                "spacing": sample.mm_per_px,
-                "spacing_source": sample.spacing_source,
-                "split": sample.split,
-                "group": sample.group,
-                "machine": sample.machine,
-            }
-        )
-        for row, reader in enumerate(data.readers):
-            marks = marks_of(sample, row, data.landmarks)
-            xs, ys = [x for x, _ in marks.values()] or [0.0], [y for _, y in marks.values()] or [0.0]
-            box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-            triples = [(*marks[s], 2) if s in marks else (0, 0, 0) for s in data.landmarks]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": 1,
-                    "reader": reader,
-                    "keypoints": [plain(value) for triple in triples for value in triple],
-                    "num_keypoints": len(marks),
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                }
-            )
-    category = {"id": 1, "name": "cephalogram", "keypoints": list(data.landmarks), "skeleton": []}
-    return {
-        "info": {READERS: list(data.readers)},
-        "images": images,
-        "annotations": annotations,
-        "categories": [category],
-    }
+def _image(number: int, film: Written) -> dict[str, object]:
+    facts, known = film.facts, {"split": film.facts.split, "group": film.facts.group, "machine": film.facts.machine}
+    H, W = film.size
+    spacing = {} if facts.mm_per_px is None else {"spacing": facts.mm_per_px, "spacing_source": facts.source}
+    return {"id": number, "file_name": film.name, "width": W, "height": H, **spacing, **known, **film.notes}
+
+
+def _annotations(document: Document) -> Iterator[dict[str, object]]:
+    """An annotation for each reader of each film."""
+    pairs = ((n, film, *one) for n, film in enumerate(document.films(), 1) for one in film.marks.items())
+    for number, (image, film, reader, marks) in enumerate(pairs, 1):
+        xs, ys = [x for x, _ in marks.values()] or [0.0], [y for _, y in marks.values()] or [0.0]
+        box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+        triples = [(*marks[s], 2) if s in marks else (0, 0, 0) for s in document.landmarks]
+        annotation: dict[str, object] = {
+            "id": number,
+            "image_id": image,
+            "category_id": 1,
+            "reader": reader,
+            "keypoints": [plain(value) for triple in triples for value in triple],
+            "num_keypoints": len(marks),
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+        }
+        if film.found:
+            names = next(iter(film.found.values()))
+            of_points = {n: [film.found[s].get(n) for s in document.landmarks if s in film.found] for n in names}
+            lists = {"keypoint_scores" if n == "score" else f"keypoint_{n}": values for n, values in of_points.items()}
+            annotation |= {**lists, "score": film.score}
+        yield annotation

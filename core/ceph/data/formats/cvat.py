@@ -2,6 +2,7 @@
 
 https://docs.cvat.ai/docs/contributing/development/xml_format/ (the canvas draws a film with its outer corner at (0, 0),
 so that points lie half a pixel further right and down than ours). The reader is the attribute `reader` of a skeleton.
+Single points of a model (`source` auto or semi-auto) are `corrected` in CVAT's own export.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from ceph.data.formats.base import DataSet, Findings
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import Films
-from ceph.data.formats.records import ONE_READER, Film, Found, Marks, from_corner, marks_of, to_corner
+from ceph.data.formats.records import CORRECTED, ONE_READER, PREDICTED, Film, Found, Marks, from_corner, to_corner
 from ceph.data.formats.splits import split_of
+from ceph.data.formats.written import Document, Written, document_of
 from ceph.errors import DataError, Place
 
 SKELETON = "cephalogram"
 READER = "reader"
+AUTO, HALF_AUTO = "auto", "semi-auto"  # sources of a shape: a model's, and one that a person moved
 ONE_EACH = f"where several readers marked one film, each skeleton needs its attribute `{READER}`"
 
 
@@ -39,29 +42,43 @@ class Cvat(InFiles):
         found.landmarks += _sublabels(root)
         if root.find("track") is not None:
             raise DataError(f"{file}: is an export of a video", hint="export it as `CVAT for images 1.1`")
+        seen = CORRECTED if root.find("meta/dumped") is not None else PREDICTED  # CVAT itself wrote this
         for image in root.iter("image"):
             with found.findings.gather():
-                if film := _film(image, file, found.places, found.findings):
+                if film := _film(image, file, seen, found.places, found.findings):
                     found.films.append(film)
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write annotations.xml with its labels."""
-        root = ET.Element("annotations")
-        ET.SubElement(root, "version").text = "1.1"
-        task = ET.SubElement(ET.SubElement(root, "meta"), "task")
-        ET.SubElement(task, "size").text = str(len(data.samples))
+        names = {film: path.removeprefix("images/") for film, path in films.items()}
+        with (folder / "annotations.xml").open("w", encoding="utf-8") as file:
+            file.writelines(self.text(document_of(data, data.samples, names)))
+
+    def text(self, document: Document) -> Iterator[str]:
+        """The document, a piece at a time: a skeleton for each reader; of a model single points, that anybody moves."""
+        meta = ET.Element("meta")
+        task = ET.SubElement(meta, "task")
+        ET.SubElement(task, "name").text = document.model
+        ET.SubElement(task, "size").text = str(sum(1 for _ in document.films()))
         ET.SubElement(task, "mode").text = "annotation"
-        _labels(ET.SubElement(task, "labels"), data)
-        for number, sample in enumerate(data.samples):
-            H, W = sample.size
-            name = films[sample.id].removeprefix("images/")
-            image = ET.SubElement(
-                root, "image", id=str(number), name=name, subset=sample.split, width=str(W), height=str(H)
-            )
-            for row, reader in enumerate(data.readers):
-                _skeleton(image, reader, marks_of(sample, row, data.landmarks), data.landmarks)
-        ET.indent(root)
-        ET.ElementTree(root).write(folder / "annotations.xml", encoding="utf-8", xml_declaration=True)
+        _labels(ET.SubElement(task, "labels"), document)
+        yield f"<?xml version='1.0' encoding='utf-8'?>\n<annotations>\n  <version>1.1</version>\n{_indented(meta)}"
+        for number, film in enumerate(document.films()):
+            (H, W), split = film.size, film.facts.split
+            image = ET.Element("image", {"id": str(number), "name": film.name, **({"subset": split} if split else {})})
+            image.attrib |= {"width": str(W), "height": str(H)}
+            for reader, marks in film.marks.items():
+                if document.model:
+                    _single(image, film, marks)
+                else:
+                    _skeleton(image, reader, marks, document.landmarks)
+            yield _indented(image)
+        yield "</annotations>\n"
+
+
+def _indented(element: ET.Element) -> str:
+    ET.indent(element, level=1)
+    return f"  {ET.tostring(element, encoding='unicode')}\n"
 
 
 def parse_xml(text: str, file: Path) -> ET.Element:
@@ -86,35 +103,55 @@ def _sublabels(root: ET.Element) -> list[str]:
     ]
 
 
-def _labels(labels: ET.Element, data: DataSet) -> None:
-    skeleton = ET.SubElement(labels, "label")
-    ET.SubElement(skeleton, "name").text = SKELETON
-    ET.SubElement(skeleton, "type").text = "skeleton"
-    attribute = ET.SubElement(ET.SubElement(skeleton, "attributes"), "attribute")
-    fields = {"name": READER, "mutable": "False", "input_type": "text", "default_value": data.readers[0], "values": ""}
-    for name, text in fields.items():
-        ET.SubElement(attribute, name).text = text
-    for symbol in data.landmarks:
-        label = ET.SubElement(labels, "label")
-        ET.SubElement(label, "name").text = symbol
-        ET.SubElement(label, "type").text = "points"
-        ET.SubElement(label, "attributes")
-        ET.SubElement(label, "parent").text = SKELETON
+def _labels(labels: ET.Element, document: Document) -> None:
+    """A label a landmark; of people's points below the label of a skeleton, of a model's with what is told of each."""
+    if not document.model:
+        _label(labels, SKELETON, "skeleton", {READER: document.readers[0]})
+    first = next(iter(document.films()), None)
+    told = dict.fromkeys((name for values in first.found.values() for name in values) if first else (), "")
+    for symbol in document.landmarks:
+        label = _label(labels, symbol, "points", told)
+        if not document.model:
+            ET.SubElement(label, "parent").text = SKELETON
 
 
-def _skeleton(image: ET.Element, reader: str, marks: Marks, landmarks: tuple[str, ...]) -> None:
+def _label(labels: ET.Element, name: str, kind: str, attributes: Mapping[str, str]) -> ET.Element:
+    """A label, and its `attributes` of free text with what they are where nothing is said."""
+    label = ET.SubElement(labels, "label")
+    ET.SubElement(label, "name").text = name
+    ET.SubElement(label, "type").text = kind
+    listed = ET.SubElement(label, "attributes")
+    for attribute, default in attributes.items():
+        one = ET.SubElement(listed, "attribute")
+        fields = {"name": attribute, "mutable": "False", "input_type": "text", "default_value": default, "values": ""}
+        for field, text in fields.items():
+            ET.SubElement(one, field).text = text
+    return label
+
+
+def _skeleton(image: ET.Element, reader: str, marks: Marks, landmarks: Sequence[str]) -> None:
     skeleton = ET.SubElement(image, "skeleton", label=SKELETON, source="manual", occluded="0", z_order="0")
     ET.SubElement(skeleton, "attribute", name=READER).text = reader
     for symbol in landmarks:
-        x, y = to_corner(marks.get(symbol, (-0.5, -0.5)))
         outside = "0" if symbol in marks else "1"
-        ET.SubElement(
-            skeleton, "points", label=symbol, source="manual", outside=outside, occluded="0", points=f"{x!r},{y!r}"
-        )
+        ET.SubElement(skeleton, "points", _point(symbol, marks.get(symbol, (-0.5, -0.5)), "manual"), outside=outside)
 
 
-def _film(image: ET.Element, file: Path, places: Films, findings: Findings) -> Film | None:
-    """The film of an image; None where nothing on it is annotated."""
+def _single(image: ET.Element, film: Written, marks: Marks) -> None:
+    """A model's points: `source` says so, and what the model says of each is an attribute."""
+    for symbol, point in marks.items():
+        shape = ET.SubElement(image, "points", _point(symbol, point, AUTO), z_order="0")
+        for name, value in film.found.get(symbol, {}).items():
+            ET.SubElement(shape, "attribute", name=name).text = f"{value:g}"
+
+
+def _point(symbol: str, point: tuple[float, float], source: str) -> dict[str, str]:
+    x, y = to_corner(point)
+    return {"label": symbol, "source": source, "occluded": "0", "points": f"{x!r},{y!r}"}
+
+
+def _film(image: ET.Element, file: Path, seen: str, places: Films, findings: Findings) -> Film | None:
+    """The film of an image; None where nothing on it is annotated. A model's single points are the reader `seen`'s."""
     name = image.get("name", "")
     where = f"{file}: image {name!r}"
     marks: dict[str, Marks] = {}
@@ -127,9 +164,10 @@ def _film(image: ET.Element, file: Path, places: Films, findings: Findings) -> F
         elif shape.tag != "points":
             findings.leave_out(f"{file}: shapes that are no points ({shape.tag})")
     if single := image.findall("points"):
-        if ONE_READER in marks:
+        reader = seen if any(shape.get("source") in (AUTO, HALF_AUTO) for shape in single) else ONE_READER
+        if reader in marks:
             _fail(where, "has a skeleton and single points", ONE_EACH)
-        marks[ONE_READER] = _points(single, where)
+        marks[reader] = _points(single, where)
     if not marks:
         findings.leave_out(f"{file}: images without points")
         return None

@@ -20,6 +20,7 @@ from ceph.data.formats.isbi2015 import Isbi2015
 from ceph.data.formats.labelme import LabelMe
 from ceph.data.formats.labelstudio import LabelStudio
 from ceph.data.formats.plain_csv import PlainCsv, why_no_table
+from ceph.data.formats.predicted import Predicted
 from ceph.data.formats.spelling import place_of, unified
 from ceph.data.names import shown
 from ceph.data.plausible import doubts, head_doubts
@@ -41,7 +42,7 @@ FORMATS = (
     Cvat(),
     PlainCsv(),
 )
-READERS: tuple[Reader, ...] = FORMATS
+READERS: tuple[Reader, ...] = (*FORMATS, Predicted())
 WRITERS: dict[str, Writer] = {writer.name: writer for writer in FORMATS}
 AUTO = "auto"
 
@@ -146,8 +147,9 @@ def _reader(root: Path, name: str, readers: Sequence[Reader]) -> Reader:
             )
         return by_name[name]
     found = [reader for reader in readers if reader.matches(root)]
-    # A plain table may be anybody's: a reader that knows more of the folder than its columns goes before.
-    found = [reader for reader in found if reader.name != PlainCsv.name] or found
+    # What was predicted may lie beside a set, and a plain table may be anybody's: other readers go before.
+    for last in (Predicted.name, PlainCsv.name):
+        found = [reader for reader in found if reader.name != last] or found
     if len(found) == 1:
         return found[0]
     if not found:

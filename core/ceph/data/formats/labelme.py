@@ -14,11 +14,24 @@ from pathlib import Path
 from ceph.data.formats.base import DataSet, Findings
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import BESIDE_FILMS, Films
-from ceph.data.formats.records import ONE_READER, Film, Found, Marks, check_link, from_corner, marks_of, to_corner
+from ceph.data.formats.records import (
+    CORRECTED,
+    ONE_READER,
+    PREDICTED,
+    Film,
+    Found,
+    Marks,
+    check_link,
+    from_corner,
+    to_corner,
+)
+from ceph.data.formats.written import Document, Written, document_of
 from ceph.data.strict_json import Field, parse_json
 from ceph.data.types import Sample
 
+SUFFIX = ".json"
 VERSION = "5.0.1"  # whose files these are like
+UNSEEN = f"{VERSION}+predicted"  # which LabelMe replaces by its own when a person saves the film
 
 
 class LabelMe(InFiles):
@@ -34,7 +47,7 @@ class LabelMe(InFiles):
         """Add the film of one file; folders may state splits."""
         content = Field(parse_json(text, file), file)
         found.landmarks += _names(content, "landmarks")
-        found.readers += _names(content, "readers")
+        found.readers += _readers(content)
         found.films.append(_film(content, found.places, found.findings))
 
     def place(self, sample: Sample, number: int) -> str:  # noqa: ARG002 - the format names its films
@@ -43,36 +56,50 @@ class LabelMe(InFiles):
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write a JSON file beside each film."""
-        for sample in data.samples:
-            film = Path(films[sample.id])
-            shapes = [
-                {
-                    "label": symbol,
-                    "points": [list(to_corner(point))],
-                    "group_id": row + 1,
-                    "shape_type": "point",
-                    "flags": {},
-                }
-                for row in range(len(data.readers))
-                for symbol, point in marks_of(sample, row, data.landmarks).items()
-            ]
-            content: dict[str, object] = {
-                "version": VERSION,
+        document = document_of(data, data.samples, {film: Path(path).name for film, path in films.items()})
+        for film, path in zip(document.films(), map(films.__getitem__, [s.id for s in data.samples]), strict=True):
+            (folder / path).with_suffix(SUFFIX).write_text(self.page(film, document), encoding="utf-8")
+
+    def page(self, film: Written, document: Document) -> str:
+        """The text of the file of a film, named by its path from there; what a model says stands in the shapes."""
+        readers = list(document.readers)
+        shapes = [
+            {
+                "label": symbol,
+                "points": [list(to_corner(point))],
+                "group_id": readers.index(reader) + 1,
+                "shape_type": "point",
                 "flags": {},
-                "shapes": shapes,
-                "imagePath": film.name,
-                "imageData": None,
-                "imageHeight": sample.size[0],
-                "imageWidth": sample.size[1],
-                "landmarks": data.landmarks,
-                "readers": data.readers,
+                **film.found.get(symbol, {}),
             }
-            (folder / film.with_suffix(".json")).write_text(json.dumps(content, indent=1), encoding="utf-8")
+            for reader, marks in film.marks.items()
+            for symbol, point in marks.items()
+        ]
+        content: dict[str, object] = {
+            "version": UNSEEN if document.model else VERSION,
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": film.name,
+            "imageData": None,
+            "imageHeight": film.size[0],
+            "imageWidth": film.size[1],
+            "landmarks": list(document.landmarks),
+            "readers": readers,
+            **({"model": document.model} if document.model else {}),
+        }
+        return json.dumps(content, indent=1)
 
 
 def _names(content: Field, key: str) -> list[str]:
     listed = content.get(key)
     return [name.text() for name in listed.items()] if listed is not None else []
+
+
+def _readers(content: Field) -> list[str]:
+    """The readers in order, where the file names them; what was predicted is `corrected` once LabelMe has saved it."""
+    version = content.get("version")
+    seen = version is not None and version.value != UNSEEN
+    return [CORRECTED if seen and name == PREDICTED else name for name in _names(content, "readers")]
 
 
 def _film(content: Field, places: Films, findings: Findings) -> Film:
@@ -81,7 +108,7 @@ def _film(content: Field, places: Films, findings: Findings) -> Film:
     if path is None:
         named.fail(f"the film {named.text()!r} is not in {places.root}", hint="put it beside its .json file")
     check_link(named, path, places)
-    readers = _names(content, "readers")
+    readers = _readers(content)
     marks: dict[str, Marks] = {reader: {} for reader in readers or [ONE_READER]}
     for shape in content["shapes"].items():
         if shape["shape_type"].text() != "point":

@@ -2,26 +2,29 @@
 
 https://labelstud.io/tags/keypointlabels: x and y are 0 at the film's outer left and upper edge and 100 at the other
 ones, so that x percent is x / 100 * width - 0.5 here. An annotation is a reader: by its `reader`, a key of ours that
-Label Studio itself drops, else by `completed_by`.
+Label Studio itself drops, else by `completed_by`; one that began with a prediction is `corrected`.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ceph.data.formats.base import DataSet, Findings
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import Films
-from ceph.data.formats.records import ONE_READER, Film, Found, from_corner, marks_of, to_corner
+from ceph.data.formats.records import CORRECTED, ONE_READER, PREDICTED, Film, Found, Marks, from_corner, to_corner
+from ceph.data.formats.written import Document, Written, document_of, json_list
 from ceph.data.images import SUFFIXES
 from ceph.data.strict_json import Field, parse_json
-from ceph.data.types import Sample
+
+logger = logging.getLogger("ceph")
 
 KEYPOINT = "keypointlabels"
+WIDTH = 0.3  # of a point as it is drawn, in percent of the film's width
 UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 
 
@@ -33,27 +36,36 @@ class LabelStudio(InFiles):
     marks = (r"\A\s*\[\s*\{", r'"annotations"\s*:\s*\[', r'"(result|data)"\s*:')
 
     def add(self, text: str, file: Path, found: Found) -> None:
-        """Add the films of every task that someone annotated."""
-        for task in Field(parse_json(text, file), file).items():
+        """Add the films of every task that someone annotated; where nobody annotated any, those with predictions."""
+        tasks = list(Field(parse_json(text, file), file).items())
+        answers, other = "annotations", "predictions"
+        if not any(_listed(task, answers) for task in tasks) and any(_listed(task, other) for task in tasks):
+            logger.warning("%s: nobody annotated a task: what a model predicted is read, as %s", file, PREDICTED)
+            answers = other
+        for task in tasks:
             with found.findings.gather():
-                found.films += _films(task, found.places, found.findings)
+                found.films += _films(task, answers, found.places, found.findings)
                 found.landmarks += _names(task["data"])
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write export.json, whose films Label Studio finds where this folder is its root of local files."""
-        tasks = []
-        for number, sample in enumerate(data.samples, 1):
-            annotations = [
-                {"completed_by": row + 1, "reader": reader, "result": _result(sample, row, data.landmarks)}
-                for row, reader in enumerate(data.readers)
-            ]
-            task = {
-                "id": number,
-                "data": {"image": f"/data/local-files/?d={quote(films[sample.id])}", "landmarks": list(data.landmarks)},
-                "annotations": annotations,
-            }
-            tasks.append(task)
-        (folder / "export.json").write_text(json.dumps(tasks), encoding="utf-8")
+        with (folder / "export.json").open("w", encoding="utf-8") as file:
+            file.writelines(self.text(document_of(data, data.samples, films)))
+
+    def text(self, document: Document) -> Iterator[str]:
+        """The tasks, a piece at a time; a model's points are predictions, which a person begins with."""
+        return json_list(_task(number, film, document) for number, film in enumerate(document.films(), 1))
+
+
+def _task(number: int, film: Written, document: Document) -> dict[str, object]:
+    data = {"image": f"/data/local-files/?d={quote(film.name)}", "landmarks": list(document.landmarks)}
+    task: dict[str, object] = {"id": number, "data": data}
+    results = {reader: _result(film, marks) for reader, marks in film.marks.items()}
+    if document.model:
+        found = [{"model_version": document.model, "score": film.score, "result": one} for one in results.values()]
+        return {**task, "annotations": [], "predictions": found}
+    people = enumerate(results.items(), 1)
+    return {**task, "annotations": [{"completed_by": n, "reader": who, "result": one} for n, (who, one) in people]}
 
 
 def _names(data: Field) -> list[str]:
@@ -62,14 +74,18 @@ def _names(data: Field) -> list[str]:
     return [name.text() for name in listed.items()] if listed is not None and isinstance(listed.value, list) else []
 
 
-def _result(sample: Sample, row: int, landmarks: tuple[str, ...]) -> list[dict[str, object]]:
-    H, W = sample.size
+def _result(film: Written, marks: Marks) -> list[dict[str, object]]:
+    """A region a point; its width, in percent of the film's, is the point's radius where that is known."""
+    H, W = film.size
     found: list[dict[str, object]] = []
-    for symbol, point in marks_of(sample, row, landmarks).items():
+    for number, (symbol, point) in enumerate(marks.items(), 1):
         x, y = to_corner(point)
-        value = {"x": x / W * 100, "y": y / H * 100, "width": 0.3, KEYPOINT: [symbol]}
+        told = film.found.get(symbol, {})
+        width = told["radius_px"] / W * 100 if told.get("radius_px") else WIDTH
+        value = {"x": x / W * 100, "y": y / H * 100, "width": width, KEYPOINT: [symbol]}
         found.append(
             {
+                "id": f"point{number}",
                 "original_width": W,
                 "original_height": H,
                 "image_rotation": 0,
@@ -77,14 +93,22 @@ def _result(sample: Sample, row: int, landmarks: tuple[str, ...]) -> list[dict[s
                 "from_name": "landmarks",
                 "to_name": "image",
                 "type": KEYPOINT,
+                **told,
             }
         )
     return found
 
 
-def _films(task: Field, places: Films, findings: Findings) -> list[Film]:
-    """The films of one task; none where nobody annotated it."""
-    annotations = [one for one in task["annotations"].items() if not _flag(one, "was_cancelled")]
+def _listed(task: Field, key: str) -> list[Field]:
+    """What a task lists under a key; nothing where it does not have it."""
+    found = task.get(key)
+    return list(found.items()) if found is not None and isinstance(found.value, list) else []
+
+
+def _films(task: Field, answers: str, places: Films, findings: Findings) -> list[Film]:
+    """The films of one task, by its annotations or predictions; none where nobody annotated it."""
+    listed = task[answers].items() if answers == "annotations" else _listed(task, answers)
+    annotations = [one for one in listed if not _flag(one, "was_cancelled")]
     if not annotations:
         findings.leave_out(f"{task.file}: tasks without an annotation")
         return []
@@ -101,7 +125,7 @@ def _films(task: Field, places: Films, findings: Findings) -> list[Film]:
     seen: set[str] = set()
     targets: set[str] = set()
     for annotation in annotations:
-        reader = _reader(annotation)
+        reader = PREDICTED if answers == "predictions" else _reader(annotation, seen)
         if reader in seen:
             annotation.fail(
                 f"a second annotation by {reader}", hint="keep one, or let each have its own `completed_by`"
@@ -213,15 +237,27 @@ def _addresses(value: str) -> list[str]:
     return list(dict.fromkeys([local[0] if local else unquote(parts.path), unquote(plain), plain]))
 
 
-def _reader(annotation: Field) -> str:
+def _reader(annotation: Field, seen: Collection[str]) -> str:
+    """Whose an annotation is: by name, `corrected` for the first that began with a prediction, else by number."""
     reader = annotation.get("reader")
     if reader is not None:
         return reader.text()
+    if CORRECTED not in seen and _began_with_prediction(annotation):
+        return CORRECTED
     by = annotation.get("completed_by")
     if by is None or by.value is None:
         return ONE_READER
     number = by["id"] if isinstance(by.value, dict) else by
     return f"annotator{number.number():g}"
+
+
+def _began_with_prediction(annotation: Field) -> bool:
+    """Whether a person was shown a model's points: by the annotation's `parent_prediction`, or a region's `origin`."""
+    parent = annotation.get("parent_prediction")
+    if parent is not None and parent.value is not None:
+        return True
+    origins = (region.get("origin") for region in annotation["result"].items())
+    return any(origin is not None and str(origin.value).startswith("prediction") for origin in origins)
 
 
 def _mark(region: Field, reader: str, film: Film) -> None:

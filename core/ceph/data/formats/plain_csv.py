@@ -21,7 +21,7 @@ from ceph.data.formats.cldetection_csv import CSV_2023, CSV_2024, numbered, poin
 from ceph.data.formats.film_table import TABLE, facts_cells, facts_of
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import annotation_files, head
-from ceph.data.formats.records import ONE_READER, Film, Found, marks_of
+from ceph.data.formats.records import ONE_READER, PREDICTED, Film, Found, marks_of
 from ceph.data.formats.spelling import clean
 from ceph.data.formats.splits import split_of
 from ceph.data.formats.tables import Row, header, number_text, parse_rows, table_of, write_rows
@@ -41,6 +41,7 @@ INDEX = ("", "index", "unnamed: 0", "#", "no", "no.", "nr", "nr.")  # a column t
 PATIENT = ("patient", "patient_id", "patient id", "patient-id")  # a group, and perhaps a folder
 FACTS = ("split", "group", "machine", "mm_per_px", "spacing_source")
 READER = "reader"
+SCORE = "score"  # of a line for each point: a model found it
 KNOWN = (*FACTS, *PATIENT, READER)
 HALF = re.compile(r"(.*?)[\s_.:-]*\(?([xy])\)?(?:[\s_]*\(?px\)?)?", re.IGNORECASE)  # of a point: S_x, Sx, "N X", S_x_px
 
@@ -121,14 +122,15 @@ class PlainCsv(InFiles):
         found: Found,
     ) -> None:
         """Add the points of a table with a line for each; `long` are its columns film, landmark, x and y."""
+        predicted = SCORE in columns
         for column in columns:
-            if column not in (*long, *KNOWN) and column.lower() not in INDEX:
+            if column not in (*long, *KNOWN) and column.lower() not in INDEX and not predicted:
                 found.findings.leave_out(f"{file}: the column {column!r}")
         film_column, landmark, x, y = long
         for row in rows:
             with found.findings.gather():
                 film = _film(row, film_column, found, split)
-                marks = film.marks.setdefault(row.get(READER) or ONE_READER, {})
+                marks = film.marks.setdefault(row.get(READER) or (PREDICTED if predicted else ONE_READER), {})
                 if not (symbol := row[landmark]):
                     row.fail("a point without a landmark's name")
                 if symbol in marks:

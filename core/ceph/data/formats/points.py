@@ -73,12 +73,14 @@ class OnFilms:
     strange_landmarks: tuple[str, ...]
 
 
-def on_films(table: PointTable, samples: Sequence[Sample], landmarks: Sequence[str]) -> OnFilms:
+def on_films(
+    table: PointTable, samples: Sequence[Sample], landmarks: Sequence[str], *, refuse_outside: bool = True
+) -> OnFilms:
     """The table's points on those films and landmarks of a set that it has, in the set's order.
 
     A film is meant by its id, or by its file with or without folders and ending; a landmark by any of its names. Raises
-    DataError naming every point that lies outside its film and what stands there under two names, and where table and
-    set have no film or no landmark in common.
+    DataError naming every point that lies outside its film (without `refuse_outside` there is none there), and what
+    stands there under two names, and where table and set have no film or no landmark in common.
     """
     symbols = dict.fromkeys(symbol for marks in table.marks.values() for symbol in marks)
     columns = {symbol: k for symbol in symbols if (k := place_of(symbol, landmarks)) is not None}
@@ -97,7 +99,7 @@ def on_films(table: PointTable, samples: Sequence[Sample], landmarks: Sequence[s
                 if not np.isnan(points[n, k, 0]):
                     row.fail(f"{film} has {landmarks[k]} under two names")
                 points[n, k], _, outside = settle(np.array(marks[symbol]), (height, width))
-                if outside:
+                if outside and refuse_outside:
                     x, y = marks[symbol]
                     what = f"{symbol} of {film} is outside the film, at x {x:g}, y {y:g} of {width} x {height}"
                     findings.problems.append(Problem(what, place=row.place, hint=PIXELS))

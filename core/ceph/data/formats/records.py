@@ -22,6 +22,7 @@ from ceph.errors import DataError
 
 logger = logging.getLogger("ceph")
 ONE_READER = "reader"  # what a reader is called where the format does not name them
+PREDICTED, CORRECTED = "predicted", "corrected"  # points of `ceph predict`; the same after somebody saw them in a tool
 
 Marks = dict[str, tuple[float, float]]  # symbol -> (x, y) in film px
 
