@@ -167,8 +167,7 @@ def _outside(reading: Reading, size: tuple[int, int]) -> Flags:
     """The landmarks [K] whose places lie outside the film, or near its edge where their points are doubtful."""
     reach = np.where(reading.doubtful, EDGE_MM * reading.px_per_mm, 0)[:, None]
     places, far = reading.places_px, np.array([size[1], size[0]]) - 1
-    outside: Flags = ((places < reach) | (places > far - reach)).any(axis=-1)
-    return outside
+    return np.asarray(((places < reach) | (places > far - reach)).any(axis=-1))
 
 
 def ways_to_try(reading: Reading) -> Sequence[Sequence[str]]:

@@ -54,6 +54,7 @@ class Split:
     interval_mm: tuple[float, float]  # 95 % of the MRE over films, as evaluation found it; NaN where it did not
     samples: tuple[Sample | None, ...]
     readers: Readers | None
+    radius: Mapping[str, Any]  # how often the truth lay within its radius, where that is known
     agreement: Mapping[str, Any]  # with the truth, and the readers' part of the errors (`floor_figures`)
     measured: Mapping[str, Any]  # `measurements`, as evaluation found them; empty where it did not
     intervals_mm: Floats  # [K, 2], 95 % over films; NaN where there are too few
@@ -91,6 +92,7 @@ def _joined(record: Record, name: str, scored: Predictions, films: Films) -> Spl
         _interval(mapping(record.figures, name, "interval_95")),
         samples,
         reader_distances(scored, samples, columns) if known else None,
+        mapping(record.figures, name, "radius"),
         floor_figures(*of, films.readers, truth, _units(samples)) if known else {},
         {"measurements": mapping(record.figures, name, "measurements")},
         landmark_intervals(scored.errors_mm, samples),

@@ -24,6 +24,7 @@ from ceph.report.film import film_svg
 from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows, mean_of
 from ceph.report.floor import agreement_rows, floor_rows, floor_sentences
 from ceph.report.measurements import measurement_rows, measurement_sentences
+from ceph.report.radius import radius_rows, radius_sentences
 from ceph.report.record import Record
 from ceph.report.text import between, digits, kept_together
 from ceph.runfolder import REPORT, mapping, number
@@ -57,6 +58,8 @@ class SplitPage:
     floor: tuple[str, ...]
     measurements: tuple[list[str], list[list[str]]]  # header and rows
     measured: tuple[str, ...]
+    radius: tuple[str, ...]
+    radii: tuple[list[str], list[list[str]]]  # a table
     pictures: tuple[Picture, ...]
 
     @property
@@ -187,6 +190,8 @@ def split_page(split: Split, films: Films) -> SplitPage:
         tuple(kept_together(f"{sentence}.") for sentence in floor_sentences(split.agreement)),
         measurement_rows(split.measured),
         tuple(kept_together(f"{sentence}.") for sentence in measurement_sentences(split.measured)),
+        tuple(kept_together(f"{sentence}.") for sentence in radius_sentences({"radius": split.radius})),
+        radius_rows({"radius": split.radius}),
         tuple(pictures(split)),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import cv2
@@ -14,6 +15,7 @@ from ceph.report.sheet import PAPER, Picture
 from ceph.report.strokes import Stroke, draw_strokes
 
 MAX_HEIGHT = 1600  # px; a taller film is shrunk
+RING = (120, 230, 140)  # green
 BAR_MM = (50, 20, 10, 5)
 
 
@@ -26,12 +28,13 @@ def overlay(
     title: str = "",
     mm_per_px: float | None = None,
     strokes: Sequence[Stroke] = (),
+    radii_px: NDArray[np.float64] | None = None,
 ) -> Picture:
     """A grey film [H, W] as RGB, shrunk to at most 1600 px of height, with a cross and its name at each point [K, 2].
 
-    Under them lie the `strokes` of a tracing. Those of the K points that are `doubtful` stand in a square, their scores
-    beside their names. Above the film stand its `title`, what the marks mean, and a bar of so many mm; without `title`
-    there is nothing above it.
+    Under them lie the `strokes` of a tracing, and thin rings of the `radii_px` [K] of the points. Those of the K points
+    that are `doubtful` stand in a square, their scores beside their names. Above the film stand its `title`, what the
+    marks mean, and a bar of so many mm; without `title` there is nothing above it.
     """
     scale = min(1.0, MAX_HEIGHT / film.shape[0])
     size = (round(film.shape[1] * scale), round(film.shape[0] * scale))
@@ -43,6 +46,9 @@ def overlay(
     font = ImageFont.load_default(height)
     centres = ((np.asarray(points_px) + 0.5) * scale - 0.5).tolist()
     draw_strokes(draw, strokes, scale, 1)
+    for (x, y), reach in zip(centres, [] if radii_px is None else (radii_px * scale).tolist(), strict=False):
+        if math.isfinite(reach):
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), outline=RING, width=1)
     for k, (x, y) in enumerate(centres):
         for colour, width in ((EDGE, 3), (FOUND, 1)):
             draw.line((x - radius, y - radius, x + radius, y + radius), fill=colour, width=width)
@@ -58,7 +64,10 @@ def overlay(
         colour = DOUBT if k in doubtful else FOUND
         draw.text(box[:2], text, fill=colour, font=font, stroke_width=2, stroke_fill=EDGE)
     drawn = np.asarray(picture)
-    return np.vstack([_heading(title, size[0], font, height, scale, mm_per_px), drawn]) if title else drawn
+    if not title:
+        return drawn
+    heading = _heading(title, size[0], font, height, scale, mm_per_px, rings=radii_px is not None)
+    return np.vstack([heading, drawn])
 
 
 def _heading(
@@ -68,13 +77,16 @@ def _heading(
     height: int,
     scale: float,
     mm_per_px: float | None,
+    *,
+    rings: bool,
 ) -> Picture:
     """The strip above a film: its name, a bar, and what the marks mean; cut off where the film is narrow."""
     line = round(1.5 * height)
     strip = Image.new("RGB", (width, 3 * line), PAPER)
     draw = ImageDraw.Draw(strip)
     draw.text((6, line * 0.2), title, fill="white", font=font)
-    draw.text((6, line * 1.2), "cross: predicted; in a square: doubtful, with its score", fill=FOUND, font=font)
+    meaning = "cross: predicted; in a square: doubtful, with its score" + "; ring: its radius" * rings
+    draw.text((6, line * 1.2), meaning, fill=FOUND, font=font)
     if mm_per_px is None:
         draw.text((6, line * 2.2), "no scale: the film's spacing is unknown", fill="white", font=font)
     else:

@@ -34,9 +34,10 @@ def keep(folder: Path, split: str, landmarks: Sequence[str], found: Prediction, 
     usual = gate.learn(_truth_mm(found), found.stages[gate.STAGE][1])
     if radii is None or usual is None:
         return
-    learned = radius.LEVELS, radii.factors, radii.films
-    of_heads = usual.shape.mean, usual.shape.covariance, usual.size_sd, usual.scores
-    runfolder.write_held_out(folder, runfolder.HeldOut(split, tuple(landmarks), *learned, *of_heads))
+    of_points = radii.levels, radii.factors, radii.films
+    shape, symbols = usual.shape, tuple(landmarks)
+    known = runfolder.HeldOut(split, symbols, *of_points, shape.mean, shape.covariance, usual.size_sd, usual.scores)
+    runfolder.write_held_out(folder, known)
 
 
 def _truth_mm(found: Prediction) -> Floats:

@@ -135,8 +135,8 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate:
     It is kept in `<out>.part` until the block ends well. Without `out`, or where that is a device, nothing is kept.
     `out` may be a folder. Raises CephError where it cannot be written.
     """
-    made_by = {"version": __version__, "run": runfolder.version(trained.folder), "settings": list(trained.asked)}
-    call = {**made_by, "gate": asdict(gate)}
+    version, settings = runfolder.version(trained.folder), list(trained.asked)
+    call = {"version": __version__, "run": version, "settings": settings, "gate": asdict(gate)}
     lasting = out is not None and (is_plain(out) or out.is_dir() or not out.exists())
     path = Path(f"{out.resolve()}{PART}") if out is not None and lasting else None
     with runfolder.writing(path or Path("a temporary file")):

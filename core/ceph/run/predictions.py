@@ -260,6 +260,7 @@ def write_overlays(
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         film, title, mm = read_film(named.path), shown(str(named.name)), found.mm_per_px
-        strokes = tracing(found.points_px, landmarks)
-        picture = overlay(film, found.points_px, landmarks, found.scores, doubtful(found), title, mm, strokes)
+        strokes, doubts = tracing(found.points_px, landmarks), doubtful(found)
+        marks = landmarks, found.scores, doubts, title, mm, strokes, found.radii_px
+        picture = overlay(film, found.points_px, *marks)
         write_png(picture, folder / name)
