@@ -43,11 +43,10 @@ def write_tracings(found: Analysis, folder: Path) -> str:
         lines, strokes = [name, *_values(found, f)], tracing(points, found.points.landmarks)
         low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
         margin = MARGIN * (high - low).max()
-        size = (
-            picture.shape if picture is not None else tuple(min(math.ceil(v), LARGEST) for v in (high + margin)[::-1])
-        )
-        blank = np.full(size, 28, dtype=np.uint8) if picture is None else picture
-        svg = tracing_svg(picture, (size[0], size[1]), strokes, points, found.points.landmarks, lines, name)
+        width, height = (min(max(math.ceil(end), 1), LARGEST) for end in high + margin)
+        blank = np.full((height, width), 28, dtype=np.uint8) if picture is None else picture
+        size = blank.shape[0], blank.shape[1]
+        svg = tracing_svg(picture, size, strokes, points, found.points.landmarks, lines, name)
         try:
             folder.mkdir(exist_ok=True)
             write_png(tracing_png(blank, strokes, points, lines), folder / f"{name}.png")
