@@ -10,6 +10,11 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from ceph.data.formats.coco import Coco
+from ceph.data.formats.cvat import Cvat
+from ceph.data.formats.labelme import LabelMe
+from ceph.data.formats.labelstudio import LabelStudio
+from ceph.data.formats.written import Document, Written
 from ceph.report.overlay import MAX_HEIGHT, overlay
 from ceph.report.predictions import FilmPoints, render
 
@@ -60,6 +65,20 @@ def test_what_a_model_says_of_a_point_goes_along_into_each_tool_with_the_model_s
     assert [one.text for one in root.iterfind("image/points/attribute[@name='score']")] == ["0.9", "0.25", "1", "0.5"]
     assert root.findtext("meta/task/name") == "runs/x"
     assert json.loads(text("coco"))["info"] == {"readers": ["predicted"], "model": "runs/x"}
+
+
+def test_radii_of_a_model_go_into_each_tool_as_it_has_a_place_for_them():
+    told = {"S": {"score": 0.9, "radius_px": 3.0, "radius_mm": 1.5}, "N": {"score": 0.8}}
+    film = Written("1.png", (40, 30), {"predicted": {"S": (1.0, 2.0), "N": (3.0, 4.0)}}, found=told)
+    document = Document(("S", "N"), ["predicted"], lambda: [film], "run@1")
+    [task] = json.loads("".join(LabelStudio().text(document)))
+    assert [region["value"]["width"] for region in task["predictions"][0]["result"]] == [10.0, 0.3]  # percent
+    [annotation] = json.loads("".join(Coco().text(document)))["annotations"]
+    assert (annotation["keypoint_radii_px"], annotation["keypoint_scores"]) == ([3.0, None], [0.9, 0.8])
+    shapes = json.loads(LabelMe().page(film, document))["shapes"]
+    assert [shape.get("radius_mm") for shape in shapes] == [1.5, None]
+    root = ET.fromstring("".join(Cvat().text(document)))
+    assert [one.text for one in root.iterfind("image/points/attribute[@name='radius_mm']")] == ["1.5"]
 
 
 def lit(picture, x, y):

@@ -19,6 +19,11 @@ from ceph.data.formats.written import Document, Written, document_of, json_lines
 from ceph.data.spacing import plausible_spacing
 from ceph.data.strict_json import Field, parse_json
 
+LISTS = {  # what a model says of each keypoint
+    "score": "keypoint_scores",
+    "radius_px": "keypoint_radii_px",
+    "radius_mm": "keypoint_radii_mm",
+}
 READERS = "readers"  # of the file's `info`: their names in order
 
 
@@ -50,7 +55,7 @@ class Coco(InFiles):
     def text(self, document: Document) -> Iterator[str]:
         """The document, a piece at a time; of a model's points their scores stand beside them, and its `info` names it.
 
-        Radii and the like are `keypoint_<name>`, as `keypoint_scores`.
+        Lists of what it says beside that are named by LISTS, in the order of the keypoints.
         """
         category = {"id": 1, "name": "cephalogram", "keypoints": list(document.landmarks), "skeleton": []}
         info = {READERS: list(document.readers), **({"model": document.model} if document.model else {})}
@@ -197,8 +202,9 @@ def _annotations(document: Document) -> Iterator[dict[str, object]]:
             "iscrowd": 0,
         }
         if film.found:
-            names = dict.fromkeys(name for of_one in film.found.values() for name in of_one)
-            of_points = {n: [film.found[s].get(n) for s in document.landmarks if s in film.found] for n in names}
-            lists = {"keypoint_scores" if n == "score" else f"keypoint_{n}": values for n, values in of_points.items()}
-            annotation |= {**lists, "score": film.score}
+            names = dict.fromkeys(name for values in film.found.values() for name in values)
+            for name in names:
+                listed = [film.found.get(symbol, {}).get(name) for symbol in document.landmarks]
+                annotation[LISTS.get(name, f"keypoint_{name}")] = listed
+            annotation["score"] = film.score
         yield annotation
