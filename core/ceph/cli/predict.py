@@ -18,7 +18,7 @@ from ceph.errors import CephError, ConfigError, Problem, nearest
 from ceph.training.stop import ended_by_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ceph.run.many import Asked
 

@@ -26,7 +26,7 @@ class Written:
     marks: Mapping[str, Marks]
     facts: Facts = field(default_factory=Facts)
     found: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    notes: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def score(self) -> float | None:
