@@ -265,7 +265,7 @@ def test_varied_films_differ_more_than_the_others_in_pose_size_and_grey_values(v
 def test_a_varied_film_has_the_landmarks_where_its_bones_are():
     # The tip of the upper incisor: enamel above it, air or lips below; without its clutter it is the brightest edge.
     rises = []
-    for index in range(40):
+    for index in range(16):
         film = draw(index, height=480, varied=True)
         x, y = film.truth_px[at("UIT")]
         apex = film.truth_px[at("UIA")]

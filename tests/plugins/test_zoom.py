@@ -12,9 +12,7 @@ from tests.training.runs import last_weights, same_weights
 
 import ceph
 from ceph.errors import Interrupted
-from ceph.hooks.discovery import load
 from ceph.report.progress import Silent
-from ceph.testing import checks
 from ceph_plugins.zoom import Refiner, SecondLook, Zoom, ZoomConfig, mean_about, views_of
 
 SMALL = {"windows": 2, "px": 32, "mm": 16, "width": 8}
@@ -125,14 +123,6 @@ def test_the_loss_is_least_where_the_truth_is_and_counts_every_landmark_in_a_win
     assert right[0] == pytest.approx(right[1])
     assert off[1] > right[1] + 1  # 2.5 mm: half of it is distance
     assert far[1] == right[2] == 0  # outside the window, and not valid
-
-
-CHECKS = checks(load("zoom").plugin_class, name="zoom", settings=SMALL, neutral={"weight": 0})
-
-
-@pytest.mark.parametrize("check", [c for c in CHECKS if c.id.startswith("neutral")], ids=str)  # others: test_suite.py
-def test_conformance(check):
-    check()
 
 
 def test_the_mean_about_a_pixel_is_that_of_the_square():

@@ -236,8 +236,13 @@ def test_row_04_a_signal_to_all_processes_of_a_job_leaves_a_checkpoint_too(tiny_
         assert "the checkpoint is written" in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", ["plan", "run"])
+SOON = [("run", signal.SIGTERM), ("run", signal.SIGHUP), ("plan", signal.SIGINT)]
+LATER = [("run", signal.SIGINT), ("plan", signal.SIGTERM), ("plan", signal.SIGHUP)]
+
+
+@pytest.mark.parametrize(
+    ("command", "number"), [*SOON, *(pytest.param(*words, marks=pytest.mark.slow) for words in LATER)]
+)
 def test_row_04_a_signal_in_the_first_moments_is_one_message_too(tiny_set, tmp_path, command, number):
     words = run_words(tiny_set, tmp_path / "run") if command == "run" else ["plan", "--preset", "base"]
     process = outside(words, tmp_path / "io")
@@ -334,7 +339,7 @@ def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@tries(6, 24)
+@tries(4, 24)
 def test_row_15_of_many_runs_that_start_at_once_in_one_folder_one_goes_on(tiny_set, tmp_path, tries, whole):
     reference, nursery = whole
     run = tmp_path / "run"

@@ -25,6 +25,7 @@ NEUTRAL = {
     "hard-mining": {"films": False, "landmarks": False},
     "multi-scale": {"scales": [1.0]},
     "heavy-augmentation": {"strength": 0},
+    "zoom": {"windows": 2, "px": 32, "mm": 20, "weight": 0},
 }
 # Readers are tried on folders, and what exits the process is told in a run alone.
 ELSEWHERE = [f for f in FAULTS if f.kind.startswith("exit") or (f.hook == "dataset_formats" and "in use" in f.kind)]

@@ -91,8 +91,7 @@ def test_maps_and_losses_are_fp32_whatever_the_network_computes_in(loss, precisi
     assert job.scaler.is_enabled() == (precision == "fp16")
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("scales", [[1.0], [0.75, 1.0, 1.5]], ids=["one-scale", "three"])
+@pytest.mark.parametrize(("scales", "decoder"), [([1.0], "argmax"), *(([0.75, 1.0, 1.5], name) for name in DECODERS)])
 def test_a_prediction_is_launched_without_waiting_for_the_device(decoder, scales, tiny, cuda):
     prepared, job = job_on_cuda(tiny(evaluate={"scales": scales}, target={"decoder": decoder}), ["tta"])
     evaluator = Evaluator(prepared.config, job.hooks, job.runtime, job.run.landmarks, job.stations)
@@ -145,7 +144,7 @@ def test_each_decoder_is_one_graph(name, fresh):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of what dynamo looks at
-@pytest.mark.parametrize("name", [None, "cvm-head"])
+@pytest.mark.parametrize("name", [pytest.param(None, marks=pytest.mark.slow), "cvm-head"])  # a head beside the network
 def test_a_compiled_run_trains_as_one_that_is_not(name, tiny, tmp_path, fresh, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     plugins = {name: {}} if name else {}
