@@ -29,6 +29,7 @@ FLOORS = {
     "ceph.config": 3,
     "ceph.measuring": 3,
     "ceph.measuring.analyse": 7,
+    "ceph.measuring.found": 7,
     "ceph.measuring.tracing": 7,
     "ceph.training": 4,
     "ceph_plugins": 4,

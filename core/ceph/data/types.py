@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch  # which reading films and points does without
 
 Matrix = NDArray[np.float64]  # [3, 3], homogeneous, maps (x, y, 1)
 Points = NDArray[np.float64]  # [..., 2], (x, y); the centre of the first pixel is (0, 0)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph import runfolder
-from ceph.config.load import resolve
 from ceph.data.names import guarded, shown
 from ceph.data.types import Points
 from ceph.errors import ConfigError, DataError, Problem
@@ -22,10 +21,6 @@ from ceph.measuring.formula import facing_right
 from ceph.measuring.interval import Errors, errors_of, intervals
 from ceph.measuring.points import PointSet, read_point_set
 from ceph.measuring.table import Classes, Measurement, measurable, with_own
-from ceph.run.assembly import make_hooks
-from ceph.run.films import plain_truth, read_data
-from ceph.run.predictions import find_films, predict_films, readers_of
-from ceph.run.trained import load
 
 Floats = NDArray[np.float64]
 
@@ -98,12 +93,18 @@ def analyse(
     table, where = with_own(None if measurements is None else Path(measurements)), Path(source)
     not_read: tuple[Problem, ...] = ()
     if runfolder.is_run(where):
-        points, not_read = _found(where, [Path(film) for film in films], mm_per_px, settings)
+        from ceph.measuring.found import found_points  # torch, which a table of points does not need
+
+        points, not_read = found_points(where, [Path(film) for film in films], mm_per_px, settings)
         errors = where if errors is None else errors
     elif films:
         raise ConfigError(f"{where} is no run, which films need", key="FILM", hint="ceph analyse RUN FILM...")
+    elif where.is_dir():
+        from ceph.measuring.found import true_points
+
+        points = true_points(where, mm_per_px, settings)
     else:
-        points = _true(where, mm_per_px, settings) if where.is_dir() else read_point_set(where).spaced(mm_per_px)
+        points = read_point_set(where).spaced(mm_per_px)
     known = None
     if errors is not None:
         runfolder.require_run(Path(errors))
@@ -128,42 +129,6 @@ def measured(
 
 def _of(one: Measurement, landmarks: Sequence[str], points: Points) -> Floats:
     return one.formula.of(points, landmarks)
-
-
-def _found(
-    run: Path, films: Sequence[Path], mm_per_px: float | None, settings: Sequence[str]
-) -> tuple[PointSet, tuple[Problem, ...]]:
-    """What a run finds on films, and what is wrong with those that it cannot read."""
-    if not films:
-        hint = f"ceph analyse {run} ./films, or {run}/predictions-validation.csv --mm-per-px X"
-        raise ConfigError("no film is given", key="FILM", hint=hint)
-    trained = load(run, settings=settings)
-    found = predict_films(trained, find_films(films, readers=readers_of(trained), mm_per_px=mm_per_px))
-    problems = tuple(problem for _, error in found.broken for problem in error.problems)
-    if not found.films:
-        raise DataError(problems)
-    points = np.stack([film.points_px for film in found.films])
-    spacing = np.array([film.mm_per_px or math.nan for film in found.films])
-    names = tuple(film.film for film in found.films)
-    radii = [getattr(film, "radii_px", None) for film in found.films]
-    radius = np.stack([np.full(len(points[f]), np.nan) if each is None else each for f, each in enumerate(radii)])
-    return PointSet(names, trained.landmarks, points, spacing, radius), problems
-
-
-def _true(folder: Path, mm_per_px: float | None, settings: Sequence[str]) -> PointSet:
-    """The truth of a data set's marked films."""
-    given = () if mm_per_px is None else (f"data.mm_per_px={mm_per_px}",)
-    resolved = resolve(data=folder, settings=(*given, *settings), reading=True)
-    data = read_data(resolved.config, make_hooks(resolved))
-    truth = plain_truth(resolved.config, data)
-    marked = [sample for sample in data.samples if sample.valid.any()]
-    if not marked:
-        raise DataError(f"{folder}: no film has a point")
-    each = [truth(sample, 0)[:2] for sample in marked]
-    points = np.stack([np.where(valid[:, None], xy, np.nan) for xy, valid in each])
-    spacing = np.array([sample.mm_per_px for sample in marked])
-    names = tuple(str(sample.path) for sample in marked)
-    return PointSet(names, data.landmarks, points, spacing, np.full(points.shape[:2], np.nan))
 
 
 def class_text(classes: Classes | None, value: float, low: float, high: float) -> str:
