@@ -6,10 +6,10 @@ import os
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A deadline of 200 ms is a test with a clock: on a busy machine it fails where nothing is wrong.
-settings.register_profile("ceph", deadline=None)
+# A deadline of 200 ms is a test with a clock: on a busy machine it fails where nothing is wrong. So is `too_slow`.
+settings.register_profile("ceph", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ceph")
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and by all that a test starts
