@@ -415,6 +415,11 @@ def test_points_that_a_person_saw_in_a_tool_are_those_of_another_reader(tmp_path
     assert read(folder, mm_per_px=0.1).readers == ("corrected",)
 
 
+def test_points_that_nobody_saw_stay_predicted_in_another_format(tmp_path):
+    convert(predicted(tmp_path / "set", "json"), tmp_path / "there", "labelme")
+    assert read(tmp_path / "there").readers == ("predicted",)
+
+
 def test_predicted_points_beside_a_set_are_not_taken_for_it(tmp_path):
     predicted(tmp_path, "json")
     predicted(tmp_path, "csv")

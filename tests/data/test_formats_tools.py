@@ -30,9 +30,14 @@ def test_datumaro_imports_cvat_s_points_and_coco_s_keypoints(tmp_path, kind, nam
     datumaro = pytest.importorskip("datumaro", reason="needs the package datumaro")
     folder = predicted(tmp_path / "set", kind)
     if kind == "coco":
-        (folder / "annotations").mkdir()
+        text = (folder / "points.json").read_text().replace(f"{folder}/", "")  # as when predicted from there
+        (folder / "points.json").unlink()
+        for name_, content in (("annotations/person_keypoints_train.json", text), ("images/train/.keep", "")):
+            (folder / name_).parent.mkdir(parents=True)
+            (folder / name_).write_text(content)
+    else:
         (folder / "images").mkdir()
-        (folder / "points.json").rename(folder / "annotations" / "person_keypoints_train.json")
+        (folder / "001.png").rename(folder / "images/001.png")
     [item] = datumaro.Dataset.import_from(str(folder), name)
     corner = 0.5 if kind == "cvat" else 0.0  # COCO's pixels are counted from the first one's centre
     found = [value - corner for one in item.annotations if hasattr(one, "points") for value in one.points][:4]

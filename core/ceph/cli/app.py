@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "analyse": ("ceph.cli.analyse", "Measure films: angles, distances and ratios, with intervals."),
     "adapt": ("ceph.cli.adapt", "Move a run to another place by a few films marked there."),
     "compare": ("ceph.cli.compare", "Compare configs over films and seeds, with intervals."),
-    "ablate": ("ceph.cli.ablate", "Train with and without each plugin, and show what each changes."),
+    "ablate": ("ceph.cli.ablate", "Train with and without each plugin; show what each changes."),
     "folds": ("ceph.cli.folds", "Cross-validate: a run for each fold; together they predict."),
     "ensemble": ("ceph.cli.ensemble", "Put runs into one folder that predicts by their mean."),
     "export": ("ceph.cli.export", "Write a run as a folder that needs no torch: ONNX and a runner."),

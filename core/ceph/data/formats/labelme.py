@@ -76,7 +76,7 @@ class LabelMe(InFiles):
             for symbol, point in marks.items()
         ]
         content: dict[str, object] = {
-            "version": UNSEEN if document.model else VERSION,
+            "version": UNSEEN if PREDICTED in readers else VERSION,
             "flags": {},
             "shapes": shapes,
             "imagePath": film.name,
