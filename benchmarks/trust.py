@@ -45,14 +45,21 @@ def main() -> None:
     parser.add_argument("--films", type=int)
     parser.add_argument("--kinds", nargs="+", default=KINDS)
     parser.add_argument("--look-alikes", type=int, default=50)
+    parser.add_argument("--set", action="append", default=[])
     given = parser.parse_args()
     if given.what == "radius":
         known = runfolder.read_figures(given.run)
         radius_table(known[given.split or ("out-of-fold" if "out-of-fold" in known else "validation")]["radius"])
     elif given.what == "points":
-        radius_table(of_points(load(given.run), given.split, given.points))
+        radius_table(of_points(load(given.run, settings=given.set), given.split, given.points))
     else:
-        gate_table(load(given.run), given.split or "validation", given.films, given.kinds, given.look_alikes)
+        gate_table(
+            load(given.run, settings=given.set),
+            given.split or "validation",
+            given.films,
+            given.kinds,
+            given.look_alikes,
+        )
 
 
 def radius_table(found: dict[str, Any]) -> None:
