@@ -53,13 +53,8 @@ def main() -> None:
     elif given.what == "points":
         radius_table(of_points(load(given.run, settings=given.set), given.split, given.points))
     else:
-        gate_table(
-            load(given.run, settings=given.set),
-            given.split or "validation",
-            given.films,
-            given.kinds,
-            given.look_alikes,
-        )
+        trained, split = load(given.run, settings=given.set), given.split or "validation"
+        gate_table(trained, split, given.films, given.kinds, given.look_alikes)
 
 
 def radius_table(found: dict[str, Any]) -> None:

@@ -258,7 +258,8 @@ def write_overlays(
             number += 1
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        film, title = read_film(named.path), shown(str(named.name))
+        said = found.wrong or (found.turned and f"put right, as it is {found.turned}")
+        film, title = read_film(named.path), shown(": ".join(filter(None, (str(named.name), said))))
         low, mm, radii = doubtful(found), found.mm_per_px, found.radii_px
         picture = overlay(film, found.points_px, landmarks, found.scores, low, title, mm, radii)
         write_png(picture, folder / name)
