@@ -201,7 +201,7 @@ def _part(
     read = [(film, size) for film, size in zip(films, seen, strict=True) if not isinstance(size, DataError)]
     paths, spacings = [film.path for film, _ in read], [film.mm_per_px for film, _ in read]
     found, judged = gate.judged(trained, paths, [size for _, size in read], spacings, found)
-    known = trained.known.radii_px(found, gate.level)
+    known = trained.known.radii_px(found, gate.level, [one.mirrored for one in judged])
     radii = [None] * len(read) if known is None else list(known)
     looked = found.assumed_mm_per_px if found.assumed_mm_per_px is not None else np.full(len(found.scores), np.nan)
     assumed = [float(mm) if np.isfinite(mm) else None for mm in looked.round(5)]
