@@ -136,6 +136,19 @@ def test_an_adapted_run_is_a_run_like_any_other(run, adapted, clinic, capsys, tm
     assert "is adapted itself" in capsys.readouterr().err
 
 
+def test_several_runs_that_predict_as_one_are_adapted_as_one(run, adapted, clinic, tmp_path):
+    both = ceph.ensemble([run, run], out=tmp_path / "both").folder
+    made = ceph.adapt(both, clinic("both"), out=tmp_path / "ours")
+    assert [path.name for path in (made.folder / "members").iterdir()]
+    film = clinic("films") / "f0.png"
+    alone, _ = ceph.load(adapted.folder).predict([film])
+    several = ceph.load(made.folder)
+    assert len(several.members) == 2
+    for trained in (several, *several.members):
+        np.testing.assert_allclose(trained.predict([film])[0], alone, atol=1e-3)
+    assert several.evaluate(data=clinic("again"))[0]["mre_mm"] == pytest.approx(made.gain.after_mm, abs=0.1)
+
+
 def test_films_that_taught_are_told_when_they_are_scored(adapted, clinic, caplog):
     ceph.load(adapted.folder).evaluate(data=clinic("again"))
     assert "byte for byte in adapt of this run" in caplog.text

@@ -8,16 +8,19 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.data.test_formats_dicom import write_dicom
 
 import ceph
 from ceph.cli.app import main
 from ceph.data.dataset import bare_item
 from ceph.data.formats.find import read
 from ceph.data.geometry import letterbox
+from ceph.data.images import read_film
 from ceph.data.look import windows
 from ceph.errors import ConfigError
 from ceph.evaluation.stations import HeadOffsets, shifted
@@ -85,6 +88,26 @@ def test_the_folder_alone_finds_what_the_run_finds(run, exported, tiny_set, tmp_
     )
     assert np.quantile(np.linalg.norm((both[0] - both[1])[:, :2], axis=-1), 0.98) < 0.05
     assert np.quantile(np.abs(both[0] - both[1])[:, 2], 0.98) < 0.01
+
+
+def test_a_header_s_spacing_and_a_name_like_a_formula_are_told_as_the_run_tells_them(
+    run, exported, tiny_set, tmp_path, monkeypatch, capfd
+):
+    pytest.importorskip("pydicom", reason="needs the extra `dicom`")
+    monkeypatch.chdir(tmp_path)
+    film = read_film(read(tiny_set).samples[0].path)
+    for name, header in (("=a.dcm", {"PixelSpacing": [0.12, 0.12]}), ("b.dcm", {"ImagerPixelSpacing": [0.1, 0.1]})):
+        write_dicom(Path(name), film, bits=8, **header)
+    films = ["=a.dcm", "b.dcm"]
+    subprocess.run([sys.executable, "-I", str(exported / "predict.py"), *films, "--out", "own.csv"], check=True)
+    assert "b.dcm: its mm are not known: its DICOM header states 0.1 on the detector" in capfd.readouterr().err
+    assert main(["predict", str(run), *films, "--out", "run.csv"]) == 0
+    own, of_run = table(Path("own.csv")), table(Path("run.csv"))
+    assert {row["film"] for row in own} == {"'=a.dcm", "b.dcm"}
+    for mine, other in zip(own, of_run, strict=True):
+        assert (mine["film"], mine["symbol"]) == (other["film"], other["symbol"])
+        assert bool(mine["x_mm"]) == bool(other["x_mm"]) == (mine["film"] != "b.dcm")
+        assert float(mine["x_mm"] or 0) == pytest.approx(float(other["x_mm"] or 0), abs=0.05)
 
 
 def test_the_runner_knows_three_packages_only(exported):

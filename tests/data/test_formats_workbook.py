@@ -184,6 +184,29 @@ def test_films_in_a_folder_for_each_patient(tmp_path, text, names):
     assert [found[film].group for film in ("P1_ceph", "P2_ceph")] == names
 
 
+@pytest.mark.parametrize(
+    ("films", "grouped"),
+    [
+        ([f"P{n}/{view}.png" for n in range(5) for view in ("a", "b")], True),
+        ([f"P{n}/films/{view}.png" for n in range(5) for view in ("a", "b")], True),
+        ([f"{split}/P{n}/{view}.png" for n in range(5) for split in ("train", "test") for view in "ab"], True),
+        ([f"P{n}/{view}.png" for n in range(4) for view in ("a", "b")], False),
+        ([f"P{n}/a.png" for n in range(6)], False),
+        ([f"batch{n % 5}/{n}.png" for n in range(65)], False),
+        (["lies loose.png", *(f"P{n}/{view}.png" for n in range(5) for view in ("a", "b"))], False),
+    ],
+)
+def test_the_films_of_a_patient_s_folder_are_one_group(tmp_path, films, grouped):
+    for film in films:
+        noise_film(tmp_path / film)
+    (tmp_path / "points.csv").write_text("film,S_x,S_y\n" + "".join(f"{film},1,2\n" for film in films))
+    samples = read(tmp_path, mm_per_px=0.1).samples
+    assert all((sample.group != sample.id) == grouped for sample in samples)
+    assert len({sample.group for sample in samples}) == (5 if grouped else len(films))
+    if not films[0].startswith("train"):
+        assert len({(sample.group, sample.split) for sample in samples}) == len({sample.group for sample in samples})
+
+
 def test_a_film_that_two_folders_have_is_refused_where_nothing_says_whose_it_is(tmp_path):
     for patient in ("P1", "P2"):
         noise_film(tmp_path / patient / "ceph.png")

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ceph.data.formats.find import read
+from ceph.data.images import read_film
 from ceph.data.synthetic import sets as synthetic
 from ceph.data.synthetic.canvas import Canvas
 from ceph.data.synthetic.clinic import Tissue
@@ -411,6 +413,16 @@ def test_the_written_set_names_no_place_on_this_machine(written):
         text = path.read_text(encoding="utf-8")
         assert str(ROOT) not in text
         assert str(Path.home()) + "/" not in text
+
+
+def test_an_exact_set_has_one_reader_who_marks_the_truth(tmp_path):
+    write(tmp_path / "set", films=3, height=340, exact=True)
+    data = read(tmp_path / "set")
+    assert data.readers == ("senior",)
+    for sample in data.samples:
+        drawn = draw(int(sample.id.split("-")[-1]), height=340)
+        np.testing.assert_allclose(sample.points[0], drawn.truth_px, atol=1e-3)
+        np.testing.assert_array_equal(read_film(sample.path), drawn.image)
 
 
 def test_too_few_films_are_refused(tmp_path):

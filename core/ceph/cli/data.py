@@ -35,12 +35,15 @@ def synth(
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of shapes and drawing.")] = 0,
     height: Annotated[int, typer.Option(metavar="PX", min=330, help="Height of a film of the nominal machine.")] = 640,
     varied: Annotated[bool, typer.Option("--varied", help="As from many clinics: to train for real films.")] = False,  # noqa: FBT002 - a flag
+    exact: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--exact", help="One reader, who marks where each landmark was drawn: no reader's scatter.")
+    ] = False,
 ) -> None:
     """Draw synthetic cephalograms with 29 landmarks by two readers, in the Aariz layout."""
     from ceph.data.synthetic.sets import write
 
     try:
-        write(folder, films=films, seed=seed, height=height, varied=varied)
+        write(folder, films=films, seed=seed, height=height, varied=varied, exact=exact)
     except FileExistsError:
         raise ConfigError(f"{folder} is there already and not empty", hint="name a new folder") from None
     except OSError as error:

@@ -89,35 +89,44 @@ def dicom_size(path: Path) -> tuple[int, int]:
 
 
 def dicom_spacing(path: Path) -> tuple[float | None, str, str]:
-    """Mm per pixel of the film in `path` in the plane of the head, where that is from, and why it is unknown.
+    """`spacing_in` the header of the film in `path`. Raises DataError naming the file."""
+
+    def fail(what: str, *, hint: str) -> NoReturn:
+        raise DataError(f"{path}: {what}", hint=hint)
+
+    with _opened(path, header=True) as data:
+        return spacing_in(data, fail)
+
+
+def spacing_in(data: FileDataset, fail: Fail) -> tuple[float | None, str, str]:
+    """Mm per pixel of a film in the plane of the head, where that is from, and why it is unknown.
 
     PixelSpacing, unless it is that of the detector or scanner (ImagerPixelSpacing, NominalScannedPixelSpacing) and no
     PixelSpacingCalibrationType says otherwise: then it was not corrected (DICOM PS3.3, 10.7.1.1). The spacing there is
     divided by EstimatedRadiographicMagnificationFactor, else by DistanceSourceToDetector over DistanceSourceToPatient;
-    None without these. Raises DataError for pixels that are no squares, and for what no film and no head has.
+    None without these. `fail` is called for pixels that are no squares, and for what no film and no head has.
     """
-    with _opened(path, header=True) as data:
-        stated = _square(data.get("PixelSpacing"), "PixelSpacing", path)
-        on_detector = {name: mm for name in DETECTOR if (mm := _square(data.get(name), name, path))}
-        same = [name for name, mm in on_detector.items() if stated and abs(mm - stated) <= SAME * mm]
-        corrected = str(data.get("PixelSpacingCalibrationType") or "").strip()
-        if stated and (corrected in CORRECTED or not same):
-            source = "DICOM PixelSpacing" + (f" ({corrected})" if corrected in CORRECTED else "")
-            return plausible_spacing(stated, f"PixelSpacing {stated:g}", _fail(path), GIVE), source, ""
-        if not on_detector:
-            return None, "", "its DICOM header states none"
-        name = (same or list(on_detector))[0]
-        factor, how = _magnification(data, path)
-        if factor is None:
-            also = f" (PixelSpacing is {name}, uncorrected)" if same else ""
-            why = f"states {on_detector[name]:g} on the detector{also}, but not how much it is magnified"
-            return None, "", f"its DICOM header {why}"
-        given = f"{name} {on_detector[name]:g} / magnification {factor:g}"
-        return (
-            plausible_spacing(on_detector[name] / factor, given, _fail(path), GIVE),
-            f"DICOM {name} / magnification {factor:.4g}{how}",
-            "",
-        )
+    stated = _square(data.get("PixelSpacing"), "PixelSpacing", fail)
+    on_detector = {name: mm for name in DETECTOR if (mm := _square(data.get(name), name, fail))}
+    same = [name for name, mm in on_detector.items() if stated and abs(mm - stated) <= SAME * mm]
+    corrected = str(data.get("PixelSpacingCalibrationType") or "").strip()
+    if stated and (corrected in CORRECTED or not same):
+        source = "DICOM PixelSpacing" + (f" ({corrected})" if corrected in CORRECTED else "")
+        return plausible_spacing(stated, f"PixelSpacing {stated:g}", fail, GIVE), source, ""
+    if not on_detector:
+        return None, "", "its DICOM header states none"
+    name = (same or list(on_detector))[0]
+    factor, how = _magnification(data, fail)
+    if factor is None:
+        also = f" (PixelSpacing is {name}, uncorrected)" if same else ""
+        why = f"states {on_detector[name]:g} on the detector{also}, but not how much it is magnified"
+        return None, "", f"its DICOM header {why}"
+    given = f"{name} {on_detector[name]:g} / magnification {factor:g}"
+    return (
+        plausible_spacing(on_detector[name] / factor, given, fail, GIVE),
+        f"DICOM {name} / magnification {factor:.4g}{how}",
+        "",
+    )
 
 
 def read_dicom(path: Path) -> NDArray[np.uint8]:
@@ -192,35 +201,26 @@ def _size(data: FileDataset, path: Path) -> tuple[int, int]:
     return H, W
 
 
-def _magnification(data: FileDataset, path: Path) -> tuple[float | None, str]:
+def _magnification(data: FileDataset, fail: Fail) -> tuple[float | None, str]:
     """How much larger the head is on the detector, and in words by which distances; None where nothing says it."""
     name = "EstimatedRadiographicMagnificationFactor"
     if (factor := float(data.get(name) or 0)) > 0:
-        return plausible_magnification(factor, f"{name} {factor:g}", _fail(path)), ""
+        return plausible_magnification(factor, f"{name} {factor:g}", fail), ""
     detector, patient = (float(data.get(f"DistanceSourceTo{end}") or 0) for end in ("Detector", "Patient"))
     if not (detector > 0 and patient > 0):  # zero is written for "unknown"
         return None, ""
     given = f"DistanceSourceToDetector {detector:g} mm over DistanceSourceToPatient {patient:g} mm"
-    factor = plausible_magnification(detector / patient, given, _fail(path))
+    factor = plausible_magnification(detector / patient, given, fail)
     return factor, f" (source-detector {detector:g} / source-patient {patient:g} mm)"
 
 
-def _fail(path: Path) -> Fail:
-    """What raises a DataError about the film in `path`."""
-
-    def fail(what: str, *, hint: str) -> NoReturn:
-        raise DataError(f"{path}: {what}", hint=hint)
-
-    return fail
-
-
-def _square(value: Any, name: str, path: Path) -> float | None:
+def _square(value: Any, name: str, fail: Fail) -> float | None:
     """The side of a pixel in mm out of [between rows, between columns]; None where the element is missing."""
     if value is None or len(value) == 0:
         return None
     rows, columns = float(value[0]), float(value[-1])
     if not rows > 0 or not columns > 0 or abs(rows - columns) > SQUARE * rows:
-        raise DataError(f"{path}: {name} {rows:g} x {columns:g} mm: pixels of a film are squares")
+        fail(f"{name} {rows:g} x {columns:g} mm: pixels of a film are squares", hint=GIVE)
     return (rows + columns) / 2
 
 

@@ -6,6 +6,15 @@ import logging
 import re
 from typing import Any
 
+
+class ShownFormatter(logging.Formatter):
+    """Formats a record of the log so that no name in it reaches a terminal as a command."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As the base does, with the names in it `shown`."""
+        return shown(super().format(record), keep="\n\t")
+
+
 # Control characters, which a terminal obeys; line breaks; what turns the direction of writing; half characters, which
 # stand for the bytes of a file's name that is not UTF-8.
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -21,14 +30,6 @@ def shown(name: str, keep: str = "") -> str:
 def _percent(character: str) -> str:
     how = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", how))
-
-
-class ShownFormatter(logging.Formatter):
-    """Formats a record of the log so that no name in it reaches a terminal as a command."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """As the base does, with the names in it `shown`."""
-        return shown(super().format(record), keep="\n\t")
 
 
 def guarded(cell: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ceph import runfolder
-from ceph.data import dicom, grey
+from ceph.data import dicom, grey, names, spacing
 from ceph.errors import ConfigError
 from ceph.evaluation.twin import Twin
 from ceph.exporting.card import card, manifest
@@ -24,8 +24,13 @@ from ceph.run.trained import STATIONS, Trained, load
 NEEDS = ("onnx", "onnxscript")
 INSTALL = "pip install 'ceph-trainer[export]'"
 GRAPH, RUNNER, VALUES = "model.onnx", "predict.py", "stations.npz"
-DICOM_CONSTANTS = ("DECODERS", "BETWEEN", "ONE_TONE")  # with the functions, what the runner has of dicom.py
-DICOM_FUNCTIONS = ("windowed", "_shows", "_unpadded", "_grey", "_stretched", "_window", "_first")
+# What the runner has of ours: modules from these words on, and of dicom.py constants and functions.
+MODULES = {grey: "Counts = ", names: "# Control characters", spacing: "# Scanners of"}
+DICOM_CONSTANTS = ("DECODERS", "SQUARE", "SAME", "DETECTOR", "CORRECTED", "BETWEEN", "ONE_TONE")
+DICOM_FUNCTIONS = (
+    *("spacing_in", "_magnification", "_square"),
+    *("windowed", "_shows", "_unpadded", "_grey", "_stretched", "_window", "_first"),
+)
 MANIFEST, CARD = "manifest.json", "MODEL_CARD.md"
 
 
@@ -135,11 +140,11 @@ def runner(twins: Mapping[str, Twin]) -> str:
     """The text of the runner: the module of that name, with what it imports of ours and the stations in it."""
     text = (Path(__file__).parent / "runner.py").read_text("utf-8")
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith("from ceph.")]
-    grey_levels = "Counts = " + inspect.getsource(grey).partition("Counts = ")[2]
+    modules = [start + inspect.getsource(module).partition(start)[2] for module, start in MODULES.items()]
     of_dicom = "\n".join(f"{name} = {getattr(dicom, name)!r}" for name in DICOM_CONSTANTS)
     codes = [inspect.getsource(getattr(dicom, name)) for name in DICOM_FUNCTIONS]
     stations = ", ".join(f'"{name}": {name}' for name in twins)
-    made = [grey_levels, of_dicom, *codes, *(twin.source(name) for name, twin in twins.items())]
+    made = [*modules, of_dicom, *codes, *(twin.source(name) for name, twin in twins.items())]
     whole = "\n\n".join([*made, f"STATIONS: dict[str, Any] = {{{stations}}}\n"])
     return "".join(lines).replace("STATIONS: dict[str, Any] = {}\n", f"\n{whole}")
 

@@ -12,19 +12,21 @@ import argparse
 import csv
 import json
 import math
+import re  # noqa: F401 - for what is put in here
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, Protocol  # noqa: F401
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from ceph.data.dicom import DECODERS, windowed
+from ceph.data.dicom import DECODERS, spacing_in, windowed
 from ceph.data.grey import histogram, own_range
+from ceph.data.names import guarded, shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm")
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
@@ -271,14 +273,35 @@ def is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def read_dicom(path: Path) -> NDArray[np.uint8]:
-    """The film in a DICOM file as it is meant to be seen. Raises FilmError."""
+def dicom_reader() -> Any:
+    """What reads a DICOM file. Raises FilmError where pydicom is missing."""
     try:
-        import pydicom
+        from pydicom import dcmread
     except ImportError as error:
         raise FilmError("DICOM films need pydicom: pip install pydicom pylibjpeg pylibjpeg-libjpeg") from error
+    return dcmread
+
+
+def dicom_mm_per_px(path: Path) -> float | None:
+    """What a DICOM header says of the mm of a pixel; what it cannot say is told. Raises FilmError."""
+
+    def fail(what: str, *, hint: str) -> NoReturn:
+        raise FilmError(f"{what} ({hint.replace('data.mm_per_px', '--mm-per-px')})")
+
     try:
-        data = pydicom.dcmread(path)
+        mm_per_px, _, why = spacing_in(dicom_reader()(path, stop_before_pixels=True), fail)
+    except FilmError as error:
+        mm_per_px, why = None, str(error)
+    if why:
+        print(f"{shown(str(path))}: its mm are not known: {why}", file=sys.stderr)
+    return mm_per_px
+
+
+def read_dicom(path: Path) -> NDArray[np.uint8]:
+    """The film in a DICOM file as it is meant to be seen. Raises FilmError."""
+    dcmread = dicom_reader()
+    try:
+        data = dcmread(path)
         if decoder := DECODERS.get(data.file_meta.TransferSyntaxUID):
             data.pixel_array_options(decoding_plugin=decoder)
         film, photometric = data.pixel_array, str(data.get("PhotometricInterpretation", ""))
@@ -307,7 +330,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("films", nargs="+", type=Path, metavar="FILM_OR_FOLDER")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.csv")
-    parser.add_argument("--mm-per-px", type=float, metavar="X", help="millimetres of a pixel of all these films")
+    parser.add_argument(
+        "--mm-per-px",
+        type=float,
+        metavar="X",
+        help="millimetres of a pixel of all these films; default: what DICOM headers say",
+    )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="cores to use; 0: all")
     call = parser.parse_args()
     if missing := [str(path) for path in call.films if not path.exists()]:
@@ -316,17 +344,18 @@ def main() -> int:
     for path in find_films(call.films):
         try:
             film = read_film(path)
+            mm = call.mm_per_px or (dicom_mm_per_px(path) if is_dicom(path) else None)
         except FilmError as error:
-            print(f"{path}: {error}", file=sys.stderr)
+            print(f"{shown(str(path))}: {error}", file=sys.stderr)
             broken += 1
             continue
-        mm = call.mm_per_px
         points, scores = model.predict(film, mm)
         assumed = None if mm else model.assumed(film)
         looked, count = looked or assumed is not None, count + 1
         for symbol, point, score in zip(model.symbols, points.tolist(), scores.tolist(), strict=True):
             px, in_mm = [round(x, 3) for x in point], [round(x * mm, 3) if mm else "" for x in point]
-            rows.append([str(path), symbol, *px, round(score, 4), *in_mm, "" if assumed is None else assumed])
+            answer = [guarded(symbol), *px, round(score, 4), *in_mm, "" if assumed is None else assumed]
+            rows.append([guarded(shown(str(path))), *answer])
     with call.out.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*COLUMNS, "assumed_mm_per_px"] if looked else COLUMNS)

@@ -17,19 +17,22 @@ from ceph.config.load import Resolved, resolve_run
 from ceph.data.check.quick import trained_on
 from ceph.data.dataset import Films
 from ceph.data.files import read_text
+from ceph.data.formats.splits import OUT_OF_FOLD
 from ceph.data.plausible import impossible
 from ceph.data.types import Points, Sample
 from ceph.errors import ConfigError, DataError, Problem, nearest
 from ceph.evaluation.offsets import Gain, Offsets, expected, learn, mean_shape, mirrored, turned, turns
 from ceph.evaluation.stations import HeadOffsets
+from ceph.run.averaged import Averaged
 from ceph.run.films import films_of, plain_truth, read_data
 from ceph.run.report import report_if_possible
-from ceph.run.trained import ADAPT, TRAINING_SPLITS, Trained
+from ceph.run.trained import ADAPT, TRAINING_SPLITS, Trained, load
 from ceph.training import checkpoint
 
 log = logging.getLogger("ceph")
 
 LEAST_FILMS, FEW_FILMS = 3, 5
+HELD_OUT = ("validation", OUT_OF_FOLD)
 HEAD = (0.7, 1.4)  # how large a head can be, against the mean one of the run
 
 
@@ -69,12 +72,11 @@ def adapt(
     if runfolder.is_adapted(where):
         origin = str(runfolder.read_adapted(where).get("from", ""))
         raise ConfigError(f"{where} is adapted itself", hint=f"adapt the run that it was made of, {origin}")
-    if members := runfolder.read_members(where):
-        raise ConfigError(f"{where} is several runs", hint=f"adapt one of them, such as {members[0]}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} is there already", key="--out", hint="name a new folder")
-    resolved = resolve_run(where, data=Path(data), settings=settings)
-    trained = Trained(where, resolved)
+    resolved = resolve_run(where, data=Path(data), settings=(*settings, "data.fold=null"))
+    members = tuple(load(member) for member in runfolder.read_members(where))
+    trained = Averaged(where, resolved, members) if members else Trained(where, resolved)
     if len(trained.landmarks) < 2:
         raise ConfigError(f"{where} finds a single landmark: it takes two to say how a head lies")
     marked = _marked(trained, films, ids)
@@ -148,10 +150,11 @@ def _marked(trained: Trained, count: int | None, ids: Sequence[str] | None) -> F
 
 
 def _shape_mm(run: Path, landmarks: Sequence[str]) -> Points:
-    """The mean shape [K, 2] in mm of what the run has found on its validation films. Raises ConfigError, DataError."""
-    if not runfolder.predictions_file(run, "validation").is_file():
+    """The mean shape [K, 2] in mm of what the run has found on films held out. Raises ConfigError, DataError."""
+    there = [split for split in HELD_OUT if runfolder.predictions_file(run, split).is_file()]
+    if not there:
         raise ConfigError(f"{run} has found nothing on its validation films yet", hint=f"ceph evaluate {run}")
-    found = runfolder.read_predictions(run, "validation")
+    found = runfolder.read_predictions(run, there[0])
     if set(found.landmarks) != set(landmarks):
         raise DataError(f"{run}: its predictions are not of the landmarks of its network", hint=f"ceph evaluate {run}")
     apart_px = np.linalg.norm(found.points_px - found.truth_px, axis=-1)
@@ -173,9 +176,8 @@ def _refuse_mirrored(samples: Sequence[Sample], truth: Points, valid: np.ndarray
 
 
 def _write(made: Adaptation, trained: Trained, resolved: Resolved, films: Films, shape: Points, target: Path) -> None:
-    content = checkpoint.load(trained.folder / runfolder.CHECKPOINTS, checkpoint.BEST)
     station = HeadOffsets(torch.from_numpy(shape), torch.from_numpy(made.offsets.offsets_mm))
-    content["stations"] = {**content["stations"], "adapt": station.state_dict()}
+    names = [member.folder.name for member in trained.members]
     environment = runfolder.read_environment(trained.folder)
     now = runfolder.environment(environment.get("plugins", {}), str(trained.runtime.device), trained.folder)
     known = runfolder.read_fingerprint(trained.folder)
@@ -189,7 +191,14 @@ def _write(made: Adaptation, trained: Trained, resolved: Resolved, films: Films,
         runfolder.write_text(target / runfolder.CONFIG, resolved.dump(copies))
         runfolder.write_environment(target, now)
         runfolder.write_fingerprint(target, {**known, **seen})
-        checkpoint.save(target / runfolder.CHECKPOINTS, checkpoint.BEST, content)
+        for name in names:
+            runfolder.copy_run(trained.folder / runfolder.INSIDE / name, target / runfolder.INSIDE / name)
+        if names:
+            runfolder.write_members(target, names)
+        for place in [Path(runfolder.INSIDE, name) for name in names] or [Path()]:  # each run alone is adapted as well
+            content = checkpoint.load(trained.folder / place / runfolder.CHECKPOINTS, checkpoint.BEST)
+            content["stations"] = {**content["stations"], "adapt": station.state_dict()}
+            checkpoint.save(target / place / runfolder.CHECKPOINTS, checkpoint.BEST, content)
     report_if_possible(target)
 
 

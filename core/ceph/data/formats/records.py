@@ -14,13 +14,14 @@ from ceph.data.dicom import dicom_spacing, is_dicom
 from ceph.data.formats.base import DataSet, Findings
 from ceph.data.formats.film_table import Facts, read_table, spacing_of
 from ceph.data.formats.locate import Films
-from ceph.data.formats.splits import ORDER, held_out, kind, split_of_folders
+from ceph.data.formats.splits import ORDER, held_out, kind, split_of, split_of_folders
 from ceph.data.images import film_size, stem_of
 from ceph.data.strict_json import Field
 from ceph.data.types import Flags, Points, Sample
 from ceph.errors import DataError
 
 logger = logging.getLogger("ceph")
+PATIENTS, FILMS_OF_ONE = 5, 12  # folders look like patients' where there are so many, of so few films each
 ONE_READER = "reader"  # what a reader is called where the format does not name them
 PREDICTED, CORRECTED = "predicted", "corrected"  # points of `ceph predict`; the same after somebody saw them in a tool
 
@@ -137,7 +138,7 @@ def assemble(name: str, found: Found, *, mm_per_px: float | None) -> DataSet:
         findings.leave_out("films without an annotation")
     if not findings.problems:
         told = any(film.facts.split or table.get(name, Facts()).split for name, film in zip(names, films, strict=True))
-        samples = _with_splits(samples, hold_out=not told)
+        samples = _with_splits(_with_patients(samples, root), hold_out=not told)
     findings.report()
     order = sorted(samples.values(), key=lambda sample: (ORDER.index(sample.split), sample.id))
     return DataSet(tuple(known), tuple(order), tuple(readers), name, found.named)
@@ -233,6 +234,21 @@ def agreed_split(film: str, native: str, told: str) -> str:
             hint="correct one of the two",
         )
     return told or native
+
+
+def _with_patients(samples: dict[str, Sample], root: Path) -> dict[str, Sample]:
+    """Films that no group is told of are of one where they lie in one folder, and the folders look like patients'."""
+    alone = {key: sample for key, sample in samples.items() if sample.group == sample.id}
+    folders = {key: _patient(sample.path.relative_to(root).parts[:-1]) for key, sample in alone.items()}
+    count = Counter(folders.values())
+    if len(count) < PATIENTS or not 1 < max(count.values()) <= FILMS_OF_ONE or "" in count:
+        return samples
+    logger.info("%d folders of at most %d films: those of one are one patient's", len(count), max(count.values()))
+    return {**samples, **{key: replace(sample, group=folders[key]) for key, sample in alone.items()}}
+
+
+def _patient(folders: Sequence[str]) -> str:
+    return "/".join(folder for folder in folders if not split_of(folder))
 
 
 def _with_splits(samples: dict[str, Sample], *, hold_out: bool) -> dict[str, Sample]:

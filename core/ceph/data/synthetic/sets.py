@@ -216,9 +216,12 @@ def split_of(index: int, films: int) -> str:
     return "validation" if index < films - few else "test"
 
 
-def write(folder: Path, *, films: int = 64, seed: int = 0, height: int = 640, varied: bool = False) -> None:
+def write(
+    folder: Path, *, films: int = 64, seed: int = 0, height: int = 640, varied: bool = False, exact: bool = False
+) -> None:
     """Write a set of `films` films in the Aariz layout to `folder`, which must be missing or empty.
 
+    `exact`: one reader, whose marks are where each landmark was drawn; else two, each with a reader's scatter.
     The set is written beside `folder` and renamed at the end, so that an interrupted call leaves no half a set there.
     Raises ValueError for fewer than three films and FileExistsError if `folder` holds anything.
     """
@@ -230,7 +233,11 @@ def write(folder: Path, *, films: int = 64, seed: int = 0, height: int = 640, va
     with building(folder) as work:
         pool = ThreadPoolExecutor()  # OpenCV draws without the interpreter's lock
         try:
-            rows = list(pool.map(lambda i: _write_film(work, draw(i, split=split_of(i, films), **look)), range(films)))
+            rows = list(
+                pool.map(
+                    lambda i: _write_film(work, draw(i, split=split_of(i, films), **look), exact=exact), range(films)
+                )
+            )
         finally:
             pool.shutdown(cancel_futures=True)
         with (work / "cephalogram_machine_mappings.csv").open("w", encoding="utf-8", newline="") as stream:
@@ -245,7 +252,7 @@ def _refuse_taken(folder: Path) -> None:
         raise FileExistsError(f"{folder} exists and is not empty: give a new folder, or remove it first")
 
 
-def _write_film(root: Path, film: SyntheticFilm) -> list[str]:
+def _write_film(root: Path, film: SyntheticFilm, *, exact: bool) -> list[str]:
     """Write one film below `root` and return its row of the table of machines."""
     split = root / FOLDERS[film.split]
     origin = {"dataset_name": "ceph synthetic set", "dataset_split": film.split.capitalize()}
@@ -254,7 +261,8 @@ def _write_film(root: Path, film: SyntheticFilm) -> list[str]:
         raise OSError(f"OpenCV could not encode {film.id} as PNG")
     _write_bytes(split / "Cephalograms" / f"{film.id}.png", data.tobytes())
     annotations = split / "Annotations"
-    for reader, marks in zip(READERS, film.points_px, strict=True):
+    marked = [film.truth_px.round(3)] if exact else film.points_px
+    for reader, marks in zip(READERS, marked, strict=not exact):
         landmarks = [
             {
                 "landmark_id": f"synthetic-{number:02d}",
