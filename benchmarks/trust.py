@@ -1,6 +1,7 @@
 """How far a run's radii and its gate can be trusted: coverage by landmark, and which films the gate tells.
 
     python benchmarks/trust.py radius RUN [--split test1]        coverage of the 90 % radii, share of the large errors
+    python benchmarks/trust.py points RUN --split test1 --points FILE.csv     the same of what `ceph predict` wrote
     python benchmarks/trust.py gate RUN [--split test1] [--films 128]   the gate's table, and what `--orient auto` costs
 
 Without --split the run's held-out films count. `radius` reads metrics.json: first `ceph evaluate RUN --split S`. `gate`
@@ -11,6 +12,7 @@ draws each film of the split mirrored, inverted, turned by a quarter, cropped (3
 from __future__ import annotations
 
 import argparse
+import csv
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -24,6 +26,7 @@ from ceph import runfolder
 from ceph.data.images import read_film
 from ceph.data.types import Sample
 from ceph.evaluation.gate import turned_back
+from ceph.evaluation.radius import coverage
 from ceph.run.films import make_films, read_data
 from ceph.run.gate import Gate
 from ceph.run.predictions import NamedFilm, predict_films
@@ -35,18 +38,23 @@ KINDS = ("as it is", "mirrored", "inverted", "quarter", "cropped", "x 1.5")
 def main() -> None:
     """Print the table that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("radius", "gate"))
+    parser.add_argument("what", choices=("radius", "points", "gate"))
     parser.add_argument("run", type=Path)
     parser.add_argument("--split")
+    parser.add_argument("--points", type=Path)
     parser.add_argument("--films", type=int)
     parser.add_argument("--kinds", nargs="+", default=KINDS)
     parser.add_argument("--look-alikes", type=int, default=50)
+    parser.add_argument("--set", action="append", default=[])
     given = parser.parse_args()
     if given.what == "radius":
         known = runfolder.read_figures(given.run)
         radius_table(known[given.split or ("out-of-fold" if "out-of-fold" in known else "validation")]["radius"])
+    elif given.what == "points":
+        radius_table(of_points(load(given.run, settings=given.set), given.split, given.points))
     else:
-        gate_table(load(given.run), given.split or "validation", given.films, given.kinds, given.look_alikes)
+        trained, split = load(given.run, settings=given.set), given.split or "validation"
+        gate_table(trained, split, given.films, given.kinds, given.look_alikes)
 
 
 def radius_table(found: dict[str, Any]) -> None:
@@ -58,6 +66,19 @@ def radius_table(found: dict[str, Any]) -> None:
     print("landmark   covered %   mean radius mm")
     for symbol, row in found["per_landmark"].items():
         print(f"{symbol:<10} {row['covered_percent']:9.1f} {row['mean_radius_mm']:12.2f}")
+
+
+def of_points(trained: Trained, split: str, file: Path) -> dict[str, Any]:
+    """The coverage of the radii in a CSV of `ceph predict`, against the readers' mean."""
+    with file.open(newline="") as text:
+        rows = {(Path(row["film"]).stem, row["symbol"]): row for row in csv.DictReader(text)}
+    samples = make_films(read_data(trained.config, trained.hooks), split, trained.config).samples
+    names = ("x_px", "y_px", "radius_px")
+    found = np.array([[[float(rows[s.path.stem, k][n]) for n in names] for k in trained.landmarks] for s in samples])
+    mm = np.array([sample.mm_per_px for sample in samples])[:, None]
+    truth = np.stack([np.nanmean(sample.points, axis=0) for sample in samples])
+    errors_mm = np.linalg.norm(found[..., :2] - truth, axis=-1) * mm
+    return coverage(errors_mm, found[..., 2] * mm, trained.landmarks)
 
 
 def gate_table(trained: Trained, split: str, count: int | None, kinds: list[str], others: int) -> None:

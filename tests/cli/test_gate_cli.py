@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,3 +91,12 @@ def test_a_damaged_file_stops_no_prediction(run, film, tmp_path, caplog):
     assert main(["predict", str(copy), str(film), "--out", str(tmp_path / "a.csv")]) == 0
     assert "no radius and no gate" in caplog.text
     assert (tmp_path / "a.csv").read_text().startswith("film,symbol,x_px,y_px,score,x_mm,y_mm\n")
+
+
+def test_a_mirrored_head_has_the_radii_that_it_has_as_it_should_be(run, film):
+    trained = ceph.load(run)
+    found = trained.found_on([film, film], [0.5, None])
+    other = replace(found, points_px=found.points_px * (-1, 1) + (63, 0))
+    expected = trained.known.radii_px(found)
+    assert np.allclose(trained.known.radii_px(other, mirrored=[True, True]), expected)
+    assert not np.allclose(trained.known.radii_px(other), expected)

@@ -72,6 +72,11 @@ class Judged:
     way: str = ""
     put_right: bool = False
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether the points are those of a head that faces the other way."""
+        return self.put_right and WAYS[self.way][0]
+
 
 def judge_films(
     trained: Trained,

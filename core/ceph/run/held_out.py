@@ -73,16 +73,22 @@ class Known:
         shape = Shape(said.shape_mm[at], said.covariance[np.ix_(both, both)])
         self.usual = Usual(shape, said.size_sd, said.scores[at])
 
-    def radii_px(self, found: Prediction, level: float = radius.LEVEL) -> Floats | None:
+    def radii_px(
+        self, found: Prediction, level: float = radius.LEVEL, mirrored: Sequence[bool] | None = None
+    ) -> Floats | None:
         """The radius [N, K] of each point in px of its film, by `level`; None where nothing is known.
 
-        Where a film's spacing is unknown its head is taken to be as large as heads usually are.
+        Where a film's spacing is unknown its head is taken to be as large as heads usually are. `mirrored` [N] says of
+        which films the points are those of a head that faces the other way.
         """
         if self.radii is None or self.usual is None:
             return None
-        by_head = np.abs(turns(found.points_px, self.usual.shape.mean))
+        points = found.points_px
+        if mirrored is not None:
+            points = np.where(np.array(mirrored)[:, None, None], points * (-1, 1), points)
+        by_head = np.abs(turns(points, self.usual.shape.mean))
         mm = np.where(np.isnan(found.mm_per_px), by_head, found.mm_per_px)[:, None]
-        off = self.usual.shape.apart_mm(found.points_px * mm[..., None])
+        off = self.usual.shape.apart_mm(points * mm[..., None])
         return self.radii.radii_mm(difficulty(found.spread_px * mm, off), level) / mm
 
     def figures(self, found: Prediction, samples: Sequence[Sample], units: NDArray[np.int64] | None) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def _part(
     read = [(film, size) for film, size in zip(films, seen, strict=True) if not isinstance(size, DataError)]
     paths, spacings = [film.path for film, _ in read], [film.mm_per_px for film, _ in read]
     found, judged = gate.judged(trained, paths, [size for _, size in read], spacings, found)
-    known = trained.known.radii_px(found, gate.level)
+    known = trained.known.radii_px(found, gate.level, [one.mirrored for one in judged])
     radii = [None] * len(read) if known is None else list(known)
     looked = found.assumed_mm_per_px if found.assumed_mm_per_px is not None else np.full(len(found.scores), np.nan)
     assumed = [float(mm) if np.isfinite(mm) else None for mm in looked.round(5)]
@@ -259,8 +259,8 @@ def write_overlays(
             number += 1
         taken.add(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        film, title, mm = read_film(named.path), shown(str(named.name)), found.mm_per_px
-        strokes, doubts = tracing(found.points_px, landmarks), doubtful(found)
-        marks = landmarks, found.scores, doubts, title, mm, strokes, found.radii_px
-        picture = overlay(film, found.points_px, *marks)
+        said = found.wrong or (found.turned and f"put right, as it is {found.turned}")
+        title, strokes = shown(": ".join(filter(None, (str(named.name), said)))), tracing(found.points_px, landmarks)
+        marks = landmarks, found.scores, doubtful(found), title, found.mm_per_px, strokes, found.radii_px
+        picture = overlay(read_film(named.path), found.points_px, *marks)
         write_png(picture, folder / name)
