@@ -10,10 +10,10 @@ python -c 'import ceph, ceph_plugins, sys
 assert all(m.__file__.startswith(sys.prefix) for m in (ceph, ceph_plugins)), (ceph.__file__, ceph_plugins.__file__)'
 ceph doctor
 ceph data synth films --films 16 --height 330
-ceph run --data films --plugin hard-mining --set data.size=[64,64] --set model.backbone=test_resnet \
+ceph run --data films --plugin heavy-augmentation --set data.size=[64,64] --set model.backbone=test_resnet \
   --set model.weights=none --set train.epochs=1 --out run
 ceph predict run films/test --mm-per-px 0.5 --out points.csv --overlays pictures
-test "$(wc -l <points.csv)" -eq 59 && test -s run/report.html && test "$(ls pictures | wc -l)" -eq 2
+test "$(wc -l <points.csv)" -eq 59 && test -s run/report.html && test "$(find pictures -name "*.png" | wc -l)" -eq 2
 
 cd "$sdist"
 python -P -m pytest -m "not slow" tests/config/test_precedence.py tests/config/test_errors.py tests/config/test_schema.py \
