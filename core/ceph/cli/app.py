@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("ceph.cli.ablate", "Train with and without each plugin; show what each changes."),
     "folds": ("ceph.cli.folds", "Cross-validate: a run for each fold; together they predict."),
     "ensemble": ("ceph.cli.ensemble", "Put runs into one folder that predicts by their mean."),
-    "export": ("ceph.cli.export", "Write a run as a folder that needs no torch: ONNX and a runner."),
+    "export": ("ceph.cli.export", "Write a run as a folder without torch: ONNX and a runner."),
     "suggest": ("ceph.cli.suggest", "Choose the next fine-tune from the errors of a run."),
     "report": ("ceph.cli.report", "Write report.html of a run anew, and figures for a paper."),
     "runs": ("ceph.cli.runs", "List runs with their results."),
