@@ -23,11 +23,11 @@ LIGHT = ("timm.version", "timm.data.constants")  # what their packages are asked
 
 def leave_packages_unopened() -> None:
     """Leave timm's and torchvision's packages unopened, but for the names that are asked for all the time."""
-    unopened = [package for name in UNOPENED if (package := leave_unopened(name))]
+    unopened = {name for name in UNOPENED if leave_unopened(name)}
     for name in LIGHT:
-        if (package := sys.modules[name.rpartition(".")[0]]) in unopened:
+        if (package := name.rpartition(".")[0]) in unopened:
             found = vars(import_module(name))
-            vars(package).update({k: v for k, v in found.items() if k.isupper() or k == "__version__"})
+            vars(sys.modules[package]).update({k: v for k, v in found.items() if k.isupper() or k == "__version__"})
 
 
 def is_model(name: str) -> bool:
