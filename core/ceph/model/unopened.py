@@ -45,7 +45,7 @@ def leave_compiler_unopened() -> None:
     del compiler.__path__  # asked for by the import of a file of it, which takes the whole
 
     def disable(fn: Any = None, *args: Any, **how: Any) -> Any:
-        if how == {"wrapping": False}:  # torch's own call for an own function
+        if getattr(fn, "__module__", "").startswith("torch.") and "reason" not in how:  # torch's call for its own
             return fn
         compiler.eval_frame  # noqa: B018 - opens it
         return compiler.disable(fn, *args, **how)
