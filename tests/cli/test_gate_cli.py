@@ -13,6 +13,7 @@ from tests.data.small_sets import noise_film
 
 import ceph
 from ceph.cli.app import main
+from ceph.run.held_out import are_held_out
 from ceph.runfolder import read_figures, read_held_out
 
 
@@ -100,3 +101,9 @@ def test_a_mirrored_head_has_the_radii_that_it_has_as_it_should_be(run, film):
     expected = trained.known.radii_px(found)
     assert np.allclose(trained.known.radii_px(other, mirrored=[True, True]), expected)
     assert not np.allclose(trained.known.radii_px(other), expected)
+
+
+def test_films_that_trained_a_run_are_not_held_out_but_for_a_few():
+    films = [f"film-{n}" for n in range(20)]
+    assert are_held_out(films, {"x": "other:marks", "y": "film-3:marks"})
+    assert not are_held_out(films, {str(n): f"film-{n}:marks" for n in range(2)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ceph.evaluation.difficulty import Shape, apart_mm, difficulty
+from ceph.evaluation.difficulty import apart_mm, difficulty
 from ceph.evaluation.difficulty import learn as learn_shape
 from ceph.evaluation.radius import LEVELS, coverage, held_out_radii, learn
 
@@ -97,5 +97,5 @@ def test_a_landmark_that_was_never_marked_says_nothing():
     truth[:, 5] = np.nan
     shape = learn_shape(truth)
     assert (shape.apart_mm(heads(4))[:, 5] == 0).all()
-    nothing = Shape(np.full((6, 2), np.nan), np.zeros((12, 12)))
+    nothing = learn_shape(np.full((3, 6, 2), np.nan))
     assert (difficulty(np.full((4, 6), 2.0), nothing.apart_mm(heads(4))) == 2).all()

@@ -61,6 +61,8 @@ def _flat(points: Points) -> Floats:
 def learn(truth_mm: Points) -> Shape:
     """The shape of heads by true points [N, K, 2], NaN where there is none; such a one lies as in the mean."""
     truth_mm = truth_mm[(~np.isnan(truth_mm[..., 0])).sum(axis=1) > 1]
+    if not len(truth_mm):
+        return Shape(np.full(truth_mm.shape[1:], np.nan), np.zeros((2 * truth_mm.shape[1],) * 2))
     mean = mean_shape(truth_mm)
     laid = turned(truth_mm, turns(truth_mm, mean))
     off = laid - np.nanmean(np.where(np.isnan(mean), np.nan, laid - mean), axis=1, keepdims=True) - mean

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,17 @@ from ceph.evaluation.radius import Radii
 log = logging.getLogger("ceph")
 
 Floats = NDArray[np.float64]
+
+TRAINED = 0.1  # of the films that are held out may be copies of some that trained
+
+
+def are_held_out(digests: Sequence[str], trained: Mapping[str, str]) -> bool:
+    """Whether films, by their digests, did not train a run whose fingerprint has the `trained` ones; but for a few.
+
+    The validation films of one of several runs may have trained the others.
+    """
+    known = {marks.partition(":")[0] for marks in trained.values()}
+    return sum(digest in known for digest in digests) < TRAINED * len(digests)
 
 
 def keep(folder: Path, split: str, landmarks: Sequence[str], found: Prediction, units: NDArray[np.int64]) -> None:

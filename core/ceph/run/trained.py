@@ -34,7 +34,7 @@ from ceph.measuring.agreement import measurement_figures
 from ceph.run.assembly import make_hooks, make_model, make_stations
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import also_films, loader_workers, make_films, read_data
-from ceph.run.held_out import Known, keep
+from ceph.run.held_out import Known, are_held_out, keep
 from ceph.training import checkpoint
 from ceph.training.memory import LOADED, explained, predicting
 from ceph.training.runtime import flushed_denormals, start
@@ -212,11 +212,12 @@ class Trained:
         true = np.where(prediction.valid[..., None], prediction.truth_px, np.nan)
         of = prediction.points_px, true, films.samples, self.landmarks
         figures |= floor_figures(*of, found.readers, config.data.truth, units)
-        held_out = data is None and name in HELD_OUT
+        held_out = data is None and name in HELD_OUT and are_held_out(films.digests, seen["train"])
         figures |= self.known.figures(prediction, films.samples, units if held_out else None)
         figures |= measurement_figures(*of, found.readers)
         if held_out:
             keep(self.folder, name, self.landmarks, prediction, units)
+            self.__dict__.pop("known", None)  # is read anew
         if data is None and name == "validation" and config.evaluate.also:
             others = also_films(config, self.hooks, self.landmarks)
             figures["also"] = {each: self._scored(each, own)[0] for each, own in others.items()}
