@@ -55,7 +55,7 @@ def test_points_have_radii_in_each_kind_and_millimetres_where_they_are_known(run
     assert all(point["radius_mm"] is None and point["radius_px"] > 0 for point in points.values())
     assert main(["predict", str(run), str(film), "--out", str(tmp_path / "b.json"), "--format", "coco"]) == 0
     found = json.loads((tmp_path / "b.json").read_text())
-    assert len(found["annotations"][0]["keypoint_radius_px"]) == len(points)
+    assert len(found["annotations"][0]["keypoint_radii_px"]) == len(points)
     assert "wrong" in found["images"][0]
 
 

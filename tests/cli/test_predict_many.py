@@ -15,6 +15,7 @@ from tests.data.small_sets import noise_film
 import ceph
 from ceph.cli.app import main
 from ceph.data.formats.find import read
+from ceph.run.gate import Gate
 from ceph.run.many import asking
 from ceph.run.predictions import find_films
 
@@ -45,7 +46,7 @@ def stopped(run, films, out, after):  # noqa: F811
             raise Killed
 
     trained = ceph.load(run, settings=FEW)
-    with pytest.raises(Killed), asking(trained, find_films([films]), out) as asked:
+    with pytest.raises(Killed), asking(trained, find_films([films]), out, Gate("warn")) as asked:
         asked.find(progress)
     with (part := out.with_name(f"{out.name}.part")).open("ab") as file:
         file.write(b'{"film": "half a li')
