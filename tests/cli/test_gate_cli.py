@@ -14,7 +14,7 @@ from tests.data.small_sets import noise_film
 import ceph
 from ceph.cli.app import main
 from ceph.run.held_out import are_held_out
-from ceph.runfolder import read_figures, read_held_out
+from ceph.runfolder import read_figures, read_held_out, read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,10 @@ def test_out_of_fold_films_teach_a_folder_of_folds(run):
     assert known.films.max() == read_figures(run)["out-of-fold"]["n_images"]
     assert set(figures["per_landmark"]) == set(known.landmarks)
     assert figures["level"] == 0.9
+    found = read_predictions(run, "out-of-fold")
+    within = np.nanmean((found.errors_mm <= found.radii_mm)[np.isfinite(found.errors_mm) & np.isfinite(found.radii_mm)])
+    assert 100 * within == pytest.approx(figures["covered_percent"], abs=0.1)
+    assert '<circle class="radius"' in (run / "report.html").read_text()
 
 
 def test_points_have_radii_in_each_kind_and_millimetres_where_they_are_known(run, film, tmp_path):

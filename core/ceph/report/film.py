@@ -30,6 +30,7 @@ TRUTH = Markup(
     '<circle class="truth {0}" cx="{1:.2f}" cy="{2:.2f}" r="1.2"/>'
 )
 FOUND = Markup('<path class="found {}" d="M{:.2f} {:.2f}l2 2m0 -2l-2 2"/>')
+RING = Markup('<circle class="radius" cx="{:.2f}" cy="{:.2f}" r="{:.2f}"/>')
 TRACE = Markup('<path class="trace" d="M{}"/>')
 NAME = Markup('<path class="miss over" d="M{:.2f} {:.2f}L{:.2f} {:.2f}"/><text x="{:.2f}" y="{:.2f}">{}</text>')
 LETTER_MM = (2.1, 3.6)  # width and height of a letter, by the size in report.css
@@ -75,11 +76,18 @@ def cut_film(sample: Sample, *points_px: Points) -> Cut:
     return Cut(part, (int(low[0]), int(low[1])), sample.mm_per_px)
 
 
-def film_svg(sample: Sample, landmarks: Sequence[str], found_px: Points, truth_px: Points, errors_mm: Floats) -> Markup:
+def film_svg(
+    sample: Sample,
+    landmarks: Sequence[str],
+    found_px: Points,
+    truth_px: Points,
+    errors_mm: Floats,
+    radii_mm: Floats | None = None,
+) -> Markup:
     """The film with a circle at each true point [K, 2], a cross at each found one and a line between them.
 
-    Under them lies the tracing of the found ones. The worst landmarks have their names and errors [K] in mm. Raises
-    DataError where the film cannot be read.
+    Under them lie the tracing of the found ones and a ring of each one's radius [K]. The worst landmarks have their
+    names and errors [K] in mm. Raises DataError where the film cannot be read.
     """
     cut = cut_film(sample, found_px, truth_px)
     width, height = cut.size_mm
@@ -90,6 +98,9 @@ def film_svg(sample: Sample, landmarks: Sequence[str], found_px: Points, truth_p
     for stroke in tracing(found_px, landmarks):
         path = "L".join(f"{x:.2f} {y:.2f}" for x, y in cut.to_mm(stroke.points))
         parts += [TRACE.format(path)]
+    for (x, y), radius in zip(found, [] if radii_mm is None else radii_mm, strict=False):
+        if np.isfinite(radius):
+            parts.append(RING.format(x, y, radius))
     for kind in ("under", "over"):
         for (x, y), (true_x, true_y) in zip(found, truth, strict=True):
             if np.isfinite(true_x):

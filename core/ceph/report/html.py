@@ -304,7 +304,8 @@ def pictures(split: Split) -> Iterable[Picture]:
             + " mm"
         )
         try:
-            svg = film_svg(sample, scored.landmarks, scored.points_px[f], scored.truth_px[f], errors)
+            radii = None if scored.radii_mm is None else scored.radii_mm[f]
+            svg = film_svg(sample, scored.landmarks, scored.points_px[f], scored.truth_px[f], errors, radii)
         except (DataError, OSError) as error:
             yield Picture(sample.id, float(film_mm[f]), str(error), None)
         else:

@@ -102,23 +102,23 @@ class Known:
         off = self.usual.shape.apart_mm(points * mm[..., None])
         return self.radii.radii_mm(difficulty(found.spread_px * mm, off), level) / mm
 
-    def figures(self, found: Prediction, samples: Sequence[Sample], units: NDArray[np.int64] | None) -> dict[str, Any]:
-        """`{"radius": ...}`, how often truth lay within its radius, by landmark and machine; {} where none is known.
+    def radii_mm(self, found: Prediction, units: NDArray[np.int64] | None) -> Floats | None:
+        """The radius [N, K] of each point in mm, NaN unknown; None where none is known.
 
-        With `units` [N] the films are those from which radii are learned, equal ones one piece of evidence: each is
-        scored by what the other ones teach.
+        With `units` [N] the films are those from which radii are learned, equal ones one piece of evidence: each has
+        what the other ones teach.
         """
         if units is not None:
-            radii_mm = radius.held_out_radii(found.errors_mm, _held_out_difficulty(found, units), units)
-        elif (radii_px := self.radii_px(found)) is not None:
-            radii_mm = radii_px * found.mm_per_px[:, None]
-        else:
-            return {}
-        scored = radius.coverage(found.errors_mm, radii_mm, self.landmarks)
-        if not scored["n"]:
+            return radius.held_out_radii(found.errors_mm, _held_out_difficulty(found, units), units)
+        radii_px = self.radii_px(found)
+        return None if radii_px is None else radii_px * found.mm_per_px[:, None]
+
+    def figures(self, errors_mm: Floats, radii_mm: Floats | None, samples: Sequence[Sample]) -> dict[str, Any]:
+        """`{"radius": ...}`, how often truth lay within its radius, by landmark and machine; {} where none is known."""
+        if radii_mm is None or not (scored := radius.coverage(errors_mm, radii_mm, self.landmarks))["n"]:
             return {}
         machines = np.array([sample.machine for sample in samples])
         if len(names := sorted(set(machines.tolist()))) > 1:
             at = {name: machines == name for name in names}
-            scored["per_machine"] = {n: radius.covered(found.errors_mm[rows], radii_mm[rows]) for n, rows in at.items()}
+            scored["per_machine"] = {n: radius.covered(errors_mm[rows], radii_mm[rows]) for n, rows in at.items()}
         return {"radius": scored}

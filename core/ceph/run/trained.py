@@ -213,7 +213,8 @@ class Trained:
         of = prediction.points_px, true, films.samples, self.landmarks
         figures |= floor_figures(*of, found.readers, config.data.truth, units)
         held_out = data is None and name in HELD_OUT and are_held_out(films.digests, seen["train"])
-        figures |= self.known.figures(prediction, films.samples, units if held_out else None)
+        radii_mm = self.known.radii_mm(prediction, units if held_out else None)
+        figures |= self.known.figures(prediction.errors_mm, radii_mm, films.samples)
         figures |= measurement_figures(*of, found.readers)
         if held_out:
             keep(self.folder, name, self.landmarks, prediction, units)
@@ -222,7 +223,7 @@ class Trained:
             others = also_films(config, self.hooks, self.landmarks)
             figures["also"] = {each: self._scored(each, own)[0] for each, own in others.items()}
         if data is None:
-            self._write(name, figures, prediction, films)
+            self._write(name, figures, prediction, films, radii_mm)
             if (self.folder / runfolder.REPORT).exists():  # not before the run has ended
                 from ceph.run.report import report_if_possible  # templates and charts, which nothing else here needs
 
@@ -246,9 +247,12 @@ class Trained:
         prediction = self.found(name, films)
         return self.evaluator.figures(name, prediction, films.samples), prediction
 
-    def _write(self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films) -> None:
+    def _write(
+        self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films, radii_mm: Points | None
+    ) -> None:
         ids, errors_mm = tuple(sample.id for sample in films.samples), prediction.errors_mm
-        found = prediction.points_px, prediction.scores, prediction.truth_px, errors_mm
+        radii_mm = None if radii_mm is None or np.isnan(radii_mm).all() else radii_mm
+        found = prediction.points_px, prediction.scores, prediction.truth_px, errors_mm, radii_mm
         runfolder.add_figures(self.folder, split, figures)
         runfolder.write_predictions(self.folder, split, runfolder.Predictions(ids, self.landmarks, *found))
         runfolder.write_stages(self.folder, split, ids, self.landmarks, prediction.stages)

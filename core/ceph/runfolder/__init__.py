@@ -8,7 +8,7 @@
 | `adapt.json` | of a run that `ceph adapt` made: its origin, its films, its offsets | `records.py` |
 | `environment.json`, `data_fingerprint.json` | machine and versions; the films seen | `records.py` |
 | `hooks.json`, `plugins/` | what plugins cost; copies of those in files | `records.py` |
-| `predictions-<split>.csv` | points, scores, truth and errors | `predictions.py` |
+| `predictions-<split>.csv` | points, scores, truth, errors, radii | `predictions.py` |
 | `held-out.json` | of films that did not train: errors, scores, how heads lie | `held_out.py` |
 | `stages-<split>.csv` | the points that stations of decoding moved | `predictions.py` |
 | `log.txt` | what the run said to a person | `log.py` |

@@ -25,6 +25,7 @@ from ceph.runfolder.place import writing
 Floats = NDArray[np.float64]
 
 HEADER = ["image_id", "symbol", "x_px", "y_px", "score", "true_x_px", "true_y_px", "error_mm"]
+RADIUS = "radius_mm"  # a further column, where radii are known
 STAGES_HEADER = ["image_id", "symbol", "stage", "x_px", "y_px", "score"]
 MAX_BYTES = 2**28
 _NAME = "predictions-"
@@ -32,7 +33,10 @@ _NAME = "predictions-"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Points and truth [F, K, 2] in film px, scores [F, K], errors [F, K] in mm; NaN where there is no truth."""
+    """Points and truth [F, K, 2] in film px, scores [F, K], errors [F, K] in mm; NaN where there is no truth.
+
+    `radii_mm` [F, K] are those within which the truth should lie, NaN unknown; None where none is known.
+    """
 
     ids: tuple[str, ...]
     landmarks: tuple[str, ...]
@@ -40,6 +44,7 @@ class Predictions:
     scores: Floats
     truth_px: Floats
     errors_mm: Floats
+    radii_mm: Floats | None = None
 
 
 def predictions_file(folder: Path, split: str) -> Path:
@@ -59,7 +64,7 @@ def write_predictions(folder: Path, split: str, found: Predictions) -> None:
     with writing(path), replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", errors="backslashreplace")
         rows = csv.writer(text)
-        rows.writerow(HEADER)
+        rows.writerow(HEADER if found.radii_mm is None else [*HEADER, RADIUS])
         for n, film in enumerate(found.ids):
             for k, symbol in enumerate(found.landmarks):
                 x, y = found.points_px[n, k]
@@ -69,6 +74,8 @@ def write_predictions(folder: Path, split: str, found: Predictions) -> None:
                 else:
                     true_x, true_y = found.truth_px[n, k]
                     row += [f"{true_x:.3f}", f"{true_y:.3f}", f"{found.errors_mm[n, k]:.4f}"]
+                if found.radii_mm is not None:
+                    row.append("" if math.isnan(radius := found.radii_mm[n, k]) else f"{radius:.3f}")
                 rows.writerow(row)
         text.flush()
         text.detach()
@@ -78,7 +85,7 @@ def read_predictions(folder: Path, split: str) -> Predictions:
     """The predictions of a split. Raises DataError, naming file and line, where they are missing or malformed."""
     file = predictions_file(folder, split)
     cells: dict[tuple[str, str], tuple[float, ...]] = {}
-    for line, row in _rows(file):
+    for line, row in _rows(file, further=[RADIUS]):
         film, symbol = map(bare, row[:2])
         if (film, symbol) in cells:
             raise _wrong(file, line, f"{symbol} of {film} stands there twice")
@@ -91,13 +98,15 @@ def read_predictions(folder: Path, split: str) -> Predictions:
         ]
         if known[2] < 0:
             raise _wrong(file, line, f"error_mm must not be negative: {row[7]}")
-        cells[film, symbol] = (*own, *known)
+        radius = _number(file, line, RADIUS, row[-1]) if row[-1] else math.nan
+        cells[film, symbol] = (*own, *known, radius)
     ids, landmarks = (tuple(dict.fromkeys(key[part] for key in cells)) for part in (0, 1))
     missing = next(((i, k) for i in ids for k in landmarks if (i, k) not in cells), None)
     if not cells or missing:
         raise DataError(f"{file}: {f'{missing[1]} of {missing[0]} is missing' if missing else 'holds no predictions'}")
     values = np.array([[cells[i, k] for k in landmarks] for i in ids])
-    return Predictions(ids, landmarks, values[..., :2], values[..., 2], values[..., 3:5], values[..., 5])
+    radii_mm = None if np.isnan(values[..., 6]).all() else values[..., 6]
+    return Predictions(ids, landmarks, values[..., :2], values[..., 2], values[..., 3:5], values[..., 5], radii_mm)
 
 
 def unseen_points(folder: Path, films: Sequence[str], landmarks: Sequence[str]) -> Floats:
@@ -163,17 +172,23 @@ def read_stages(folder: Path, split: str) -> dict[tuple[str, str], list[tuple[st
     return found
 
 
-def _rows(file: Path, columns: Sequence[str] = HEADER) -> Iterator[tuple[int, Sequence[str]]]:
-    """The rows below the header, with the number of their line; further `columns` may follow."""
+def _rows(
+    file: Path, columns: Sequence[str] = HEADER, further: Sequence[str] = ()
+) -> Iterator[tuple[int, Sequence[str]]]:
+    """The number and the cells of each line below the header: of `columns`, and of those `further` ones there are.
+
+    Others may follow. A cell of a further column that the file has not is empty.
+    """
     lines = csv.reader(io.StringIO(read_text(file, limit=MAX_BYTES), newline=""), strict=True)
     try:
         header = next(lines, [])
         if header[: len(columns)] != columns:
             raise _wrong(file, 1, f"the header must be {','.join(columns)}")
+        places = [header.index(name) if name in header else None for name in further]
         for row in lines:
             if len(row) != len(header):
                 raise _wrong(file, lines.line_num, f"{len(row)} values where there must be {len(header)}")
-            yield lines.line_num, row
+            yield lines.line_num, [*row[: len(columns)], *("" if at is None else row[at] for at in places)]
     except csv.Error as error:
         raise _wrong(file, lines.line_num, f"is not CSV: {error}") from error
 

@@ -106,6 +106,7 @@ class ViewedRun:
             "scores": _plain(found.scores[place]),
             "truth": _pairs(found.truth_px[place]),
             "errors": _plain(found.errors_mm[place]),
+            "radii": [] if found.radii_mm is None or not mm else _plain(found.radii_mm[place] / mm),
             "readers": marks,
             "apart": _apart(list(marks.values()), mm) or [None] * len(found.landmarks),
         }

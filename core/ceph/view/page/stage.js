@@ -68,6 +68,7 @@ export class Stage {
       const line = { x1: found[0], y1: found[1], x2: truth[0], y2: truth[1] };
       group.append(svg("line", { ...line, class: "between", "data-layer": "between" }));
     }
+    if (found && known(film.radii[k])) group.append(svg("circle", { class: "radius", "data-layer": "radius", cx: found[0], cy: found[1], r: film.radii[k] }));
     const at = (point, layer, ...inner) => {
       if (!point) return;
       group.append(svg("g", { class: "fixed", "data-layer": layer, "data-x": point[0], "data-y": point[1] }, ...inner));

@@ -13,6 +13,7 @@ const LAYERS = { // name -> [what its box says, its signs, whether it is on at f
   map: ["map", [], true],
   track: ["moved from", ["moved"], true],
   tracing: ["tracing", [], false],
+  radius: ["radius", [], true],
 };
 
 const state = {
@@ -271,6 +272,8 @@ async function open() {
   if (turn !== opening) return; // another choice was made meanwhile
   const moves = data.some((one) => one.films.some((film) => film.tracks.some((track) => track.length)));
   $("layer-track").parentNode.style.display = moves ? "" : "none";
+  const radii = data.some((one) => one.films.some((film) => film.radii.length));
+  $("layer-radius").parentNode.style.display = radii ? "" : "none";
   for (const one of data) one.at = new Map(one.films.map((film, place) => [film.id, place]));
   Object.assign(state, { shown, split, data });
   const chosen = filter();
