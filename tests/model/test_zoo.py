@@ -13,24 +13,14 @@ from ceph.training.runtime import start
 start("cpu")
 assert zoo.is_model("tf_efficientnet_lite0.in1k")
 zoo.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False, in_chans=1)
-import torch
-from ceph.training.optim import adamw
-layer = torch.nn.Linear(2, 1)
-optimizer = adamw(layer, 1e-3, 0.01)
-layer(torch.ones(1, 2)).sum().backward()
-optimizer.step()
-optimizer.zero_grad()
-optimizer.load_state_dict(optimizer.state_dict())
 print(*sorted(name for name in SLOW if name in sys.modules))
 import timm
 from torchvision import ops
 assert timm.is_model("resnet18") and not zoo.is_model("resnet5O") and ops.roi_align
 print(len(zoo.list_models()) > 500)
-assert torch.compile(torch.compiler.disable(lambda x: 2 * x), backend="eager")(torch.ones(1)) == 2
-print(torch._dynamo.is_dynamo_supported(), optimizer.zero_grad() is None)
 """
 SLOW = (
-    "torch._dynamo.eval_frame",
+    "torch._dynamo",
     "timm.models.resnet",
     "timm.data.loader",
     "albumentations",
@@ -40,7 +30,7 @@ SLOW = (
 )
 
 
-def test_what_predicts_imports_one_file_of_timm_and_no_optimizer_torch_s_compiler():
+def test_what_predicts_imports_one_file_of_timm_and_nothing_that_trains():
     code = LOOK.replace("SLOW", repr(SLOW))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split("\n")) == (0, ["", "True", "True True", ""]), done.stderr
+    assert (done.returncode, done.stdout.split("\n")) == (0, ["", "True", ""]), done.stderr

@@ -8,8 +8,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ceph.model.unopened import leave_compiler_unopened
-
 Schedule = Callable[[float], float]  # epochs done, fractional -> factor of each group's own rate
 
 
@@ -46,6 +44,3 @@ def set_rates(optimizer: torch.optim.Optimizer, rates: list[float], factor: floa
     """Set each group's rate to its own times `factor`."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate * factor
-
-
-leave_compiler_unopened()
