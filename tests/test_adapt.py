@@ -137,9 +137,12 @@ def test_an_adapted_run_is_a_run_like_any_other(run, adapted, clinic, capsys, tm
 
 
 def test_several_runs_that_predict_as_one_are_adapted_as_one(run, adapted, clinic, tmp_path):
-    both = ceph.ensemble([run, run], out=tmp_path / "both").folder
+    one = shutil.copytree(run, tmp_path / "one")
+    (one / "held-out.json").write_text('{"format": 0}')
+    both = ceph.ensemble([one, run], out=tmp_path / "both").folder
+    assert list(both.rglob("held-out.json"))
     made = ceph.adapt(both, clinic("both"), out=tmp_path / "ours")
-    assert [path.name for path in (made.folder / "members").iterdir()]
+    assert not list(made.folder.rglob("held-out.json"))  # what held-out films said of radii holds at the old place
     film = clinic("films") / "f0.png"
     alone, _ = ceph.load(adapted.folder).predict([film])
     several = ceph.load(made.folder)

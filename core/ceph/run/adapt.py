@@ -17,7 +17,6 @@ from ceph.config.load import Resolved, resolve_run
 from ceph.data.check.quick import trained_on
 from ceph.data.dataset import Films
 from ceph.data.files import read_text
-from ceph.data.formats.splits import OUT_OF_FOLD
 from ceph.data.plausible import impossible
 from ceph.data.types import Points, Sample
 from ceph.errors import ConfigError, DataError, Problem, nearest
@@ -26,13 +25,12 @@ from ceph.evaluation.stations import HeadOffsets
 from ceph.run.averaged import Averaged
 from ceph.run.films import films_of, plain_truth, read_data
 from ceph.run.report import report_if_possible
-from ceph.run.trained import ADAPT, TRAINING_SPLITS, Trained, load
+from ceph.run.trained import ADAPT, HELD_OUT, TRAINING_SPLITS, Trained, load
 from ceph.training import checkpoint
 
 log = logging.getLogger("ceph")
 
 LEAST_FILMS, FEW_FILMS = 3, 5
-HELD_OUT = ("validation", OUT_OF_FOLD)
 HEAD = (0.7, 1.4)  # how large a head can be, against the mean one of the run
 
 
@@ -193,6 +191,7 @@ def _write(made: Adaptation, trained: Trained, resolved: Resolved, films: Films,
         runfolder.write_fingerprint(target, {**known, **seen})
         for name in names:
             runfolder.copy_run(trained.folder / runfolder.INSIDE / name, target / runfolder.INSIDE / name)
+            (target / runfolder.INSIDE / name / runfolder.HELD_OUT).unlink(missing_ok=True)  # radii of the old place
         if names:
             runfolder.write_members(target, names)
         for place in [Path(runfolder.INSIDE, name) for name in names] or [Path()]:  # each run alone is adapted as well
