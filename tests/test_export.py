@@ -49,9 +49,11 @@ ZOOM = {"zoom": {"px": 32, "width": 8}}
 
 @pytest.fixture(scope="module", params=[{}, pytest.param(ZOOM, marks=pytest.mark.slow)], ids=["plain", "zoom"])
 def run(request, tiny_set, tmp_path_factory):
-    """A run of two scales with a shape model of few films that rules out much; slow: with a second look."""
+    """A run of two scales with radii and a shape model of few films that rules out much; slow: with a second look."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 5)
+        for part in ("radius", "gate"):
+            patch.setattr(f"ceph.evaluation.{part}.LEAST_FILMS", 2)
         config = {
             "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
             "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
@@ -79,15 +81,16 @@ def test_the_folder_alone_finds_what_the_run_finds(run, exported, tiny_set, tmp_
     films = [str(sample.path) for sample in read(tiny_set).samples[:6]]
     call = [sys.executable, "-I", str(exported / "predict.py"), *films, "--out", str(tmp_path / "own.csv")]
     subprocess.run([*call, "--mm-per-px", "0.5"], check=True)
-    assert main(["predict", str(run), *films, "--out", str(tmp_path / "run.csv"), "--mm-per-px", "0.5"]) == 0
+    given = ["--out", str(tmp_path / "run.csv"), "--mm-per-px", "0.5", "--gate", "off"]
+    assert main(["predict", str(run), *films, *given]) == 0
     own, of_run = table(tmp_path / "own.csv"), table(tmp_path / "run.csv")
     assert [list(row) for row in own] == [list(row) for row in of_run]
     assert [(row["film"], row["symbol"]) for row in own] == [(row["film"], row["symbol"]) for row in of_run]
-    both = np.array(
-        [[[float(row[key]) for key in ("x_px", "y_px", "score")] for row in rows] for rows in (own, of_run)]
-    )
+    told = ("x_px", "y_px", "score", "radius_mm")
+    both = np.array([[[float(row[key]) for key in told] for row in rows] for rows in (own, of_run)])
     assert np.quantile(np.linalg.norm((both[0] - both[1])[:, :2], axis=-1), 0.98) < 0.05
-    assert np.quantile(np.abs(both[0] - both[1])[:, 2], 0.98) < 0.01
+    assert np.quantile(np.abs(both[0] - both[1])[:, 2:], 0.98, axis=0).max() < 0.01
+    assert len(np.unique(both[0][:, 3])) > 20
 
 
 def test_a_header_s_spacing_and_a_name_like_a_formula_are_told_as_the_run_tells_them(

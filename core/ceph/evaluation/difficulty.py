@@ -5,7 +5,7 @@ Legend: N films, K landmarks. Points and spreads are in mm.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ LEAST_MM = 0.1
 PARTS = 10  # a film is held against a shape of films of the other parts
 
 
-@dataclass(frozen=True, eq=False)
-class Shape:
+class Shape(NamedTuple):
     """How heads are shaped: the mean [K, 2] in mm about 0 (NaN: never marked), the covariance [2 K, 2 K] about it."""
 
     mean: Points

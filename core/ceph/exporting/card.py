@@ -20,7 +20,7 @@ FORMAT = 1
 PACKAGES = ("torch", "onnx", "onnxscript", "timm", "numpy")
 
 
-def manifest(trained: Trained, licence: str, sha256: Mapping[str, str]) -> dict[str, Any]:
+def manifest(trained: Trained, licence: str, radius_level: float | None, sha256: Mapping[str, str]) -> dict[str, Any]:
     """What manifest.json holds; `sha256` are those of the folder's other files."""
     stations, sizes = trained.evaluator.stations, trained.ensemble.sizes
     known = runfolder.read_fingerprint(trained.folder)
@@ -40,6 +40,7 @@ def manifest(trained: Trained, licence: str, sha256: Mapping[str, str]) -> dict[
         "kind": trained.config.target_kind,
         "stations": [name for name in ("constraint", "refiner", "offsets", "adapt") if getattr(stations, name)],
         "assumed_mm_per_network_px": None if math.isnan(spacing) else spacing,
+        "radius_level": radius_level,
         "trained_on": {
             "films": {name: len(films) for name, films in runfolder.mapping(known, "films").items()},
             "fingerprint_sha256": hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest(),

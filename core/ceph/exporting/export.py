@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ceph import runfolder
 from ceph.data import dicom, grey, names, spacing
 from ceph.errors import ConfigError
+from ceph.evaluation import difficulty, offsets
+from ceph.evaluation.radius import LEVEL
 from ceph.evaluation.twin import Twin
 from ceph.exporting.card import card, manifest
 from ceph.exporting.graph import FilmGraph, write_graph
@@ -24,13 +27,19 @@ from ceph.run.trained import STATIONS, Trained, load
 NEEDS = ("onnx", "onnxscript")
 INSTALL = "pip install 'ceph-trainer[export]'"
 GRAPH, RUNNER, VALUES = "model.onnx", "predict.py", "stations.npz"
-# What the runner has of ours: modules from these words on, and of dicom.py constants and functions.
+# What the runner has of ours: modules from these words on; of others constants, and functions and classes.
 MODULES = {grey: "Counts = ", names: "# Control characters", spacing: "# Scanners of"}
-DICOM_CONSTANTS = ("DECODERS", "SQUARE", "SAME", "DETECTOR", "CORRECTED", "BETWEEN", "ONE_TONE")
-DICOM_FUNCTIONS = (
-    *("spacing_in", "_magnification", "_square"),
-    *("windowed", "_shows", "_unpadded", "_grey", "_stretched", "_window", "_first"),
-)
+PARTS = {
+    dicom: (
+        ("DECODERS", "SQUARE", "SAME", "DETECTOR", "CORRECTED", "BETWEEN", "ONE_TONE"),
+        (
+            *("spacing_in", "_magnification", "_square"),
+            *("windowed", "_shows", "_unpadded", "_grey", "_stretched", "_window", "_first"),
+        ),
+    ),
+    offsets: ((), ("turns", "turned", "_complex", "_middle_of")),
+    difficulty: (("NOISE_MM", "FREE_MM", "COUNTS", "LEAST_MM"), ("Shape", "_flat", "difficulty")),
+}
 MANIFEST, CARD = "manifest.json", "MODEL_CARD.md"
 
 
@@ -59,7 +68,8 @@ def export(run: Path | str, *, out: Path | str, settings: Sequence[str] = (), li
     twins = twins_of(trained)
     with runfolder.writing(target):
         target.mkdir(parents=True, exist_ok=True)
-    _write_graph(trained, target, maps=bool(twins))
+    radii = radii_of(trained)
+    _write_graph(trained, target, maps=bool(twins or radii))
     for name, twin in twins.items():
         if twin.network is not None:
             outputs = [f"found_{number}" for number in range(_outputs(twin))]
@@ -67,13 +77,12 @@ def export(run: Path | str, *, out: Path | str, settings: Sequence[str] = (), li
             with trained.hooks.blamed():
                 write_graph(twin.network, twin.inputs, (inputs, outputs), target / f"{name}.onnx")
     with runfolder.writing(target):
-        if twins:
-            kept: dict[str, Any] = {
-                f"{name}.{key}": value for name, twin in twins.items() for key, value in twin.arrays().items()
-            }
+        values = {**{name: twin.arrays() for name, twin in twins.items()}, "radius": radii}
+        kept: dict[str, Any] = {f"{name}.{key}": a for name, arrays in values.items() for key, a in arrays.items()}
+        if kept:
             np.savez(target / VALUES, **kept)
         runfolder.write_text(target / RUNNER, runner(twins))
-        content = manifest(trained, licence, _hashes(target))
+        content = manifest(trained, licence, LEVEL if radii else None, _hashes(target))
         runfolder.write_json(target / MANIFEST, content)
         runfolder.write_text(target / CARD, card(trained, content))
     return Exported(target, content, left_out(trained))
@@ -101,6 +110,16 @@ def twins_of(trained: Trained) -> dict[str, Twin]:
         if twin is not None:
             twins[name] = twin
     return twins
+
+
+def radii_of(trained: Trained) -> dict[str, NDArray[Any]]:
+    """What makes the radii of `LEVEL`: factors of landmarks, the mean shape, its covariance; {} where none is known."""
+    known = trained.known
+    if known.radii is None or known.usual is None:
+        return {}
+    shape = known.usual.shape
+    factor = known.radii.radii_mm(np.ones((1, len(trained.landmarks))), LEVEL)[0]
+    return {"factor": factor, "mean": shape.mean, "covariance": shape.covariance}
 
 
 def _write_graph(trained: Trained, target: Path, *, maps: bool) -> None:
@@ -141,10 +160,16 @@ def runner(twins: Mapping[str, Twin]) -> str:
     text = (Path(__file__).parent / "runner.py").read_text("utf-8")
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith("from ceph.")]
     modules = [start + inspect.getsource(module).partition(start)[2] for module, start in MODULES.items()]
-    of_dicom = "\n".join(f"{name} = {getattr(dicom, name)!r}" for name in DICOM_CONSTANTS)
-    codes = [inspect.getsource(getattr(dicom, name)) for name in DICOM_FUNCTIONS]
+    parts = [
+        part
+        for module, (constants, codes) in PARTS.items()
+        for part in (
+            "\n".join(f"{name} = {getattr(module, name)!r}" for name in constants),
+            *(inspect.getsource(getattr(module, name)) for name in codes),
+        )
+    ]
     stations = ", ".join(f'"{name}": {name}' for name in twins)
-    made = [*modules, of_dicom, *codes, *(twin.source(name) for name, twin in twins.items())]
+    made = [*modules, *parts, *(twin.source(name) for name, twin in twins.items())]
     whole = "\n\n".join([*made, f"STATIONS: dict[str, Any] = {{{stations}}}\n"])
     return "".join(lines).replace("STATIONS: dict[str, Any] = {}\n", f"\n{whole}")
 

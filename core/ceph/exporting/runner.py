@@ -27,11 +27,15 @@ from PIL import Image, ImageFile
 from ceph.data.dicom import DECODERS, spacing_in, windowed
 from ceph.data.grey import histogram, own_range
 from ceph.data.names import guarded, shown
+from ceph.evaluation.difficulty import Shape, difficulty
+from ceph.evaluation.offsets import turns
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm")
-COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
+COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm", "assumed_mm_per_px", "radius_px", "radius_mm")
+ALWAYS, PLACES = 7, (3, 3, 4, 3, 3, 5, 2, 2)  # columns; decimals of numbers
 MAX_PIXELS, MIN_SIDE, ORIENTATION, PHOTOMETRIC = 100_000_000, 16, 0x0112, 0x0106
 LEAST_SHARE = 1e-3  # of a pixel, to be counted
+PEAK_SHARE = 0.1  # of a map's peak: what is lower tells nothing of how sure it is
 STATIONS: dict[str, Any] = {}
 
 
@@ -150,6 +154,25 @@ class Seen(NamedTuple):
     look: Any
 
 
+class Found(NamedTuple):
+    """Points [K, 2] in px of the film, scores [K], and the radii [K] in px within which the truth lies so often.
+
+    How often is `radius_level` of the manifest. NaN: none is known of that landmark; None: none of any.
+    """
+
+    points: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    radii_px: NDArray[np.float64] | None
+
+
+def spread(maps: NDArray[Any], points: NDArray[Any], stride: float) -> NDArray[Any]:
+    """The root mean square distance [K] in network px of the mass of maps [K, h, w] from points [K, 2]."""
+    mass = (maps - PEAK_SHARE * maps.max((-2, -1), keepdims=True)).clip(0)
+    mass /= mass.sum((-2, -1), keepdims=True).clip(1e-12)
+    off = [(np.arange(maps.shape[2 - axis]) + 0.5) * stride - 0.5 - points[:, axis, None] for axis in (0, 1)]
+    return np.asarray(np.sqrt(sum((mass.sum(1 + axis) * off[axis] ** 2).sum(-1) for axis in (0, 1))))
+
+
 class Model:
     """The model of a folder; `threads` 0: as many as there are cores."""
 
@@ -160,11 +183,14 @@ class Model:
         self.graph = self._session("model.onnx")
         self.stations = []
         for name, make in STATIONS.items():
-            with np.load(self.folder / "stations.npz", allow_pickle=False) as kept:
-                values = {key.split(".")[1]: kept[key] for key in kept.files if key.split(".")[0] == name}
             graph = f"{name}.onnx"
             run = partial(self._run, self._session(graph)) if (self.folder / graph).exists() else None
-            self.stations.append((make(), run, values))
+            self.stations.append((make(), run, self._values(name)))
+        self.held_out = self._values("radius") if self.manifest["radius_level"] else None
+
+    def _values(self, name: str) -> dict[str, NDArray[Any]]:
+        with np.load(self.folder / "stations.npz", allow_pickle=False) as kept:
+            return {key.split(".")[1]: kept[key] for key in kept.files if key.split(".")[0] == name}
 
     def _session(self, name: str) -> Any:
         options = onnxruntime.SessionOptions()
@@ -181,12 +207,17 @@ class Model:
         self, film: NDArray[np.uint8], mm_per_px: float | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Points [K, 2] in px of a film [H, W] and scores [K]; `mm_per_px` (None: unknown) is for a second look."""
+        return self.find(film, mm_per_px)[:2]
+
+    def find(self, film: NDArray[np.uint8], mm_per_px: float | None = None) -> Found:
+        """As `predict`, with radii."""
         levels, sizes = Levels(film), [tuple(size) for size in self.manifest["sizes"]]
         boxes = [letterbox(film.shape, size) for size in sizes]
         images = [boxed(levels, box) for box in boxes]
         on_film, scores, *maps = self._run(self.graph, *images, np.array(film.shape))
-        if not self.stations:
-            return on_film.astype(np.float64), scores.astype(np.float64)
+        on_film, scores = on_film.astype(np.float64), scores.astype(np.float64)
+        if not maps:
+            return Found(on_film, scores, None)
         box = boxes[0]
         mm = mm_per_px / box.scale if mm_per_px else self.manifest["assumed_mm_per_network_px"] or math.nan
 
@@ -194,10 +225,15 @@ class Model:
             return windows(levels, box, centre, float(mm_wide) / int(px) / mm, int(px))
 
         seen = Seen(maps[0][None], box.size, mm, look)
-        points, scores = on_film[None].astype(np.float64) * box.scale + box.offset, scores[None].astype(np.float64)
+        points, scores = on_film[None] * box.scale + box.offset, scores[None]
         for station, run, values in self.stations:
             points, scores = station(points, scores, seen, run, **values)
-        return (points[0] - box.offset) / box.scale, scores[0]
+        if self.stations:
+            on_film = (points[0] - box.offset) / box.scale
+        if self.held_out is None:
+            return Found(on_film, scores[0], None)
+        wide = spread(maps[0], points[0], box.size[1] / maps[0].shape[-1]) / box.scale
+        return Found(on_film, scores[0], radii_px(on_film, wide, mm_per_px, **self.held_out))
 
     def assumed(self, film: NDArray[np.uint8]) -> float | None:
         """The mm of a pixel that a second look takes a film without spacing to have; None where there is no look."""
@@ -205,6 +241,20 @@ class Model:
             return None
         size = self.manifest["sizes"][0]
         return round(float(self.manifest["assumed_mm_per_network_px"]) * letterbox(film.shape, size).scale, 5)
+
+
+def radii_px(
+    points: NDArray[Any],
+    wide: NDArray[Any],
+    mm_per_px: float | None,
+    factor: NDArray[Any],
+    mean: NDArray[Any],
+    covariance: NDArray[Any],
+) -> NDArray[np.float64]:
+    """Radii [K] of points [K, 2] whose maps are so `wide` [K], all px of a film; without mm its head is as usual."""
+    mm = mm_per_px or float(np.abs(turns(points[None], mean))[0])
+    off = Shape(mean, covariance).apart_mm(points[None] * mm)
+    return np.asarray(factor * difficulty(wide * mm, off[0]) / mm)
 
 
 # --- films and answers ------------------------------------------------------------------------------------------------
@@ -340,7 +390,7 @@ def main() -> int:
     call = parser.parse_args()
     if missing := [str(path) for path in call.films if not path.exists()]:
         parser.error(f"there is no {', '.join(missing)}")
-    model, rows, broken, looked, count = Model(threads=call.threads), [], 0, False, 0
+    model, table, broken, count = Model(threads=call.threads), [], 0, 0
     for path in find_films(call.films):
         try:
             film = read_film(path)
@@ -349,19 +399,24 @@ def main() -> int:
             print(f"{shown(str(path))}: {error}", file=sys.stderr)
             broken += 1
             continue
-        points, scores = model.predict(film, mm)
-        assumed = None if mm else model.assumed(film)
-        looked, count = looked or assumed is not None, count + 1
-        for symbol, point, score in zip(model.symbols, points.tolist(), scores.tolist(), strict=True):
-            px, in_mm = [round(x, 3) for x in point], [round(x * mm, 3) if mm else "" for x in point]
-            answer = [guarded(symbol), *px, round(score, 4), *in_mm, "" if assumed is None else assumed]
-            rows.append([guarded(shown(str(path))), *answer])
+        count += 1
+        points, scores, radii = model.find(film, mm)
+        known = np.full(len(points), np.nan) if radii is None else radii
+        for symbol, (x, y), score, radius in zip(model.symbols, points, scores, known, strict=True):
+            values = [x, y, score, *([x * mm, y * mm] if mm else [None] * 2)]
+            more = [None if mm else model.assumed(film), radius, radius * mm if mm else None]
+            table.append([guarded(shown(str(path))), guarded(symbol), *map(told, [*values, *more], PLACES)])
+    used = [at for at in range(len(COLUMNS)) if at < ALWAYS or any(row[at] != "" for row in table)]
     with call.out.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*COLUMNS, "assumed_mm_per_px"] if looked else COLUMNS)
-        writer.writerows(row if looked else row[: len(COLUMNS)] for row in rows)
+        writer.writerows([row[at] for at in used] for row in [COLUMNS, *table])
     print(f"predicted {count} of {count + broken} films; wrote {call.out}")
     return 1 if broken or not count else 0
+
+
+def told(value: float | None, places: int) -> float | str:
+    """A number of the table, rounded; nothing where it is unknown."""
+    return "" if value is None or math.isnan(value) else round(float(value), places)
 
 
 if __name__ == "__main__":
