@@ -142,15 +142,20 @@ def look_again(
     points: NDArray[Any], scores: NDArray[Any], film: Any, graph: Any, mm: float, px: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """As `Refiner.refine`, of the one film of an exported model."""
-    windows = film.look(points[0], mm, px)  # [K, px, px]
+    middle = np.round(points * 8) / 8
+    windows = film.look(middle[0], mm, px)  # [K, px, px]
     rank = np.stack([np.cumsum(np.bincount(w.ravel(), minlength=256))[w] / w.size for w in windows])
     place = graph(windows.astype(np.float32) / 255, rank.astype(np.float32))[0]
     off = (place[:, :2] - (px - 1) / 2) * (mm / px) / film.mm_per_px
-    return points + off, np.minimum(scores, place[:, 2])
+    return middle + off, np.minimum(scores, place[:, 2])
 
 
 class Refiner:
-    """The station: points are moved to where the second look finds them in windows about them."""
+    """The station: points are moved to where the second look finds them in windows about them.
+
+    The middle of a window is rounded to an eighth of a pixel of the network's image: so grey levels, and what is found
+    by them, do not hang on the last digits of the first pass.
+    """
 
     def __init__(self, mm: float, px: int) -> None:
         self.mm, self.px = mm, px
@@ -163,14 +168,14 @@ class Refiner:
         if zoom is None or not int(zoom.steps):
             return points, scores
         (B, K), step = points.shape[:2], self.mm / self.px  # mm of a window's pixel
-        found = []
+        middle, found = (points * 8).round() / 8, []
         several = max(1, MAPS // (B * K))
         for first in range(0, K, several):
             which = torch.arange(first, min(first + several, K), device=points.device)
-            found.append(OwnPlaces(zoom, which, self.mm, self.px)(look(points[:, which], self.mm, self.px)))
+            found.append(OwnPlaces(zoom, which, self.mm, self.px)(look(middle[:, which], self.mm, self.px)))
         place = torch.cat(found, 1)
         off = (place[..., :2] - (self.px - 1) / 2) * step / look.mm_per_px[:, None, None]
-        return points + off.to(points), torch.minimum(scores, place[..., 2].to(scores))
+        return middle + off.to(points), torch.minimum(scores, place[..., 2].to(scores))
 
     def twin(self, model: nn.Module, **_: Any) -> Twin | None:
         """The same for an exported model; None where the second look is untrained."""

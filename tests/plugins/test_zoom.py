@@ -75,6 +75,12 @@ def test_of_two_spots_alike_it_takes_the_one_that_the_first_look_believes():
     assert found[0, :, 0].tolist() == pytest.approx([40, 43, 40], abs=0.3)
 
 
+def test_the_last_digits_of_the_first_pass_change_nothing():
+    points, film, model = torch.full((1, 3, 2), 40.0), Film((41.0, 40.5), 2.5), SimpleNamespace(zoom=Reads())
+    found = [Refiner(24.0, 96).refine(points + off, torch.ones(1, 3), film, model) for off in (0.0, 0.01)]
+    assert all(map(torch.equal, *found))
+
+
 def test_what_has_not_learned_moves_nothing():
     model = SimpleNamespace(zoom=SecondLook("test_resnet", 3, 8, 4.0, 1.5))
     points, scores = torch.rand(1, 3, 2), torch.rand(1, 3)
