@@ -9,8 +9,10 @@ import pytest
 import ceph
 from ceph.cli.app import main
 from ceph.data.formats.find import read
+from ceph.data.synthetic.sets import write
 from ceph.run.members import farthest_px
 from ceph.run.predictions import NamedFilm
+from ceph.run.train import check
 from ceph.run.trained import load
 from ceph.tools.suggest_films import ranks, spread_out, thumb_of
 
@@ -19,12 +21,19 @@ def films_in(folder):
     return sorted(folder.rglob("*.png"))
 
 
+def rows_of(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 @pytest.fixture(scope="module")
-def archive(tiny_set, tmp_path_factory):
+def archive(tmp_path_factory):
     """A folder of four films that no run has seen, one of them twice."""
     folder = tmp_path_factory.mktemp("archive")
-    for film in films_in(tiny_set / "test" / "Cephalograms"):
+    write(folder / "drawn", films=3, height=330, seed=7)
+    for film in films_in(folder / "drawn"):
         shutil.copy(film, folder / film.name)
+    shutil.rmtree(folder / "drawn")
     shutil.copy(films_in(folder)[0], folder / "again.png")
     return folder
 
@@ -52,31 +61,25 @@ def test_films_to_mark_and_agreed_points_by_a_folder_of_runs(both, archive, tiny
     seen = films_in(tiny_set / "train" / "Cephalograms")[0]
     shutil.copy(seen, archive / "seen.png")
     assert main(["suggest", str(both), "--films", str(archive), "--next", "2", "--out", str(tmp_path / "n.csv")]) == 0
-    out = capsys.readouterr().out
-    rows = list(csv.DictReader((tmp_path / "n.csv").open(newline="")))
-    assert "seen.png: the run has seen it" in out
+    rows = rows_of(tmp_path / "n.csv")
+    assert "seen.png: the run has seen it" in capsys.readouterr().out
     assert len(rows) == 2
     assert all(float(row["members_px"]) > 0 for row in rows)
     (archive / "seen.png").unlink()
 
-    call = ["predict", str(both), str(archive), "--mm-per-px", "0.6", "--gate", "off"]
-    assert main([*call, "--agree", "30", "--out", str(archive / "points.csv")]) == 0
-    kept = list(csv.DictReader((archive / "points.csv").open(newline="")))
+    call = [str(archive), "--mm-per-px", "0.6", "--gate", "off", "--agree", "30"]
+    assert main(["predict", str(both), *call, "--out", str(archive / "points.csv")]) == 0
+    kept = len(rows_of(archive / "points.csv"))
     trained, films = load(both), films_in(archive)
-    points, _ = trained.predict(films)
-    near = farthest_px(trained, films, [0.6] * len(films), points) * 0.6 <= 30
-    assert 0 < len(kept) == near.sum() < near.size
+    near = farthest_px(trained, films, [0.6] * 4, trained.predict(films)[0]) * 0.6 <= 30
+    assert 0 < kept == near.sum() < near.size
     data = read(archive)
-    assert {sample.split for sample in data.samples} == {"train"}
-    assert sum(int(sample.valid.sum()) for sample in data.samples) == len(kept)
-    assert data.samples[0].mm_per_px == 0.6
+    assert ({s.split for s in data.samples}, data.samples[0].mm_per_px) == ({"train"}, 0.6)
+    assert sum(int(sample.valid.sum()) for sample in data.samples) == kept
     sets = [{"name": "marked", "path": str(tiny_set)}, {"name": "found", "path": str(archive)}]
-    assert len(ceph.train(tiny(data={"path": sets}, train={"epochs": 1}), out=tmp_path / "next").metrics) > 0
+    assert f"{12 + len(data.samples)} train" in check(tiny(data={"path": sets}))
 
-
-def test_one_run_agrees_with_itself_and_a_kind_without_splits_trains_nothing(tiny, archive, tmp_path, capsys):
-    run = ceph.train(tiny(train={"epochs": 1}), out=tmp_path / "run").folder
-    assert main(["predict", str(run), str(archive), "--agree", "1"]) == 2
+    assert main(["predict", str(both.parent / "r0"), *call]) == 2
     assert "which agrees with itself" in capsys.readouterr().err
-    assert main(["predict", str(run), str(archive), "--agree", "1", "--format", "json"]) == 2
+    assert main(["predict", str(both), *call, "--format", "json"]) == 2
     assert "json holds no split" in capsys.readouterr().err

@@ -17,8 +17,8 @@ def presence_sentences(figures: Mapping[str, Any]) -> Iterable[str]:
     if math.isnan(auc):
         return
     yield (
-        f"{number(found, 'n_absent'):.0f} landmarks are absent by the set's word: of two films, one with such a landmark "
-        f"and one without, the one that has it has the higher {found.get('by')} in {digits(100 * auc, 1)} % of the pairs"
+        f"{number(found, 'n_absent'):.0f} landmarks are absent by the set's word; of two films, one with such a one "
+        f"and one without, the first has the higher {found.get('by')} in {digits(100 * auc, 1)} % of the pairs"
     )
     kept = number(found, "kept_percent")
     if math.isfinite(kept):
