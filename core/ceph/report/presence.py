@@ -16,9 +16,10 @@ def presence_sentences(figures: Mapping[str, Any]) -> Iterable[str]:
     auc = number(found, "auc")
     if math.isnan(auc):
         return
+    absent, by = number(found, "n_absent"), found.get("by")
     yield (
-        f"{number(found, 'n_absent'):.0f} landmarks are absent by the set's word; of two films, one with such a one "
-        f"and one without, the first has the higher {found.get('by')} in {digits(100 * auc, 1)} % of the pairs"
+        f"{absent:.0f} landmarks are absent by the set's word; of two films, one that has such a landmark and one that "
+        f"lacks it, the first has the higher {by} in {digits(100 * auc, 1)} % of the pairs"
     )
     kept = number(found, "kept_percent")
     if math.isfinite(kept):
