@@ -79,7 +79,7 @@ GROUPS = {
     "Readers, truth and targets": ("readers", "annotator-noise", "anisotropic-targets", "coordinate-loss", "hard-only"),
     "Averages": ("ema", "tta"),
     "Unmarked films, other runs, fine-tuning": ("mean-teacher", "distill", "fine-tune"),
-    "Parts of the network": ("attention-head", "cvm-head"),
+    "Parts of the network": ("attention-head", "cvm-head", "presence"),
     "Curves elsewhere": ("tensorboard", "trackio", "wandb", "mlflow"),
 }
 

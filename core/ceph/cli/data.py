@@ -38,12 +38,15 @@ def synth(
     exact: Annotated[  # noqa: FBT002 - a flag
         bool, typer.Option("--exact", help="One reader, who marks where each landmark was drawn: no reader's scatter.")
     ] = False,
+    absent: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="Of so many films a tooth is lost, and said to be.")
+    ] = 0.0,
 ) -> None:
     """Draw synthetic cephalograms with 29 landmarks by two readers, in the Aariz layout."""
     from ceph.data.synthetic.sets import write
 
     try:
-        write(folder, films=films, seed=seed, height=height, varied=varied, exact=exact)
+        write(folder, films=films, seed=seed, height=height, varied=varied, exact=exact, absent=absent)
     except FileExistsError:
         raise ConfigError(f"{folder} is there already and not empty", hint="name a new folder") from None
     except OSError as error:

@@ -64,6 +64,7 @@ def evaluate(
     from ceph.report.console import PlainConsole
     from ceph.report.floor import floor_sentences, floor_table
     from ceph.report.measurements import measurement_sentences, measurement_table
+    from ceph.report.presence import presence_sentences
     from ceph.report.radius import radius_sentences, radius_table
     from ceph.report.tables import landmark_table, members_line
     from ceph.runfolder import finite
@@ -90,7 +91,7 @@ def evaluate(
         console.print(f"{sentence}.")
     if "radius" in figures:
         console.print(radius_table(figures))
-    for sentence in radius_sentences(figures):
+    for sentence in (*radius_sentences(figures), *presence_sentences(figures)):
         console.print(f"{sentence}.")
     if json_ is not None:
         write_file(json_, json.dumps(finite({name: figures}), indent=2, ensure_ascii=False) + "\n", "--json")

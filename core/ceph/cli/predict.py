@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ app = options.new_app()
 
 KINDS, LABELME = ("json", "csv", "coco", "labelstudio", "cvat", "labelme"), "labelme"
 BY_ENDING = {".json": "json", ".csv": "csv", ".xml": "cvat"}
+TRAINS = ("csv", "coco")  # kinds that say of a film that it is one to train on
 SHOWN = 10  # films, and points of a film, that are doubted
 
 
@@ -80,6 +82,15 @@ def predict(
         str, typer.Option(metavar="O", help="auto: put mirrored, inverted and turned films right first; or off.")
     ] = "off",
     level: Annotated[float, typer.Option(metavar="P", help="How often the truth lies within a point's radius.")] = 0.9,
+    agree: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM",
+            min=0,
+            help="Keep only points on which all runs of RUN, a folder of several, agree so closely: a set that trains.",
+            show_default=False,
+        ),
+    ] = None,
     set_: options.Settings = None,
     without: options.Without = None,
 ) -> None:
@@ -89,9 +100,11 @@ def predict(
     that cannot be read are named together at the end; the others are predicted, and the exit code is 1. Points whose
     score is low for their landmark are named, too: look at them first. Each point has a radius where the run knows
     enough films that did not train it; so it does of films that are no lateral cephalograms. With --out a call that
-    was stopped is gone on with by the same call.
+    was stopped is gone on with by the same call. A point has a presence, too, where the run learned which are absent.
     """
     kind = choose_kind(format_, out)
+    if agree is not None and kind not in TRAINS:
+        raise ConfigError(f"{kind} holds no split", key="--agree", hint=f"what trains is {' or '.join(TRAINS)}")
     wanted = [*(films or ()), *([data] if data else ())]
     if not wanted:
         raise ConfigError("no film is given", key="FILM", hint="name image files, or folders of them")
@@ -102,11 +115,14 @@ def predict(
             raise ConfigError(f"there is no folder {folder}", key=key)
     from ceph.run.gate import made_gate
     from ceph.run.many import asking
+    from ceph.run.members import require_members
     from ceph.run.predictions import find_films, readers_of
     from ceph.run.trained import load
 
-    asked_gate = made_gate(gate, orient, level)
+    asked_gate = replace(made_gate(gate, orient, level), agree_mm=agree)
     trained = load(run, settings=set_ or (), without=without or ())
+    if agree is not None:
+        require_members(trained, "--agree")
     named = find_films(wanted, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
     with asking(trained, named, out, asked_gate) as asked, ended_by_signals() as stop:
         progress = Progress(len(named))
@@ -174,14 +190,18 @@ def told(key: str) -> Iterator[None]:
 
 def summary(asked: Asked, more: str) -> str:
     """What was done, in a line; and a second where millimetres are missing."""
-    found = unknown = 0
+    found = unknown = agreed = 0
     note = ""
     for film, points in asked.found():
         found += 1
+        agreed += 0 if points.agreed is None else int(points.agreed.sum())
         if points.mm_per_px is None:
             unknown, note = unknown + 1, note or film.note
     landmarks = len(asked.trained.landmarks)
     lines = [f"predicted {found} of {len(asked.films)} films, {landmarks} landmarks each, {more}"]
+    if asked.gate.agree_mm is not None:
+        within = f"within {asked.gate.agree_mm:g} mm"
+        lines.append(f"kept {agreed} of {found * landmarks} points: those on which all runs agree {within}")
     if unknown:
         lines.append(f"no millimetres for {unknown} of them: their spacing is unknown{note}; --mm-per-px X gives it")
     return "\n".join(lines)

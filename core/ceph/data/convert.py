@@ -14,7 +14,8 @@ from PIL import Image
 from ceph.data.dicom import is_dicom
 from ceph.data.files import regular
 from ceph.data.formats.base import DataSet, Reader, Writer, picked
-from ceph.data.formats.film_table import TABLE, plain_name, write_table
+from ceph.data.formats.cldetection_csv import numbered
+from ceph.data.formats.film_table import TABLE, absent_of, plain_name, write_table
 from ceph.data.formats.find import AUTO, READERS, WRITERS, read
 from ceph.data.formats.find import name as name_landmarks
 from ceph.data.formats.locate import Films
@@ -184,7 +185,8 @@ def _write(data: DataSet, writer: Writer, folder: Path, *, link: bool) -> int:
         redrawn += _place(sample, target, link=link)
     writer.write(data, folder, films)
     if not writer.complete:
-        write_table(folder, [(Path(films[sample.id]).stem, sample) for sample in data.samples])
+        names = numbered(len(data.landmarks)) if writer.landmarks == () else data.landmarks
+        write_table(folder, [(Path(films[sample.id]).stem, sample) for sample in data.samples], names)
     return redrawn
 
 
@@ -228,6 +230,8 @@ def _compare(written: DataSet, found: DataSet) -> None:
         points = other.points[np.ix_(rows, columns)]
         if not np.allclose(points, sample.points, rtol=0, atol=EXACT_PX, equal_nan=True):
             raise DataError(f"{sample.path}: its points are read back otherwise than they were written")
+        if absent_of(sample, written.landmarks) != absent_of(picked(other, columns), written.landmarks):
+            raise DataError(f"{sample.path}: its absent landmarks are read back otherwise than they were written")
         for key in ("split", "group", "machine", "size", "mm_per_px", "spacing_source", "labels"):
             if getattr(other, key) != getattr(sample, key):
                 raise DataError(f"{sample.path}: {key} is {getattr(sample, key)!r}, read back {getattr(other, key)!r}")

@@ -14,7 +14,7 @@ import numpy as np
 from ceph.data.formats.base import DataSet
 from ceph.data.formats.records import ONE_READER
 from ceph.data.images import read_film
-from ceph.data.types import Sample
+from ceph.data.types import Flags, Sample
 from ceph.data.unmarked import TESTS
 from ceph.errors import ConfigError, DataError, Problem
 
@@ -62,7 +62,11 @@ def laid_out(
         if own is not None:
             laid[to] = own[of]
     valid, outside, copied = flags
-    return replace(sample, points=points, valid=valid, outside=outside, copied=copied)
+    absent: Flags | None = None
+    if sample.absent is not None:
+        absent = np.zeros(len(all_landmarks), dtype=bool)
+        absent[to[1][0]] = sample.absent[of[1][0]]
+    return replace(sample, points=points, valid=valid, outside=outside, copied=copied, absent=absent)
 
 
 def join(sets: Mapping[str, DataSet]) -> DataSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ class Sample:
     is from. `set` names the data set that it is of, where a run has several; `labels` are what its set says of the
     film besides points, such as `cvm_stage`, by name; `outside` [R, K] are points that were marked off the film and
     left out (None: none were); `copied` [R, K] are readings that an earlier reader's were taken for (None: none were).
+    `absent` [K] are landmarks that the set says are not on the film, a lost tooth or what a cut took, and that nobody
+    marked; others that are not valid were just not marked (None: the set says nothing of the kind).
     """
 
     id: str
@@ -43,11 +45,18 @@ class Sample:
     labels: Mapping[str, float] = field(default_factory=dict)
     outside: Flags | None = None
     copied: Flags | None = None
+    absent: Flags | None = None
 
     @property
     def own(self) -> Flags:
         """Which points [R, K] their reader marked by himself: valid, and no copy of an earlier reader's."""
         return self.valid if self.copied is None else self.valid & ~self.copied
+
+
+def absent_in(samples: Sequence[Sample], landmarks: int) -> Flags:
+    """Which landmarks the sets say are not on the films, [N, K]."""
+    nothing = np.zeros(landmarks, dtype=bool)
+    return np.array([nothing if s.absent is None else s.absent for s in samples], bool).reshape(-1, landmarks)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,12 +16,13 @@ from ceph.data.types import Flags, Points
 from ceph.evaluation.look import Look, OpenFilm
 from ceph.evaluation.means import Ensemble
 from ceph.evaluation.metrics import radial_errors_mm
+from ceph.evaluation.presence import presence_of
 from ceph.evaluation.spread import spread_of
 from ceph.evaluation.stations import Stage, Stations
 
 Floats = NDArray[np.float64]
 
-ARRAYS = ("points_px", "scores", "truth_px", "valid", "errors_mm", "spread_px", "mm_per_px")  # a row a film
+ARRAYS = ("points_px", "scores", "truth_px", "valid", "errors_mm", "spread_px", "mm_per_px", "presence")  # a row a film
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class Prediction:
     is the answer. `assumed_mm_per_px` [N] is the mm of a film pixel that a look at a film without spacing took it to
     have, else NaN; None where nobody looked. `outputs` {name: [N, ...]}, on the CPU, are of modules that see features.
     `spread_px` [N, K] is the spread of the maps about the points (`spread.py`), `mm_per_px` [N] of the films' own
-    pixels, NaN where it is unknown.
+    pixels, NaN where it is unknown; `presence` [N, K], 0..1, how sure it is that landmarks are on their films
+    (`presence.py`), NaN where the network has no head that says it.
     """
 
     points_px: Points
@@ -42,6 +44,7 @@ class Prediction:
     errors_mm: Floats
     spread_px: Floats
     mm_per_px: Floats
+    presence: Floats
     stages: Mapping[str, tuple[Points, Floats]] = field(default_factory=dict)
     assumed_mm_per_px: Floats | None = None
     outputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -91,8 +94,9 @@ def predict(
     looked = np.concatenate(assumed)
     spacing = np.where(looked, stations.mm_per_px * zoom, np.nan) if looked.any() else None
     spread = np.concatenate([found.double().cpu().numpy() for found in spreads]) / zoom[:, None]
-    columns = points_px, scores, truth_px, known, errors, spread, mm_per_px
-    return Prediction(*columns, stages, spacing, _joined_outputs(outputs))
+    told = _joined_outputs(outputs)
+    columns = points_px, scores, truth_px, known, errors, spread, mm_per_px, presence_of(told, scores.shape)
+    return Prediction(*columns, stages, spacing, told)
 
 
 def ahead(films: Iterable[Sequence[Item]]) -> Iterator[Sequence[Item]]:

@@ -165,8 +165,9 @@ class Specs(Protocol):
         Answer: {name: module}. Each becomes a child of the model under its name: it is on the device, in the optimiser
         and in checkpoints, and an average of the model's weights holds it too. One whose `forward` has an argument
         `features` is called by the core with the pyramid, a tuple of [B, width, h, w] from fine to coarse, `width` that
-        of `run.config.model`, their number the backbone's matter; what it gives is in `outputs` under its name. All
-        others are called by their plugins. `run` is as in `build_model`.
+        of `run.config.model`, their number the backbone's matter; what it gives is in `outputs` under its name. One
+        of these that is called `presence` gives logits [B, K]: whether each landmark is on the film at all. All others
+        are called by their plugins. `run` is as in `build_model`.
         Fires: setup, once, after `build_model`, and when a finished run is loaded.
         """
 

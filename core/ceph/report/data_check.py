@@ -25,6 +25,9 @@ def show(checked: Checked, console: Console) -> None:
             soft_wrap=True,
         )
         console.print(_kinds(checked))
+        if absent := checked.counts.get("absent"):
+            said = ", ".join(f"{symbol} {n}" for symbol, n in absent.items())
+            console.print(f"absent by the set's own word (films): {said}", soft_wrap=True)
         if checked.disagreement:
             console.print(_readers(checked))
     warnings = [finding for finding in checked.findings if finding.level == "warning"]

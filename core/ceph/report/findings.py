@@ -88,7 +88,7 @@ def _joined(record: Record, name: str, scored: Predictions, films: Films) -> Spl
         name,
         scored,
         truth,
-        summarise(scored.errors_mm, scored.landmarks, truth),
+        {**summarise(scored.errors_mm, scored.landmarks, truth), "presence": mapping(record.figures, name, "presence")},
         _interval(mapping(record.figures, name, "interval_95")),
         samples,
         reader_distances(scored, samples, columns) if known else None,

@@ -24,6 +24,7 @@ from ceph.report.film import film_svg
 from ceph.report.findings import Films, Split, cumulative, find_splits, landmark_rows, mean_of
 from ceph.report.floor import agreement_rows, floor_rows, floor_sentences
 from ceph.report.measurements import measurement_rows, measurement_sentences
+from ceph.report.presence import presence_sentences
 from ceph.report.radius import radius_rows, radius_sentences
 from ceph.report.record import Record
 from ceph.report.text import between, digits, kept_together
@@ -210,6 +211,7 @@ def sentences(split: Split, films: Films) -> Iterable[str]:
         f"the mean radial error is {figures['mre_mm']:.2f} mm{range_}; "
         f"{within:.1f} % of the points are within 2 mm."
     )
+    yield from (f"{sentence}." for sentence in presence_sentences(figures))
     if split.readers is None:
         if len(films.readers) < 2 and not films.missing:
             yield "The set has one reader, so there is no human disagreement to compare with."

@@ -24,7 +24,8 @@ from ceph.data.formats.written import Document, Documents, Written, json_lines
 from ceph.data.names import guarded, shown
 
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm")
-FURTHER = ("assumed_mm_per_px", "radius_px", "radius_mm", "wrong", "turned")
+FURTHER = ("assumed_mm_per_px", "radius_px", "radius_mm", "presence", "wrong", "turned", "split", "mm_per_px")
+TRAIN = "train"  # the split of a film whose agreed points are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,9 @@ class FilmPoints:
     `assumed_mm_per_px` is what a look at the film took it to be instead. `name` is the film's path below the folder
     that was given. `radii_px` [K] are the radii within which the truth lies so often (NaN: of a landmark that no
     radius is known of; None: of none), `wrong` is why the film is no whole lateral cephalogram as the run knows them,
-    `turned` how it lay that was put right before it was read.
+    `turned` how it lay that was put right before it was read. `presence` [K], 0..1, is how sure the run is that the
+    landmarks are on the film at all (None: it has no such head). `agreed` [K] are the points that are kept, on
+    which the members of a folder of several agree (None: all are).
     """
 
     film: str
@@ -49,6 +52,8 @@ class FilmPoints:
     radii_px: NDArray[np.float64] | None = None
     wrong: str = ""
     turned: str = ""
+    presence: NDArray[np.float64] | None = None
+    agreed: NDArray[np.bool_] | None = None
 
 
 Films = Callable[[], Iterable[FilmPoints]]  # each call goes through all of them once more
@@ -108,15 +113,18 @@ def document(source: Source, films: Callable[[], Iterable[Written]]) -> Document
 
 def written(film: FilmPoints, source: Source, name: str) -> Written:
     """A film with a model's points, as whoever writes a format is given it."""
-    found = rows(film, source.landmarks)
+    keep = np.ones(len(film.scores), dtype=bool) if film.agreed is None else film.agreed
+    found = [row for row, kept in zip(rows(film, source.landmarks), keep, strict=True) if kept]
+    said = [of_point for of_point, kept in zip(beside(film), keep, strict=True) if kept]
+    split = "" if film.agreed is None else TRAIN
     return Written(
         name,
         film.size,
         {PREDICTED: {symbol: (x, y) for symbol, x, y, *_ in found}},
-        Facts(mm_per_px=film.mm_per_px, source="given to ceph predict"),
+        Facts(split=split, mm_per_px=film.mm_per_px, source="given to ceph predict"),
         {
             symbol: {"score": score, **{name: value for name, value in radius.items() if value is not None}}
-            for (symbol, _, _, score, *_), radius in zip(found, radii(film), strict=True)
+            for (symbol, _, _, score, *_), radius in zip(found, said, strict=True)
         },
         {**({} if film.assumed_mm_per_px is None else {"assumed_spacing": film.assumed_mm_per_px}), **said_of(film)},
     )
@@ -138,7 +146,7 @@ def as_json(films: Films, source: Source, broken: Iterable[tuple[str, str]]) -> 
                 "points": {
                     symbol: {"x_px": x, "y_px": y, "x_mm": x_mm, "y_mm": y_mm, "score": score, **radius}
                     for (symbol, x, y, score, x_mm, y_mm), radius in zip(
-                        rows(film, source.landmarks), radii(film), strict=True
+                        rows(film, source.landmarks), beside(film), strict=True
                     )
                 },
             }
@@ -152,7 +160,8 @@ def csv_lines(films: Films, landmarks: Sequence[str]) -> Iterator[str]:
     """A line a point; mm are empty where the film's spacing is unknown.
 
     There are further columns where any film has something to say in them: `assumed_mm_per_px`, where a look at a film
-    took a spacing for it, `radius_px` and `radius_mm`, `wrong` and `turned`.
+    took a spacing for it, `radius_px` and `radius_mm`, `presence`, `wrong` and `turned`; and `split` and
+    `mm_per_px` where only agreed points are kept, with which the file is a set that trains.
     """
     more: dict[str, None] = {}
     for film in films():
@@ -160,9 +169,11 @@ def csv_lines(films: Films, landmarks: Sequence[str]) -> Iterator[str]:
     columns = [name for name in FURTHER if name in more]
     yield csv_text([[*COLUMNS, *columns]])
     for film in films():
+        keep = [True] * len(landmarks) if film.agreed is None else film.agreed
         found = (
             [film.film, *row, *(last[name] for name in columns)]
-            for row, last in zip(rows(film, landmarks), further(film), strict=True)
+            for row, last, kept in zip(rows(film, landmarks), further(film), keep, strict=True)
+            if kept
         )
         yield csv_text(["" if value is None else guarded(value) for value in values] for values in found)
 
@@ -194,10 +205,19 @@ def radii(film: FilmPoints) -> list[dict[str, float | None]]:
     ]
 
 
+def beside(film: FilmPoints) -> list[dict[str, float | None]]:
+    """What is said of each landmark beside its point and score: its radii and its presence, where these are known."""
+    said: list[dict[str, float | None]] = [{} for _ in film.scores]
+    if film.presence is not None:
+        said = [{"presence": round(float(presence), 4)} for presence in film.presence]
+    return [{**radius, **more} for radius, more in zip(radii(film), said, strict=True)]
+
+
 def further(film: FilmPoints) -> list[dict[str, Any]]:
     """The further columns of each landmark's line, None where there is nothing to say."""
-    film_s = {"assumed_mm_per_px": film.assumed_mm_per_px, **said_of(film)}
-    return [{**dict.fromkeys(FURTHER), **film_s, **radius} for radius in radii(film)]
+    trains = {} if film.agreed is None else {"split": TRAIN, "mm_per_px": film.mm_per_px}
+    film_s = {"assumed_mm_per_px": film.assumed_mm_per_px, **said_of(film), **trains}
+    return [{**dict.fromkeys(FURTHER), **film_s, **of_point} for of_point in beside(film)]
 
 
 Row = tuple[str, float, float, float, float | None, float | None]

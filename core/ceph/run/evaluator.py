@@ -15,12 +15,13 @@ from torch import nn
 
 from ceph.config.models import Config
 from ceph.data.dataset import Films, Item, Loader, in_order
-from ceph.data.types import Sample
+from ceph.data.types import Sample, absent_in
 from ceph.errors import ConfigError, nearest
 from ceph.evaluation.look import OpenFilm
 from ceph.evaluation.means import Ensemble, Member, View
 from ceph.evaluation.metrics import add_figures, flatten, higher_is_better, summarise
 from ceph.evaluation.predict import Prediction, joined, predict
+from ceph.evaluation.presence import presence_figures
 from ceph.evaluation.stations import Stations
 from ceph.hooks.blame import Blame
 from ceph.hooks.verbs import Hooks
@@ -129,6 +130,8 @@ class Evaluator:
     def figures(self, split: str, prediction: Prediction, samples: Sequence[Sample]) -> dict[str, Any]:
         """The figures of a split, with those that plugins add."""
         figures = summarise(prediction.errors_mm, self.landmarks, self.config.data.truth)
+        absent = absent_in(samples, len(self.landmarks))
+        figures |= presence_figures(prediction.presence, prediction.scores, prediction.valid, absent, self.landmarks)
         added = self.hooks.merge(
             "metrics",
             split=split,

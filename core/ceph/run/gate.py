@@ -35,12 +35,14 @@ class Gate:
     """What becomes of films that are no lateral cephalograms, and which radii are given.
 
     By `policy` these films are refused, predicted with a word of what is `wrong`, or not looked for; with `orient`
-    those that lie otherwise than they should are put right first. Radii hold so often as `level` says.
+    those that lie otherwise than they should are put right first. Radii hold so often as `level` says. With `agree_mm`
+    points are marked on which the members of a folder of several runs agree so closely.
     """
 
     policy: str = "off"
     orient: bool = False
     level: float = LEVEL
+    agree_mm: float | None = None
 
     def judged(
         self,
@@ -155,6 +157,7 @@ def _with_row(found: Prediction, n: int, one: Prediction, way: str, size: tuple[
         points_px=changed(found.points_px, back(one.points_px)),
         scores=changed(found.scores, one.scores),
         spread_px=changed(found.spread_px, one.spread_px),
+        presence=changed(found.presence, one.presence),
         stages=stages,
     )
 

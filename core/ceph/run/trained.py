@@ -22,7 +22,7 @@ from ceph.data.dataset import Films, Loader, in_order
 from ceph.data.formats.splits import OUT_OF_FOLD
 from ceph.data.plausible import impossible
 from ceph.data.several import on_landmarks
-from ceph.data.types import Points
+from ceph.data.types import Points, absent_in
 from ceph.errors import ConfigError, nearest
 from ceph.evaluation.floor import floor_figures
 from ceph.evaluation.means import Ensemble, Member
@@ -251,10 +251,10 @@ class Trained:
         self, split: str, figures: dict[str, Any], prediction: Prediction, films: Films, radii_mm: Points | None
     ) -> None:
         ids, errors_mm = tuple(sample.id for sample in films.samples), prediction.errors_mm
-        radii_mm = None if radii_mm is None or np.isnan(radii_mm).all() else radii_mm
-        found = prediction.points_px, prediction.scores, prediction.truth_px, errors_mm, radii_mm
+        absent = absent_in(films.samples, len(self.landmarks))
+        found = prediction.points_px, prediction.scores, prediction.truth_px, errors_mm, radii_mm, prediction.presence
         runfolder.add_figures(self.folder, split, figures)
-        runfolder.write_predictions(self.folder, split, runfolder.Predictions(ids, self.landmarks, *found))
+        runfolder.write_predictions(self.folder, split, runfolder.Predictions(ids, self.landmarks, *found, absent))
         runfolder.write_stages(self.folder, split, ids, self.landmarks, prediction.stages)
         if split not in TRAINING_SPLITS:
             scored = runfolder.fingerprint(films.samples, films.digests, self.landmarks)

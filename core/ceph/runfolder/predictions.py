@@ -25,7 +25,8 @@ from ceph.runfolder.place import writing
 Floats = NDArray[np.float64]
 
 HEADER = ["image_id", "symbol", "x_px", "y_px", "score", "true_x_px", "true_y_px", "error_mm"]
-RADIUS = "radius_mm"  # a further column, where radii are known
+RADIUS, PRESENCE, ABSENT = "radius_mm", "presence", "absent"  # further columns, each where any of it is known
+FURTHER = (RADIUS, PRESENCE, ABSENT)
 STAGES_HEADER = ["image_id", "symbol", "stage", "x_px", "y_px", "score"]
 MAX_BYTES = 2**28
 _NAME = "predictions-"
@@ -35,7 +36,8 @@ _NAME = "predictions-"
 class Predictions:
     """Points and truth [F, K, 2] in film px, scores [F, K], errors [F, K] in mm; NaN where there is no truth.
 
-    `radii_mm` [F, K] are those within which the truth should lie, NaN unknown; None where none is known.
+    `radii_mm` [F, K] are those within which the truth should lie, `presence` [F, K] how sure it is that landmarks are
+    on their films, NaN unknown; None where none is known. `absent` [F, K] are those that the set says are not there.
     """
 
     ids: tuple[str, ...]
@@ -45,6 +47,15 @@ class Predictions:
     truth_px: Floats
     errors_mm: Floats
     radii_mm: Floats | None = None
+    presence: Floats | None = None
+    absent: NDArray[np.bool_] | None = None
+
+    @property
+    def further(self) -> dict[str, tuple[Floats, str]]:
+        """The further columns that are written: numbers [F, K], NaN where a cell is empty, and how they are written."""
+        absent = None if self.absent is None else np.where(self.absent, 1.0, np.nan)
+        every = {RADIUS: (self.radii_mm, ".3f"), PRESENCE: (self.presence, ".4f"), ABSENT: (absent, ".0f")}
+        return {name: (v, form) for name, (v, form) in every.items() if v is not None and not np.isnan(v).all()}
 
 
 def predictions_file(folder: Path, split: str) -> Path:
@@ -64,7 +75,8 @@ def write_predictions(folder: Path, split: str, found: Predictions) -> None:
     with writing(path), replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", errors="backslashreplace")
         rows = csv.writer(text)
-        rows.writerow(HEADER if found.radii_mm is None else [*HEADER, RADIUS])
+        further = found.further
+        rows.writerow([*HEADER, *further])
         for n, film in enumerate(found.ids):
             for k, symbol in enumerate(found.landmarks):
                 x, y = found.points_px[n, k]
@@ -74,8 +86,7 @@ def write_predictions(folder: Path, split: str, found: Predictions) -> None:
                 else:
                     true_x, true_y = found.truth_px[n, k]
                     row += [f"{true_x:.3f}", f"{true_y:.3f}", f"{found.errors_mm[n, k]:.4f}"]
-                if found.radii_mm is not None:
-                    row.append("" if math.isnan(radius := found.radii_mm[n, k]) else f"{radius:.3f}")
+                row += ["" if math.isnan(v[n, k]) else format(v[n, k], form) for v, form in further.values()]
                 rows.writerow(row)
         text.flush()
         text.detach()
@@ -85,7 +96,7 @@ def read_predictions(folder: Path, split: str) -> Predictions:
     """The predictions of a split. Raises DataError, naming file and line, where they are missing or malformed."""
     file = predictions_file(folder, split)
     cells: dict[tuple[str, str], tuple[float, ...]] = {}
-    for line, row in _rows(file, further=[RADIUS]):
+    for line, row in _rows(file, further=FURTHER):
         film, symbol = map(bare, row[:2])
         if (film, symbol) in cells:
             raise _wrong(file, line, f"{symbol} of {film} stands there twice")
@@ -98,15 +109,19 @@ def read_predictions(folder: Path, split: str) -> Predictions:
         ]
         if known[2] < 0:
             raise _wrong(file, line, f"error_mm must not be negative: {row[7]}")
-        radius = _number(file, line, RADIUS, row[-1]) if row[-1] else math.nan
-        cells[film, symbol] = (*own, *known, radius)
+        more = [
+            _number(file, line, name, text) if text else math.nan
+            for name, text in zip(FURTHER, row[len(HEADER) :], strict=True)
+        ]
+        cells[film, symbol] = (*own, *known, *more)
     ids, landmarks = (tuple(dict.fromkeys(key[part] for key in cells)) for part in (0, 1))
     missing = next(((i, k) for i in ids for k in landmarks if (i, k) not in cells), None)
     if not cells or missing:
         raise DataError(f"{file}: {f'{missing[1]} of {missing[0]} is missing' if missing else 'holds no predictions'}")
     values = np.array([[cells[i, k] for k in landmarks] for i in ids])
-    radii_mm = None if np.isnan(values[..., 6]).all() else values[..., 6]
-    return Predictions(ids, landmarks, values[..., :2], values[..., 2], values[..., 3:5], values[..., 5], radii_mm)
+    found = values[..., :2], values[..., 2], values[..., 3:5], values[..., 5]
+    radii_mm, presence, absent = (None if np.isnan(v).all() else v for v in np.moveaxis(values[..., 6:], -1, 0))
+    return Predictions(ids, landmarks, *found, radii_mm, presence, None if absent is None else absent == 1)
 
 
 def unseen_points(folder: Path, films: Sequence[str], landmarks: Sequence[str]) -> Floats:

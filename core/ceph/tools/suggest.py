@@ -5,12 +5,10 @@ The rules, with the figures below, are those of docs/fine-tuning.md. They read t
 
 from __future__ import annotations
 
-import copy
 import csv
 import math
 import shlex
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph import runfolder
-from ceph.config.dump import flow, word
 from ceph.config.load import Resolved, from_values, resolve_run
 from ceph.config.models import Config
 from ceph.data.geometry import letterbox_scale
@@ -28,9 +25,9 @@ from ceph.data.types import Sample
 from ceph.errors import CephError, ConfigError, DataError, nearest
 from ceph.run.assembly import make_hooks
 from ceph.run.films import read_data
+from ceph.tools.next_config import Choice, changed, config_text
 
 Floats = NDArray[np.float64]
-KeyPath = tuple[str, ...]
 
 SPLITS = ("validation", "train")
 MIN_FILMS = 10  # on fewer, neither landmarks nor films are told apart
@@ -45,20 +42,10 @@ RATE, EPOCHS, WARMUP_EPOCHS = 0.1, 20, 2.0
 STRENGTH_STEP, MAX_STRENGTH = 0.5, 2.0
 
 MINING, WEIGHTING, AUGMENTATION = "hard-mining", "weighted-loss", "heavy-augmentation"
-WIDTH, COMMENT_COLUMN = 118, 32
 _LEGEND = (
     "A key with a comment was chosen, by the rules of docs/fine-tuning.md; the others are the run's; "
     "what is not here is a default."
 )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A key of the next config (from the top), its value, and why."""
-
-    key: KeyPath
-    value: Any
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +94,7 @@ def suggest(run: Path | str, *, split: str = "validation") -> Suggestion:
     values = resolved.own_values()
     choices, notes = choose(resolved.config, values, evidence)
     head = [_summary(folder, split, evidence), *_unfinished(folder), *_hard_films(folder), _LEGEND]
-    return Suggestion(folder, _text(_changed(values, choices), choices, notes, head), choices)
+    return Suggestion(folder, config_text(changed(values, choices), choices, notes, head), choices)
 
 
 # --- evidence ---------------------------------------------------------------------------------------------------------
@@ -210,7 +197,7 @@ def choose(config: Config, values: Mapping[str, Any], evidence: Evidence) -> tup
     notes: list[str] = []
     for rule in (choose_mining, choose_weights, choose_augmentation):
         found, note = rule(config, evidence)
-        candidate = _changed(values, found)
+        candidate = changed(values, found)
         try:
             from_values(candidate)
         except CephError as error:  # a plugin of the run does not go with it, or it is not installed
@@ -343,55 +330,3 @@ def choose_augmentation(config: Config, evidence: Evidence) -> Rule:
     if before >= MAX_STRENGTH:
         return (), f"{AUGMENTATION}: left at {before:g}, as strong as suggest goes, although {measured}."
     return (Choice(key, min(MAX_STRENGTH, before + STRENGTH_STEP), f"was {before:g}: {measured}"),), ""
-
-
-# --- the text ---------------------------------------------------------------------------------------------------------
-
-
-def _changed(values: Mapping[str, Any], choices: Sequence[Choice]) -> dict[str, Any]:
-    """`values` with the choices laid over them."""
-    changed: dict[str, Any] = copy.deepcopy(dict(values))
-    for choice in choices:
-        section = changed
-        for key in choice.key[:-1]:
-            section = section.setdefault(key, {})
-        section[choice.key[-1]] = copy.deepcopy(choice.value)
-    return changed
-
-
-def _text(values: Mapping[str, Any], choices: Sequence[Choice], notes: Sequence[str], head: Sequence[str]) -> str:
-    """The config as YAML: the head, each choice with its reason, and above the plugins the notes."""
-    sections = {name: values[name] for name in Config.model_fields if name in values and name != "plugins"}
-    reasons = {choice.key: choice.reason for choice in choices}
-    lines = [
-        *(line for paragraph in head for line in _comment(paragraph, 0)),
-        *_block(sections, (), reasons),
-        *(line for note in notes for line in _comment(note, 0)),
-        *_block({"plugins": values.get("plugins", {})}, (), reasons),
-    ]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _block(values: Mapping[str, Any], path: KeyPath, reasons: Mapping[KeyPath, str]) -> Iterator[str]:
-    """Block YAML; a reason stands at the end of its line where it fits, else above."""
-    for key, value in values.items():
-        here, indent = (*path, key), 2 * len(path)
-        opens = isinstance(value, Mapping) and bool(value)
-        line = f"{' ' * indent}{word(key)}:" + ("" if opens else f" {flow(value)}")
-        beside = f"{line:<{COMMENT_COLUMN}}  # {reasons[here]}" if here in reasons else line
-        if len(beside) <= WIDTH and beside.isprintable():
-            yield beside
-        else:
-            yield from _comment(reasons.get(here, ""), indent)
-            yield line
-        if opens:
-            yield from _block(value, here, reasons)
-
-
-def _comment(text: str, indent: int) -> list[str]:
-    """A paragraph as comment lines."""
-    lead = f"{' ' * indent}# "
-    plain = "".join(c if c.isprintable() else "?" for c in text)
-    return textwrap.wrap(
-        plain, WIDTH, initial_indent=lead, subsequent_indent=lead, break_long_words=False, break_on_hyphens=False
-    )

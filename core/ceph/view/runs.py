@@ -104,6 +104,8 @@ class ViewedRun:
             "points": _pairs(found.points_px[place]),
             "tracing": [_pairs(stroke.points.round(2)) for stroke in tracing(found.points_px[place], found.landmarks)],
             "scores": _plain(found.scores[place]),
+            "presence": [] if found.presence is None else _plain(found.presence[place]),
+            "absent": [] if found.absent is None else found.absent[place].tolist(),
             "truth": _pairs(found.truth_px[place]),
             "errors": _plain(found.errors_mm[place]),
             "radii": [] if found.radii_mm is None or not mm else _plain(found.radii_mm[place] / mm),

@@ -11,7 +11,7 @@ import numpy as np
 from ceph.data.check.findings import Finding, listed, name
 from ceph.data.formats.base import DataSet
 from ceph.data.plausible import head_doubts, impossible
-from ceph.data.types import Sample
+from ceph.data.types import Sample, absent_in
 
 NEEDED = ("train", "validation")  # splits without which nothing trains
 
@@ -29,6 +29,11 @@ def counts(data: DataSet) -> dict[str, Any]:
         "points": {
             reader: int(sum(sample.valid[row].sum() for sample in data.samples))
             for row, reader in enumerate(data.readers)
+        },
+        "absent": {
+            symbol: int(n)
+            for symbol, n in zip(data.landmarks, absent_in(data.samples, len(data.landmarks)).sum(0), strict=True)
+            if n
         },
     }
 
@@ -55,11 +60,11 @@ def _missing(data: DataSet) -> Iterable[Finding]:
     for film in np.flatnonzero(~marked.any(axis=1)):
         sample = data.samples[film]
         yield Finding("missing", "warning", f"{name(sample)}: no landmark is marked", (sample.id,))
-    some = marked.any(axis=1)
+    some, absent = marked.any(axis=1), absent_in(data.samples, len(data.landmarks))
     for k, symbol in enumerate(data.landmarks):
         if not marked[:, k].any():
             yield Finding("missing", "warning", f"{symbol} is marked in no film", (), (symbol,))
-        elif without := [data.samples[film] for film in np.flatnonzero(some & ~marked[:, k])]:
+        elif without := [data.samples[film] for film in np.flatnonzero(some & ~marked[:, k] & ~absent[:, k])]:
             text = f"{symbol} is missing in {len(without)} films: {listed(without)}"
             yield Finding("missing", "warning", text, tuple(s.id for s in without), (symbol,))
 

@@ -145,7 +145,8 @@ class Aariz:
                             split=SPLITS[part], machine=origin.machine, mm_per_px=origin.mm_per_px, source="Aariz table"
                         )
                         sample = make_sample(
-                            film, path, size, points, valid, outside, native, facts, mm_per_px, findings
+                            *(film, path, size, points, valid, outside, native, facts, mm_per_px, findings),
+                            landmarks=LANDMARKS,
                         )
                         samples[film] = replace(sample, labels=read_labels(folder, folder / part, film))
         if not samples and not findings.problems:

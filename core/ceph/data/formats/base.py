@@ -75,11 +75,16 @@ def _flaw(sample: Sample, marks: tuple[int, int]) -> str:
         return f"mm_per_px {spacing!r} where a number above zero is promised"
     if not plausible(float(spacing)):
         return f"mm_per_px {spacing:g}: {hint(float(spacing))}"
-    promised = (("points", sample.points, (*marks, 2), np.floating), ("valid", sample.valid, marks, np.bool_))
+    promised: list[tuple[str, object, tuple[int, ...], type[np.generic]]] = [
+        ("points", sample.points, (*marks, 2), np.floating),
+        ("valid", sample.valid, marks, np.bool_),
+    ]
+    if sample.absent is not None:
+        promised.append(("absent", sample.absent, marks[1:], np.bool_))
     for name, array, shape, kind in promised:
         if not isinstance(array, np.ndarray) or array.shape != shape or not np.issubdtype(array.dtype, kind):
             given = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-            axes = "[readers, landmarks, 2]" if name == "points" else "[readers, landmarks]"
+            axes = {"points": "[readers, landmarks, 2]", "absent": "[landmarks]"}.get(name, "[readers, landmarks]")
             return f"{name} {given} where an array of {kind.__name__} {list(shape)}, {axes}, is promised"
     return "" if np.isfinite(sample.points[sample.valid]).all() else "a point that is valid but not finite"
 
@@ -155,7 +160,8 @@ def picked(sample: Sample, columns: Sequence[int]) -> Sample:
     """`sample` with the landmarks in these columns only, in this order."""
     outside, copied = (None if flags is None else flags[:, columns] for flags in (sample.outside, sample.copied))
     points, valid = sample.points[:, columns], sample.valid[:, columns]
-    return replace(sample, points=points, valid=valid, outside=outside, copied=copied)
+    absent = None if sample.absent is None else sample.absent[columns]
+    return replace(sample, points=points, valid=valid, outside=outside, copied=copied, absent=absent)
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """Read and write COCO keypoints: a JSON file for each split, with the mm of a film's pixel as `spacing`.
 
-https://cocodataset.org/#format-data, with `spacing`, `spacing_source`, `split`, `group`, `machine` of an image and the
-`reader` of an annotation beside it. Keypoints are pixel indices: the centre of the first pixel is (0, 0), as here.
+https://cocodataset.org/#format-data, with `spacing`, `spacing_source`, `split`, `group`, `machine`, `absent` of an
+image and the `reader` of an annotation beside it. Keypoints are pixel indices: the centre of the first pixel is (0, 0),
+as here. Visibility 0 is a point that nobody labelled; that a landmark is not on the film only the list `absent` says.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ceph.data.formats.base import DataSet
-from ceph.data.formats.film_table import Facts
+from ceph.data.formats.film_table import ABSENT, Facts
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import Films
 from ceph.data.formats.records import ONE_READER, Film, Found, check_link, plain
@@ -144,6 +145,7 @@ def _film(image: Field, places: Films, split: str) -> Film:
             machine=_text(image, "machine"),
             mm_per_px=mm_per_px,
             source=_text(image, "spacing_source") or "COCO spacing",
+            absent=tuple(name.text() for name in listed.items()) if (listed := image.get(ABSENT)) is not None else (),
         ),
         part=split,
     )
@@ -180,7 +182,8 @@ def _image(number: int, film: Written) -> dict[str, object]:
     facts, known = film.facts, {"split": film.facts.split, "group": film.facts.group, "machine": film.facts.machine}
     H, W = film.size
     spacing = {} if facts.mm_per_px is None else {"spacing": facts.mm_per_px, "spacing_source": facts.source}
-    return {"id": number, "file_name": film.name, "width": W, "height": H, **spacing, **known, **film.notes}
+    absent = {ABSENT: list(facts.absent)} if facts.absent else {}
+    return {"id": number, "file_name": film.name, "width": W, "height": H, **spacing, **known, **absent, **film.notes}
 
 
 def _annotations(document: Document) -> Iterator[dict[str, object]]:

@@ -2,7 +2,8 @@
 
 https://docs.cvat.ai/docs/contributing/development/xml_format/ (the canvas draws a film with its outer corner at (0, 0),
 so that points lie half a pixel further right and down than ours). The reader is the attribute `reader` of a skeleton.
-Single points of a model (`source` auto or semi-auto) are `corrected` in CVAT's own export.
+Single points of a model (`source` auto or semi-auto) are `corrected` in CVAT's own export. A tag `UMT absent` says that
+a landmark is not on the film; a point that is `outside` is just not marked: a skeleton has no other way to lack one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ceph.data.formats.base import DataSet, Findings
+from ceph.data.formats.film_table import Facts, said_absent
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import Films
 from ceph.data.formats.records import CORRECTED, ONE_READER, PREDICTED, Film, Found, Marks, from_corner, to_corner
@@ -155,12 +157,15 @@ def _film(image: ET.Element, file: Path, seen: str, places: Films, findings: Fin
     name = image.get("name", "")
     where = f"{file}: image {name!r}"
     marks: dict[str, Marks] = {}
+    absent: list[str] = []
     for shape in image:
         if shape.tag == "skeleton":
             reader = _attribute(shape, READER) or ONE_READER
             if reader in marks:
                 _fail(where, f"has two skeletons{f' of {reader}' if reader != ONE_READER else ''}", ONE_EACH)
             marks[reader] = _points(list(shape.iter("points")), where)
+        elif shape.tag == "tag" and said_absent(shape.get("label", "")):
+            absent.append(said_absent(shape.get("label", "")))
         elif shape.tag != "points":
             findings.leave_out(f"{file}: shapes that are no points ({shape.tag})")
     if single := image.findall("points"):
@@ -175,7 +180,7 @@ def _film(image: ET.Element, file: Path, seen: str, places: Films, findings: Fin
     if path is None:
         _fail(where, f"is not in {places.root}", "put the films into images/ beside annotations.xml")
     size = _integer(image, "height", where), _integer(image, "width", where)
-    return Film(path, where, marks, size, part=split_of(image.get("subset", "")))
+    return Film(path, where, marks, size, Facts(absent=tuple(absent)), split_of(image.get("subset", "")))
 
 
 def _fail(where: str, what: str, hint: str = "") -> NoReturn:

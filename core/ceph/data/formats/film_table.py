@@ -1,19 +1,21 @@
 """`ceph-films.csv`: what the format of a set has no place for, a line a film; every reader takes it into account.
 
-    film,id,split,group,machine,mm_per_px,spacing_source
+    film,id,split,group,machine,mm_per_px,spacing_source,absent
 
-`film` is the film's file without its ending. Any other column may be missing and any cell empty: then what the set
-itself says holds.
+`film` is the film's file without its ending; `absent` lists the landmarks that are not on the film (`UMT; LMT`). Any
+other column may be missing and any cell empty: then what the set itself says holds.
 """
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ceph.data.files import inside, read_text
 from ceph.data.formats.splits import ORDER
@@ -22,7 +24,8 @@ from ceph.data.types import Sample
 from ceph.errors import ConfigError, DataError, Place, nearest
 
 TABLE = "ceph-films.csv"
-COLUMNS = ("film", "id", "split", "group", "machine", "mm_per_px", "spacing_source")
+ABSENT = "absent"  # of a film: the landmarks that are not on it; `UMT absent` is what a tool's flag, tag or choice says
+COLUMNS = ("film", "id", "split", "group", "machine", "mm_per_px", "spacing_source", ABSENT)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Facts:
     machine: str = ""
     mm_per_px: float | None = None
     source: str = ""
+    absent: tuple[str, ...] = ()
 
 
 _elsewhere: ContextVar[Path | None] = ContextVar("_elsewhere", default=None)
@@ -86,6 +90,7 @@ def facts_of(row: Row) -> Facts:
         row.get("machine"),
         row.spacing("mm_per_px"),
         row.get("spacing_source"),
+        tuple(filter(None, map(str.strip, row.get(ABSENT).split(";")))),
     )
 
 
@@ -101,10 +106,25 @@ def plain_name(name: str) -> bool:
     )
 
 
-def write_table(folder: Path, films: Iterable[tuple[str, Sample]]) -> None:
+def write_table(folder: Path, films: Iterable[tuple[str, Sample]], landmarks: Sequence[str]) -> None:
     """Write the facts of `films`: the name of each film's file without its ending, and the film."""
-    rows = [(name, sample.id if sample.id != name else "", *facts_cells(sample)) for name, sample in films]
-    write_rows(folder / TABLE, COLUMNS, rows)
+    rows = [
+        (name, sample.id if sample.id != name else "", *facts_cells(sample), "; ".join(absent_of(sample, landmarks)))
+        for name, sample in films
+    ]
+    said = any(row[-1] for row in rows)
+    write_rows(folder / TABLE, COLUMNS if said else COLUMNS[:-1], rows if said else [row[:-1] for row in rows])
+
+
+def absent_of(sample: Sample, landmarks: Sequence[str]) -> tuple[str, ...]:
+    """The landmarks that the set says are not on the film."""
+    return () if sample.absent is None else tuple(np.array(landmarks)[sample.absent].tolist())
+
+
+def said_absent(text: str) -> str:
+    """The landmark of a tool's flag, tag or choice such as `UMT absent`; empty where it says something else."""
+    symbol, _, word = text.strip().rpartition(" ")
+    return symbol.strip() if word.lower() == ABSENT else ""
 
 
 def facts_cells(sample: Sample) -> tuple[str, ...]:

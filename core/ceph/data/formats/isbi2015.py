@@ -140,4 +140,5 @@ def _sample(
     if size == ORIGINAL_SIZE:
         native = Facts(split=split, mm_per_px=ORIGINAL_MM_PER_PX, source="ISBI 2015")
     note = f" ({size[1]} x {size[0]} pixels)"
-    return make_sample(film, path, size, points, valid, outside, native, table, mm_per_px, findings, note=note)
+    own = film, path, size, points, valid, outside, native, table, mm_per_px, findings
+    return make_sample(*own, landmarks=LANDMARKS, note=note)

@@ -2,7 +2,7 @@
 
 LabelMe draws a film with its outer corner at (0, 0), so that its points lie half a pixel further right and down than
 ours. It keeps keys that it does not know: `landmarks` and `readers` name both in order, and a shape's `group_id` is
-then the number of its reader, from 1.
+then the number of its reader, from 1. A flag `UMT absent` says that a landmark is not on the film.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ceph.data.formats.base import DataSet, Findings
+from ceph.data.formats.film_table import Facts, said_absent
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import BESIDE_FILMS, Films
 from ceph.data.formats.records import (
@@ -123,7 +124,14 @@ def _film(content: Field, places: Films, findings: Findings) -> Film:
             shape["label"].fail(f"the landmark {symbol} stands twice")
         marks[reader][symbol] = from_corner(pair[0].number(), pair[1].number())
     size = _pixels(content, "imageHeight"), _pixels(content, "imageWidth")
-    return Film(path, str(content.file), marks, (size[0], size[1]) if size[0] and size[1] else None)
+    known = (size[0], size[1]) if size[0] and size[1] else None
+    return Film(path, str(content.file), marks, known, Facts(absent=_absent(content)))
+
+
+def _absent(content: Field) -> tuple[str, ...]:
+    flags = content.get("flags")
+    named = flags.value if flags is not None and isinstance(flags.value, dict) else {}
+    return tuple(filter(None, (said_absent(name) for name, raised in named.items() if raised is True)))
 
 
 def _reader(shape: Field, readers: list[str]) -> str:

@@ -2,7 +2,8 @@
 
 https://labelstud.io/tags/keypointlabels: x and y are 0 at the film's outer left and upper edge and 100 at the other
 ones, so that x percent is x / 100 * width - 0.5 here. An annotation is a reader: by its `reader`, a key of ours that
-Label Studio itself drops, else by `completed_by`; one that began with a prediction is `corrected`.
+Label Studio itself drops, else by `completed_by`; one that began with a prediction is `corrected`. A choice
+`UMT absent`, of a tag Choices, says that a landmark is not on the film.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ceph.data.formats.base import DataSet, Findings
+from ceph.data.formats.film_table import said_absent
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import Films
 from ceph.data.formats.records import CORRECTED, ONE_READER, PREDICTED, Film, Found, Marks, from_corner, to_corner
@@ -24,6 +26,7 @@ from ceph.data.strict_json import Field, parse_json
 logger = logging.getLogger("ceph")
 
 KEYPOINT = "keypointlabels"
+CHOICES = "choices"
 WIDTH = 0.3  # of a point as it is drawn, in percent of the film's width
 UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 
@@ -135,6 +138,10 @@ def _films(task: Field, answers: str, places: Films, findings: Findings) -> list
             film.marks.setdefault(reader, {})
         for region in annotation["result"].items():
             kind = region.get("type")
+            if kind is not None and kind.text() == CHOICES and (absent := _absent(region)):
+                for symbol in absent:
+                    film_of(_picture(region, pictures, {_target(region)})).lacks(symbol)
+                continue
             if kind is None or kind.text() != KEYPOINT:
                 findings.leave_out("regions that are no keypoints with a label")
                 continue
@@ -249,6 +256,11 @@ def _reader(annotation: Field, seen: Collection[str]) -> str:
         return ONE_READER
     number = by["id"] if isinstance(by.value, dict) else by
     return f"annotator{number.number():g}"
+
+
+def _absent(region: Field) -> list[str]:
+    """The landmarks that choices say are not on the film."""
+    return [symbol for choice in _listed(region["value"], CHOICES) if (symbol := said_absent(choice.text()))]
 
 
 def _began_with_prediction(annotation: Field) -> bool:

@@ -4,13 +4,12 @@
 
 Or a line for each point, as `ceph predict` writes it: film,landmark,x,y and any of the other columns. Only the film and
 the points must be there; x and y are pixel indices: the centre of the first pixel is (0, 0). A point that is not marked
-is empty. Columns of points that are only numbered (1, 2, 3, ... as x, y, x, y) need names from the reader of the set:
-`data.landmarks`.
+is empty; of a landmark that is not on the film x and y are the word `absent`. Columns of points that are only numbered
+(1, 2, 3, ... as x, y, x, y) need names from the reader of the set: `data.landmarks`.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from ceph.data.formats.base import DataSet
 from ceph.data.formats.cldetection_csv import CSV_2023, CSV_2024, numbered, points_of
-from ceph.data.formats.film_table import TABLE, facts_cells, facts_of
+from ceph.data.formats.film_table import ABSENT, TABLE, absent_of, facts_cells, facts_of
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import annotation_files, head
 from ceph.data.formats.records import ONE_READER, PREDICTED, Film, Found, marks_of
@@ -109,7 +108,7 @@ class PlainCsv(InFiles):
                         f"{film.path.name} stands twice",
                         hint="a film has one line, or one for each `reader`, and one split",
                     )
-                film.marks[reader] = points_of(row, points)
+                film.marks[reader] = points_of(row, _there(row, points, film))
         return None
 
     def _add_long(
@@ -135,7 +134,7 @@ class PlainCsv(InFiles):
                     row.fail("a point without a landmark's name")
                 if symbol in marks:
                     row.fail(f"{symbol} of {film.path.name} stands twice")
-                marks.update(points_of(row, [(symbol, x, y)]))
+                marks.update(points_of(row, _there(row, [(symbol, x, y)], film)))
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write points.csv."""
@@ -143,10 +142,22 @@ class PlainCsv(InFiles):
         for sample in data.samples:
             for row, reader in enumerate(data.readers):
                 marks = marks_of(sample, row, data.landmarks)
-                points = [number_text(v) for s in data.landmarks for v in marks.get(s, (math.nan, math.nan))]
+                cells = {symbol: [number_text(value) for value in point] for symbol, point in marks.items()}
+                cells |= {symbol: [ABSENT, ABSENT] for symbol in absent_of(sample, data.landmarks)}
+                points = [cell for symbol in data.landmarks for cell in cells.get(symbol, ["", ""])]
                 rows.append((Path(films[sample.id]).name, *facts_cells(sample), reader, *points))
         columns = [f"{symbol}_{axis}" for symbol in data.landmarks for axis in "xy"]
         write_rows(folder / "points.csv", ("film", *FACTS, READER, *columns), rows)
+
+
+def _there(row: Row, points: Columns, film: Film) -> Columns:
+    """The columns of `points` but of those that the row says are not on the film, which it notes."""
+    gone = [(symbol, x, y) for symbol, x, y in points if ABSENT in (row[x].lower(), row[y].lower())]
+    for symbol, x, y in gone:
+        if row[x].lower() != row[y].lower():
+            row.fail(f"{symbol} is {ABSENT} in one of {x} and {y} only", hint="say it in both, or in neither")
+        film.lacks(symbol)
+    return [each for each in points if each not in gone]
 
 
 def _film(row: Row, column: str, found: Found, split: str) -> Film:
@@ -161,7 +172,7 @@ def _film(row: Row, column: str, found: Found, split: str) -> Film:
     film = found.film(path, str(row.place))
     if not film.marks:
         film.facts, film.part = facts, split
-    elif film.facts != facts:
+    elif replace(film.facts, absent=()) != facts:
         row.fail(f"{path.name} stands with another split, group, machine or spacing in {film.where}")
     return film
 

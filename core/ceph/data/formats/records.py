@@ -14,6 +14,7 @@ from ceph.data.dicom import dicom_spacing, is_dicom
 from ceph.data.formats.base import DataSet, Findings
 from ceph.data.formats.film_table import Facts, read_table, spacing_of
 from ceph.data.formats.locate import Films
+from ceph.data.formats.spelling import place_of
 from ceph.data.formats.splits import ORDER, held_out, kind, split_of, split_of_folders
 from ceph.data.images import film_size, stem_of
 from ceph.data.strict_json import Field
@@ -42,6 +43,10 @@ class Film:
     size: tuple[int, int] | None = None
     facts: Facts = field(default_factory=Facts)
     part: str = ""
+
+    def lacks(self, symbol: str) -> None:
+        """Note that the annotation says of a landmark that it is not on the film."""
+        self.facts = replace(self.facts, absent=(*self.facts.absent, symbol))
 
 
 @dataclass
@@ -183,7 +188,9 @@ def _sample(
     points, valid, outside = findings.settle(called, raw, size, readers, landmarks)
     folders = film.path.relative_to(root).parts[:-1]
     facts = replace(film.facts, split=film.facts.split or film.part or split_of_folders(folders))
-    return make_sample(called, film.path, size, points, valid, outside, facts, table, mm_per_px, findings)
+    return make_sample(
+        called, film.path, size, points, valid, outside, facts, table, mm_per_px, findings, landmarks=landmarks
+    )
 
 
 def make_sample(
@@ -198,11 +205,13 @@ def make_sample(
     mm_per_px: float | None,
     findings: Findings,
     *,
+    landmarks: Sequence[str],
     note: str = "",
 ) -> Sample:
     """A sample of the film that the set calls `called`: what is given, else in the table of films, else `native`.
 
-    A DICOM film's own header says its spacing where nothing else does. Raises DataError where two contradict another.
+    A DICOM film's own header says its spacing where nothing else does. Landmarks [K] are absent that either says are,
+    unless a reader marked them. Raises DataError where two contradict another.
     """
     told = table.get(called, Facts())
     if native.mm_per_px is None and mm_per_px is None and told.mm_per_px is None and is_dicom(path):
@@ -223,7 +232,24 @@ def make_sample(
         path=path,
         spacing_source=source,
         outside=outside,
+        absent=_absent(called, (*native.absent, *told.absent), valid, landmarks, findings),
     )
+
+
+def _absent(
+    called: str, said: Sequence[str], valid: Flags, landmarks: Sequence[str], findings: Findings
+) -> Flags | None:
+    """Which landmarks [K] are `said` not to be on a film; none that a reader marked (`valid` [R, K])."""
+    absent = np.zeros(len(landmarks), dtype=bool)
+    for symbol in dict.fromkeys(said):
+        place = place_of(symbol, landmarks)
+        if place is None:
+            findings.leave_out(f"that {symbol} is absent, a landmark that no film has marked")
+        elif valid[:, place].any():
+            findings.leave_out(f"that {symbol} is absent on film {called}, on which a reader marked it")
+        else:
+            absent[place] = True
+    return absent if absent.any() else None
 
 
 def agreed_split(film: str, native: str, told: str) -> str:

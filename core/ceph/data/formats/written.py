@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ceph.data.formats.base import DataSet
-from ceph.data.formats.film_table import Facts
+from ceph.data.formats.film_table import Facts, absent_of
 from ceph.data.formats.records import Marks, marks_of
 from ceph.data.types import Sample
 
@@ -64,7 +64,8 @@ def document_of(data: DataSet, samples: Sequence[Sample], names: Mapping[str, st
 def written(data: DataSet, sample: Sample, name: str) -> Written:
     """A sample of a set as a writer is given it."""
     marks = {reader: marks_of(sample, row, data.landmarks) for row, reader in enumerate(data.readers)}
-    facts = Facts("", sample.split, sample.group, sample.machine, sample.mm_per_px, sample.spacing_source)
+    known = sample.split, sample.group, sample.machine, sample.mm_per_px, sample.spacing_source
+    facts = Facts("", *known, absent_of(sample, data.landmarks))
     return Written(name, sample.size, marks, facts)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from ceph.data.synthetic.canvas import Canvas
@@ -71,8 +73,9 @@ def draw_head(
     cvm_stage: int,
     ear_rod: bool,
     tissue: Tissue = Tissue(),  # noqa: B008 - frozen
+    lost: Collection[str] = (),
 ) -> None:
-    """Add a head's densities to the canvas; `cvm_stage` 1-6 sets the form of the vertebrae."""
+    """Add a head's densities to the canvas; `cvm_stage` 1-6 sets the vertebrae, `lost` teeth are missing."""
     bone = tissue.bone * rng.uniform(0.85, 1.15)
     vault = _grow_vault(head, rng)
     _soft_tissue(canvas, head, rng, vault, tissue)
@@ -84,7 +87,7 @@ def draw_head(
     _ear(canvas, head, rng, bone, ear_rod=ear_rod)
     canvas.texture(rng, 9.0, 0.04)
     canvas.texture(rng, 1.5, 0.04)
-    draw_teeth(canvas, head, rng, tissue.tooth)
+    draw_teeth(canvas, head, rng, tissue.tooth, lost)
 
 
 def _grow_vault(head: Head, rng: np.random.Generator) -> Points:

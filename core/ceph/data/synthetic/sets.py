@@ -15,11 +15,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ceph.data.formats.film_table import ABSENT, TABLE
+from ceph.data.formats.tables import write_rows
 from ceph.data.synthetic import clinic as clinic
 from ceph.data.synthetic import sides
 from ceph.data.synthetic.canvas import Canvas, Exposure
 from ceph.data.synthetic.film import draw_head
 from ceph.data.synthetic.head import Head, Points
+from ceph.data.synthetic.teeth import LOSABLE
 from ceph.files import building
 
 TITLES: dict[str, str] = {
@@ -98,6 +101,7 @@ class SyntheticFilm:
 
     `image` is [H, W]; `points_px` [2, 29, 2] are the marks of two readers (senior, junior) and `truth_px` [29, 2] is
     where each landmark was really drawn, both (x, y) in film px with the centre of the first pixel at (0, 0).
+    Teeth whose tips are `absent` were not drawn.
     """
 
     id: str
@@ -108,6 +112,7 @@ class SyntheticFilm:
     image: NDArray[np.uint8]
     points_px: Points
     truth_px: Points
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,21 +156,25 @@ def draw_shape(rng: np.random.Generator, spread: float = 1.0) -> Points:
     return turned
 
 
-def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, varied: bool = False) -> SyntheticFilm:
+def draw(
+    index: int, *, seed: int = 0, split: str = "train", height: int = 640, varied: bool = False, absent: float = 0.0
+) -> SyntheticFilm:
     """Draw film `index` of the endless series that `seed` names; a pure function of its arguments.
 
     `varied` films are as from many clinics (`synthetic_clinic`): to train for real films; the others all look alike.
 
     `height` is that of the nominal machine's films in px: others are 0.8 to 1.2 times as high, at the spacing that
-    keeps heads at their real size. `split` is only a label.
+    keeps heads at their real size. `split` is only a label. Of a share `absent` of the films a tooth is lost.
     """
     if split not in FOLDERS:
         raise ValueError(f"split must be one of {', '.join(FOLDERS)}, not {split!r}")
+    if not 0 <= absent <= 1:
+        raise ValueError(f"the share of films that lack a tooth must be from 0 to 1, not {absent:g}")
     if height < 64:
         raise ValueError(f"height must be at least 64 px, not {height}")
     # One stream each, so that the picture's details may change without moving the shapes or the readers' marks.
-    shape_rng, scene_rng, anatomy_rng, grain_rng, reader_rng, clinic_rng, wander_rng = (
-        np.random.default_rng([seed, index, stream]) for stream in range(7)
+    shape_rng, scene_rng, anatomy_rng, grain_rng, reader_rng, clinic_rng, wander_rng, loss_rng = (
+        np.random.default_rng([seed, index, stream]) for stream in range(8)
     )
     machine = MACHINES[int(scene_rng.choice(len(MACHINES), p=MACHINE_SHARES))]
     mm_per_px = round(machine.spacing_mm * NOMINAL_HEIGHT / height, 4)
@@ -190,7 +199,8 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, 
     stage = int(scene_rng.integers(1, 7))
     canvas = Canvas(rows, columns, mm_per_px)
     tissue = clinic.tissue(clinic_rng) if varied else clinic.Tissue()
-    draw_head(canvas, head, anatomy_rng, cvm_stage=stage, ear_rod=machine.rod, tissue=tissue)
+    lost = (str(loss_rng.choice(LOSABLE)),) if loss_rng.random() < absent else ()
+    draw_head(canvas, head, anatomy_rng, cvm_stage=stage, ear_rod=machine.rod, tissue=tissue, lost=lost)
     if varied:
         sides.draw_sides(canvas, head, clinic_rng, tissue)
         clinic.clutter(canvas, head, clinic_rng)
@@ -205,7 +215,7 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, 
     sd = shape_table().reader_sd_mm[:, None] / mm_per_px
     marks = truth + sd * reader_rng.standard_normal((len(READERS), len(LANDMARKS), 2))
     marks = np.clip(marks, 0, (columns - 1, rows - 1)).round(2)
-    return SyntheticFilm(f"synthetic-{index:04d}", split, machine.name, mm_per_px, stage, image, marks, truth)
+    return SyntheticFilm(f"synthetic-{index:04d}", split, machine.name, mm_per_px, stage, image, marks, truth, lost)
 
 
 def split_of(index: int, films: int) -> str:
@@ -217,11 +227,19 @@ def split_of(index: int, films: int) -> str:
 
 
 def write(
-    folder: Path, *, films: int = 64, seed: int = 0, height: int = 640, varied: bool = False, exact: bool = False
+    folder: Path,
+    *,
+    films: int = 64,
+    seed: int = 0,
+    height: int = 640,
+    varied: bool = False,
+    exact: bool = False,
+    absent: float = 0.0,
 ) -> None:
     """Write a set of `films` films in the Aariz layout to `folder`, which must be missing or empty.
 
-    `exact`: one reader, whose marks are where each landmark was drawn; else two, each with a reader's scatter.
+    `exact`: one reader, whose marks are where each landmark was drawn; else two, each with a reader's scatter. A share
+    `absent` of the films lacks a tooth, which the table of films says.
     The set is written beside `folder` and renamed at the end, so that an interrupted call leaves no half a set there.
     Raises ValueError for fewer than three films and FileExistsError if `folder` holds anything.
     """
@@ -229,7 +247,7 @@ def write(
         raise ValueError(f"a synthetic set needs at least 3 films, one for each split, not {films}")
     folder = folder.resolve()
     _refuse_taken(folder)
-    look: dict[str, Any] = {"seed": seed, "height": height, "varied": varied}
+    look: dict[str, Any] = {"seed": seed, "height": height, "varied": varied, "absent": absent}
     with building(folder) as work:
         pool = ThreadPoolExecutor()  # OpenCV draws without the interpreter's lock
         try:
@@ -243,7 +261,10 @@ def write(
         with (work / "cephalogram_machine_mappings.csv").open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(["cephalogram_id", "machine", "pixel_size", "image_format", "mode"])
-            table.writerows(rows)
+            table.writerows(row for row, _ in rows)
+        if absent:
+            lost = [(row[0], "; ".join(gone)) for row, gone in rows]
+            write_rows(work / TABLE, ("film", ABSENT), lost)
         _refuse_taken(folder)  # another process may have been faster
 
 
@@ -252,8 +273,8 @@ def _refuse_taken(folder: Path) -> None:
         raise FileExistsError(f"{folder} exists and is not empty: give a new folder, or remove it first")
 
 
-def _write_film(root: Path, film: SyntheticFilm, *, exact: bool) -> list[str]:
-    """Write one film below `root` and return its row of the table of machines."""
+def _write_film(root: Path, film: SyntheticFilm, *, exact: bool) -> tuple[list[str], tuple[str, ...]]:
+    """Write one film below `root`; its row of the table of machines, and what is absent on it."""
     split = root / FOLDERS[film.split]
     origin = {"dataset_name": "ceph synthetic set", "dataset_split": film.split.capitalize()}
     ok, data = cv2.imencode(".png", film.image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -271,12 +292,13 @@ def _write_film(root: Path, film: SyntheticFilm, *, exact: bool) -> list[str]:
                 "value": {"x": float(x), "y": float(y)},
             }
             for number, (symbol, (x, y)) in enumerate(zip(LANDMARKS, marks, strict=True), start=1)
+            if symbol not in film.absent
         ]
         path = annotations / "Cephalometric Landmarks" / f"{reader} Orthodontists" / f"{film.id}.json"
         _write_json(path, {"ceph_id": film.id, "landmarks": landmarks, **origin})
     stage = {"id": f"synthetic-cvm-{film.cvm_stage}", "title": f"CVM-S{film.cvm_stage}", "value": film.cvm_stage}
     _write_json(annotations / "CVM Stages" / f"{film.id}.json", {"ceph_id": film.id, "cvm_stage": stage, **origin})
-    return [film.id, film.machine, repr(film.mm_per_px), "png", MODES[film.split]]
+    return [film.id, film.machine, repr(film.mm_per_px), "png", MODES[film.split]], film.absent
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from ceph.data.synthetic.canvas import Canvas
@@ -13,6 +15,9 @@ INCISOR = (
     (0.0, 0.15), (0.03, 0.8), (0.15, 2.1), (0.34, 3.6), (0.46, 3.3), (0.70, 2.2), (0.90, 1.1), (0.97, 0.6), (1.0, 0.1),
 )
 # fmt: on
+
+
+LOSABLE = ("UPM", "UMT", "LPM", "LMT")  # cusp tips of teeth that a film may lack
 
 
 def occlusion(head: Head) -> Points:
@@ -30,8 +35,13 @@ def incisor_neck(head: Head, tip: str, apex: str, labial: float) -> Points:
     return neck
 
 
-def draw_teeth(canvas: Canvas, head: Head, rng: np.random.Generator, density: float = 1.0) -> None:
-    """Add incisors, premolars and molars whose tips and apices are the landmarks, and unmarked neighbours."""
+def draw_teeth(
+    canvas: Canvas, head: Head, rng: np.random.Generator, density: float = 1.0, lost: Collection[str] = ()
+) -> None:
+    """Add incisors, premolars and molars whose tips and apices are the landmarks, and unmarked neighbours.
+
+    Of LOSABLE teeth those that are `lost` leave a gap.
+    """
     enamel = density * rng.uniform(0.85, 1.15)
     filled, braced = rng.random() < 0.25, rng.random() < 0.2
     down = occlusion(head)
@@ -43,12 +53,14 @@ def draw_teeth(canvas: Canvas, head: Head, rng: np.random.Generator, density: fl
         for share in (0.30, 0.58):  # the first premolar and the canine, blurred: nobody marks them
             crown = head[premolar] + share * (head[tip] - head[premolar]) + 0.6 * root
             _molar(canvas, head, crown, ahead, root, 6.6, 0.6 * enamel, cusps=1, soft_mm=0.7)
-        _molar(canvas, head, head[premolar], ahead, root, 0.90 * apart, 0.9 * enamel, cusps=1)
-        _molar(canvas, head, head[molar], ahead, root, 1.32 * apart, enamel, cusps=2)
+        if premolar not in lost:
+            _molar(canvas, head, head[premolar], ahead, root, 0.90 * apart, 0.9 * enamel, cusps=1)
+        if molar not in lost:
+            _molar(canvas, head, head[molar], ahead, root, 1.32 * apart, enamel, cusps=2)
         second = head[molar] - 1.38 * apart * ahead + rng.uniform(0.5, 2.5) * root
         _molar(canvas, head, second, ahead, root, 1.22 * apart, 0.8 * enamel, cusps=2, soft_mm=0.4)
         draw_incisor(canvas, head, head[tip], head[apex], enamel)
-        if filled:
+        if filled and molar not in lost:
             filling = head[molar] - 0.27 * 1.32 * apart * ahead + rng.uniform(3.2, 4.2) * root
             canvas.fill(head.ellipse(filling, (2.3, 1.3), rng.normal(0, 0.3)), 1.2)
         if braced:

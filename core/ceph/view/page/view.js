@@ -212,7 +212,8 @@ function drawTable() {
   const film = filmOf(0), other = filmOf(1), two = state.shown.length > 1;
   const names = state.shown.map((place) => state.runs[place].name);
   $("film-title").textContent = film ? `Film ${film.id}${film.machine ? `, ${film.machine}` : ""}` : "";
-  const columns = ["landmark", two ? names[0] : "error mm", ...(two ? [names[1], "change"] : []), "readers mm", "score"];
+  const columns = ["landmark", two ? names[0] : "error mm", ...(two ? [names[1], "change"] : []), "readers mm", "score",
+    ...(film?.presence.length ? ["presence"] : [])];
   const head = columns.map((text) => html("th", { scope: "col", title: text }, text));
   $("points").tHead.replaceChildren(html("tr", {}, ...head));
   const cell = (value, grade = true) => html("td",
@@ -222,9 +223,10 @@ function drawTable() {
     const error2 = other ? other.errors[placeOf(1, symbol)] : null;
     const change = difference(error2, error);
     return html("tr", { "data-symbol": symbol, onclick: () => choose(film.id, symbol) },
-      html("td", {}, html("button", {}, symbol)), cell(error),
+      html("td", {}, html("button", {}, symbol)), film.absent[k] ? html("td", {}, "absent") : cell(error),
       ...(two ? [cell(error2), html("td", {}, known(change) ? (change > 0 ? "+" : "") + mm(change) : "–")] : []),
-      cell(film.apart[k], false), cell(film.scores[k], false));
+      cell(film.apart[k], false), cell(film.scores[k], false),
+      ...(film.presence.length ? [cell(film.presence[k], false)] : []));
   }) : [];
   $("points").tBodies[0].replaceChildren(...rows);
 }
