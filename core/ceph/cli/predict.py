@@ -12,6 +12,7 @@ import typer
 
 from ceph.cli import options
 from ceph.cli.console import write_file
+from ceph.cli.imports import for_good
 from ceph.data.names import shown
 from ceph.data.spacing import hint, plausible
 from ceph.errors import CephError, ConfigError, Problem, nearest
@@ -100,10 +101,11 @@ def predict(
     for key, folder in (("--out", out and out.parent), ("--overlays", overlays and overlays.parent)):
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"there is no folder {folder}", key=key)
-    from ceph.run.gate import made_gate
-    from ceph.run.many import asking
-    from ceph.run.predictions import find_films, readers_of
-    from ceph.run.trained import load
+    with for_good():
+        from ceph.run.gate import made_gate
+        from ceph.run.many import asking
+        from ceph.run.predictions import find_films, readers_of
+        from ceph.run.trained import load
 
     asked_gate = made_gate(gate, orient, level)
     trained = load(run, settings=set_ or (), without=without or ())
