@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
 
 from ceph.cli.app import COMMANDS
+from ceph.cli.imports import for_good
 
 SLOW = ("torch", "timm", "albumentations", "cv2", "numpy")
 LEAN = (*SLOW, "pydantic", "ruamel.yaml")
@@ -48,3 +50,25 @@ def test_the_list_of_plugins_imports_nothing_slow():
 @pytest.mark.parametrize("arguments", [["config", "show"], ["config", "show", "--set", "x=1"]])
 def test_the_config_is_resolved_without_torch(arguments):
     assert imported_by(SLOW, *arguments)[1] == []
+
+
+def test_imports_are_not_looked_through_for_garbage_and_the_rest_is():
+    gc.unfreeze()
+    try:
+        with for_good():
+            collecting, made = gc.isenabled(), [[] for _ in range(1000)]
+        assert (collecting, gc.isenabled()) == (False, True)
+        assert gc.get_freeze_count() > len(made)
+        gc.disable()
+        with for_good():
+            pass
+        assert not gc.isenabled(), "as it was found"
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def test_imports_that_fail_leave_the_collector_as_it_was():
+    with pytest.raises(ImportError), for_good():
+        raise ImportError
+    assert (gc.isenabled(), gc.get_freeze_count()) == (True, 0)

@@ -14,6 +14,10 @@ start("cpu")
 assert zoo.is_model("tf_efficientnet_lite0.in1k")
 zoo.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False, in_chans=1)
 print(*sorted(name for name in SLOW if name in sys.modules))
+from timm.models._builder import has_hf_hub
+assert has_hf_hub() and "huggingface_hub.hf_api" in sys.modules, "it opens when it is called"
+from timm.models._hub import HF_WEIGHTS_NAME, has_hf_hub as real
+assert HF_WEIGHTS_NAME and real is not has_hf_hub
 import timm
 from torchvision import ops
 assert timm.is_model("resnet18") and not zoo.is_model("resnet5O") and ops.roi_align
@@ -25,6 +29,7 @@ SLOW = (
     "timm.data.loader",
     "albumentations",
     "accelerate",
+    "huggingface_hub.hf_api",
     "matplotlib",
     "wandb",
 )

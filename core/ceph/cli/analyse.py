@@ -9,6 +9,7 @@ import typer
 
 from ceph.cli import options
 from ceph.cli.console import write_file
+from ceph.cli.imports import for_good
 from ceph.errors import CephError, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def analyse(
     for key, folder in (("--out", out and out.parent), ("--tracings", tracings and tracings.parent)):
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"there is no folder {folder}", key=key)
-    from ceph.measuring.analyse import analyse as measure
+    with for_good():
+        from ceph.measuring.analyse import analyse as measure
 
     found = measure(
         source, films or (), mm_per_px=mm_per_px, errors=errors, measurements=measurements, settings=set_ or ()

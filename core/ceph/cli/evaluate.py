@@ -10,6 +10,7 @@ import typer
 
 from ceph.cli import options
 from ceph.cli.console import write_file
+from ceph.cli.imports import for_good
 from ceph.errors import ConfigError
 
 app = options.new_app()
@@ -71,11 +72,13 @@ def evaluate(
 
     films = options.one_folder(folder, data)
     if predictions is not None:
-        from ceph.run.scoring import evaluate as score
+        with for_good():
+            from ceph.run.scoring import evaluate as score
 
         figures, name = score(predictions=predictions, data=films, split=split, settings=set_ or ())
     elif run is not None:
-        from ceph.run.trained import load
+        with for_good():
+            from ceph.run.trained import load
 
         figures, name = load(run, settings=set_ or (), without=without or ()).evaluate(split, films)
     console = PlainConsole()

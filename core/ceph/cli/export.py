@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ceph.cli import options
+from ceph.cli.imports import for_good
 
 app = options.new_app()
 
@@ -32,7 +33,8 @@ def export(
 
     A folder of several runs and an adapted run go as they are. A plugin whose part cannot be exported is named.
     """
-    from ceph.exporting.export import export as write
+    with for_good():
+        from ceph.exporting.export import export as write
 
     made = write(run, out=out, settings=set_ or (), licence=licence)
     for name in made.left_out:

@@ -13,6 +13,7 @@ import typer
 
 from ceph.cli import options
 from ceph.cli.console import write_file
+from ceph.cli.imports import for_good
 from ceph.data.names import shown
 from ceph.data.spacing import hint, plausible
 from ceph.errors import CephError, ConfigError, Problem, nearest
@@ -113,11 +114,12 @@ def predict(
     for key, folder in (("--out", out and out.parent), ("--overlays", overlays and overlays.parent)):
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"there is no folder {folder}", key=key)
-    from ceph.run.gate import made_gate
-    from ceph.run.many import asking
-    from ceph.run.members import require_members
-    from ceph.run.predictions import find_films, readers_of
-    from ceph.run.trained import load
+    with for_good():
+        from ceph.run.gate import made_gate
+        from ceph.run.many import asking
+        from ceph.run.members import require_members
+        from ceph.run.predictions import find_films, readers_of
+        from ceph.run.trained import load
 
     asked_gate = replace(made_gate(gate, orient, level), agree_mm=agree)
     trained = load(run, settings=set_ or (), without=without or ())

@@ -13,6 +13,7 @@ import typer
 
 from ceph.cli import options
 from ceph.cli.console import rank_of_job
+from ceph.cli.imports import for_good
 from ceph.errors import ConfigError
 from ceph.training.stop import StopRequest, ended_by_signals
 
@@ -134,7 +135,8 @@ def _run(
     console = PlainConsole(quiet=bool(rank_of_job()))
     with watcher_for(console) as watcher, traced() if trace_hooks and not rank_of_job() else nullcontext():
         if resume is not None:
-            from ceph.run.train import resume as go_on
+            with for_good():
+                from ceph.run.train import resume as go_on
 
             if not (without or epochs) and runfolder.read_members(resume):
                 from ceph.cli.folds import go_on_with
@@ -144,7 +146,8 @@ def _run(
             result = go_on(resume, without=without, epochs=epochs, watcher=watcher)
         else:
             resolved = resolve()
-            from ceph.run.train import check, train
+            with for_good():
+                from ceph.run.train import check, train
 
             if dry_run:
                 console.print(check(resolved))

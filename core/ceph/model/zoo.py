@@ -11,12 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ceph.model.unopened import leave_unopened
+from ceph.model.unopened import leave_functions_unopened, leave_unopened
 
 if TYPE_CHECKING:
     from torch import nn
 
 UNOPENED = ("timm", "timm.data", "timm.models", "timm.utils", "torchvision", "torchvision.models", "torchvision.ops")
+HUB = "timm.models._hub"  # downloads weights; imports a client of the web
 LIGHT = ("timm.version", "timm.data.constants")  # what their packages are asked for all the time
 
 
@@ -27,12 +28,15 @@ def leave_packages_unopened() -> None:
         if package := unopened.get(name.rpartition(".")[0]):
             found = vars(import_module(name))
             vars(package).update({k: v for k, v in found.items() if k.isupper() or k == "__version__"})
+    leave_functions_unopened(HUB)
 
 
 def is_model(name: str) -> bool:
     """Whether timm has a network of that name, with or without a tag of its weights; imports the file that has it."""
     import timm.models._registry as registry  # `from timm.models` would open it
 
+    if registry.is_model(name):
+        return True
     marker = f"\ndef {name.partition('.')[0]}(".encode()
     for file in sorted(Path(registry.__file__).parent.glob("[!_]*.py")):
         if marker in file.read_bytes():

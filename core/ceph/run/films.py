@@ -25,7 +25,6 @@ from ceph.data.formats.records import ONE_READER
 from ceph.data.formats.splits import OUT_OF_FOLD
 from ceph.data.geometry import letterbox_scale
 from ceph.data.several import join, on_landmarks
-from ceph.data.synthetic import sets as synthetic
 from ceph.data.truth import MEAN, combine, reader_of
 from ceph.data.types import Sample
 from ceph.errors import CephError, ConfigError, DataError, nearest
@@ -150,6 +149,8 @@ def _one_of_several(config: Config, number: int, each: SetConfig, readers: Seque
 
 def embedded_set(films: int) -> Path:
     """The folder of the synthetic set in the user's cache; drawn the first time."""
+    from ceph.data.synthetic import sets as synthetic  # which no other set needs
+
     where = default_root() / f"synthetic-{films}-{synthetic.VERSION}"
     if not where.is_dir():
         log.info("drawing %d synthetic films into %s", films, where)
