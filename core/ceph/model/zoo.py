@@ -7,6 +7,7 @@ package opens it in the usual way.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,15 @@ def is_model(name: str) -> bool:
     """Whether timm has a network of that name, with or without a tag of its weights; imports the file that has it."""
     import timm.models._registry as registry  # `from timm.models` would open it
 
-    marker = f"\ndef {name.partition('.')[0]}(".encode()
-    for file in sorted(Path(registry.__file__).parent.glob("[!_]*.py")):
-        if marker in file.read_bytes():
-            import_module(f"timm.models.{file.stem}")
+    _import_file_of(name.partition(".")[0], Path(registry.__file__).parent)
     return registry.is_model(name) or name in list_models()
+
+
+@cache
+def _import_file_of(network: str, folder: Path) -> None:
+    for file in sorted(folder.glob("[!_]*.py")):
+        if f"\ndef {network}(".encode() in file.read_bytes():
+            import_module(f"timm.models.{file.stem}")
 
 
 def list_models() -> list[str]:
