@@ -21,8 +21,8 @@ log = logging.getLogger("ceph")
 def report(folder: Path | str, figures: Path | str | None = None, data: DataSet | None = None) -> list[Path]:
     """Write report.html of a run anew, from what its folder holds; `figures` is a folder for pictures of it.
 
-    `data` is the run's own set, where it is read already. Returns the files written. Where the films cannot be read, the page says so and shows the rest. Raises ConfigError
-    where `folder` is no run or a file cannot be written.
+    `data` is the run's own set, where it is read already. Returns the files written. Where the films cannot be read,
+    the page says so and shows the rest. Raises ConfigError where `folder` is no run or a file cannot be written.
     """
     where = Path(folder)
     runfolder.require_run(where)
