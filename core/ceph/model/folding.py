@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 ROUNDING = 1e-2  # of the largest output; a norm folded into the wrong convolution changes far more
 
@@ -32,7 +32,8 @@ def folded(model: nn.Module, image: torch.Tensor) -> tuple[nn.Module, torch.Tens
     for conv_name, norm_name in pairs:
         conv = cast("nn.Conv2d", made.get_submodule(conv_name))
         norm = cast("nn.BatchNorm2d", made.get_submodule(norm_name))
-        made.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+        of_norm = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *of_norm)
         rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
         made.set_submodule(norm_name, rest)
     again = made(image)

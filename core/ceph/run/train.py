@@ -101,7 +101,7 @@ def train(
             stack.enter_context(runfolder.logging_to(where))
             for record in prepared.said:
                 log.handle(record)
-        stack.enter_context(recorded_by(ranks, where))
+        stack.enter_context(recorded_by(ranks, where, prepared.data))
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = new_network(prepared)
         if init_from is not None:
@@ -113,7 +113,7 @@ def train(
             write_description(resolved, prepared, where, init_from)
         job = build(prepared, model, where)
         prepared.hooks.tell("run_start", run=job.run, model=job.model)
-        return drive(job, Progress(), where, watcher or Silent())
+        return drive(job, Progress(), where, watcher or Silent(), prepared.data)
 
 
 @one_voice()
@@ -163,7 +163,7 @@ def resume(
         prepared.hooks.tell("run_start", run=job.run, model=job.model)
         progress = restore(job, content, tuple(without))
         ranks.require_same((progress.epoch, progress.batch), "checkpoint")
-        stack.enter_context(recorded_by(ranks, where))
+        stack.enter_context(recorded_by(ranks, where, prepared.data))
         log.info("going on at epoch %d, batch %d", progress.epoch + 1, progress.batch)
         if longer:
             log.info("a new schedule from here to epoch %d: %s", epochs, ", ".join(longer))
@@ -171,7 +171,7 @@ def resume(
             save_last(job, progress)  # first: a checkpoint that has fewer plugins than the config can be gone on with
         if (without or longer) and ranks.first:
             rewrite_config(where, resolved, longer)
-        return drive(job, progress, where, watcher or Silent())
+        return drive(job, progress, where, watcher or Silent(), prepared.data)
 
 
 def figures_if_finished(where: Path) -> dict[str, Any] | None:
@@ -220,14 +220,14 @@ def check(config: AnyConfig) -> str:
 
 
 @contextmanager
-def recorded_by(ranks: Ranks, where: Path) -> Iterator[None]:
+def recorded_by(ranks: Ranks, where: Path, data: DataSet) -> Iterator[None]:
     """In the first process of the job, keep the run's state, and at a good end write its report."""
     if not ranks.first:
         yield
         return
     with runfolder.recorded(where):
         yield
-    report_if_possible(where)
+    report_if_possible(where, data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +237,7 @@ class Prepared:
     config: Config
     hooks: Hooks
     runtime: Runtime
+    data: DataSet
     run: Run
     train: Films
     validation: Films
@@ -306,7 +307,7 @@ def prepare(resolved: Resolved) -> Prepared:
     for films in also.values():
         for line in trained_on(films.samples, films.digests, fingerprint["films"]):
             log.warning(line)
-    return Prepared(config, hooks, runtime, run, training, validation, also, fingerprint, tuple(said))
+    return Prepared(config, hooks, runtime, data, run, training, validation, also, fingerprint, tuple(said))
 
 
 def refuse_doubtful(config: Config, samples: Sequence[Sample], landmarks: Sequence[str]) -> None:
@@ -412,14 +413,14 @@ def build(prepared: Prepared, model: nn.Module, where: Path, *, evaluated: bool 
     )
 
 
-def drive(job: Job, progress: Progress, where: Path, watcher: Watcher) -> Result:
+def drive(job: Job, progress: Progress, where: Path, watcher: Watcher, data: DataSet) -> Result:
     """Train to the end under signal handlers; then the figures and predictions of the best checkpoint."""
     ranks = job.runtime.ranks
     with ExitStack() as ends, stop_between_steps(patient=ranks.count > 1) as stop:
         for loader in job.loaders:
             ends.callback(loader.end)
         fit(job, progress, _Recorded(watcher, where, progress) if ranks.first else Silent(), stop)
-    figures = ranks.agreed(load(where).evaluate("validation")[0] if ranks.first else {})
+    figures = ranks.agreed(load(where).evaluate("validation", own=data)[0] if ranks.first else {})
     result = Result(where, figures, progress.best_epoch)
     if not ranks.first:
         return result

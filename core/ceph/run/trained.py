@@ -19,6 +19,7 @@ from ceph.config.load import Resolved, resolve_run
 from ceph.data.bare import bare_film, in_batches, load_bare, readable
 from ceph.data.check.quick import trained_on
 from ceph.data.dataset import Films, Loader, in_order
+from ceph.data.formats.base import DataSet
 from ceph.data.formats.splits import OUT_OF_FOLD
 from ceph.data.plausible import impossible
 from ceph.data.several import on_landmarks
@@ -181,17 +182,19 @@ class Trained:
             items = in_batches(films, self.config.evaluate.batch_size)
             return self.evaluator.predict(self.ensemble, items, partial(bare_film, images))
 
-    def evaluate(self, split: str | None = None, data: Path | None = None) -> tuple[dict[str, Any], str]:
+    def evaluate(
+        self, split: str | None = None, data: Path | None = None, *, own: DataSet | None = None
+    ) -> tuple[dict[str, Any], str]:
         """Figures of a split, and its name (default: validation, or the only split that `data` has).
 
         Without `data` the run's own set is read, and figures and predictions are written into the run folder;
         with it nothing is, and what the run's config says of its own set alone (spacing, format) is forgotten, unless
-        the run was loaded with such a setting.
+        the run was loaded with such a setting. `own` is the run's own set, where it is read already.
         """
         other = data and resolve_run(self.folder, data=data, settings=self.asked, imports="none")
         config = other.config if other else self.config
         fixed = data is None and not runfolder.is_adapted(self.folder)  # else the set may lack some landmarks
-        found = read_data(config, self.hooks, data, shared=None if fixed else self.landmarks)
+        found = own or read_data(config, self.hooks, data, shared=None if fixed else self.landmarks)
         found = found if found.landmarks == self.landmarks else on_landmarks(found, self.landmarks)
         there = sorted({sample.split for sample in found.samples})
         usual = OUT_OF_FOLD if OUT_OF_FOLD in there else "validation"
