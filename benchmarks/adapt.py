@@ -3,7 +3,8 @@
 POINTS are what was found, without this: a CSV of image_id, symbol, x_px, y_px (`predictions-<split>.csv` of a run, out
 of fold where its films were trained on), or `reader:NAME`, marks of another reader. Of the films, k are drawn; the
 others are scored as they are, with the offsets of `ceph adapt`, with plain shrunken ones (a mean for each landmark, one
-prior for all) and with the mean offset of the scored films themselves, which is what "known" means.
+prior for all) and with the mean offset of the scored films themselves, which is what "known" means. `--own` is
+the truth that POINTS were trained by: how they err against it `ceph adapt` knows of a run, by films held out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from ceph.data.formats.find import read
 from ceph.data.truth import combine
-from ceph.evaluation.offsets import expected, learn, mean_shape, turned, turns
+from ceph.evaluation.offsets import expected, learn, mean_shape, turned, turns, ways
 
 DRAWN, UNMOVED, WRONG_MM = (3, 5, 10, 20), (3, 5, 10), 20.0
 
@@ -49,16 +50,16 @@ def scored(moves, turn, offsets):
     return float((np.linalg.norm(moves - offsets, axis=-1) / np.abs(turn)[:, None]).mean())
 
 
-def draw(found, marked, shape, k, rng):
+def draw(found, marked, shape, usual, k, rng):
     """Errors in mm of the films not drawn: as they are, by `learn`, as `ceph adapt` chooses, plain, known."""
     films = rng.permutation(len(found))
     few, rest = films[:k], films[k:]
     turn = turns(found, shape)
     moves, valid = turned(marked - found, turn), np.ones(found.shape[:2], dtype=bool)
-    learned = learn(moves[few], valid[few])
-    gain = expected(found[few], marked[few], valid[few], shape, learned.strange)
-    ways = [0.0, learned.offsets_mm, learned.offsets_mm if gain.shown else 0.0, plain(moves[few])]
-    return [scored(moves[rest], turn[rest], way) for way in (*ways, moves[rest].mean(axis=0))]
+    learned = learn(moves[few], valid[few], usual)
+    gain = expected(found[few], marked[few], valid[few], shape, learned.strange, usual)
+    offsets = [0.0, learned.offsets_mm, learned.offsets_mm if gain.shown else 0.0, plain(moves[few])]
+    return [scored(moves[rest], turn[rest], way) for way in (*offsets, moves[rest].mean(axis=0))]
 
 
 def told_shares(films, errors):
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", help="default: all films")
     parser.add_argument("--truth", default="mean")
+    parser.add_argument("--own", help="default: not known")
     parser.add_argument("--mm-per-px", type=float)
     parser.add_argument("--draws", type=int, default=200)
     args = parser.parse_args()
@@ -86,31 +88,37 @@ def main() -> None:
     samples = [s for s in data.samples if args.split in (None, s.split)]
     found, samples = read_points(args.points, data, samples)
     mm = np.array([s.mm_per_px for s in samples])[:, None, None]
-    marked = np.stack([combine(s.points, s.valid, args.truth, data.readers)[0] for s in samples]) * mm
+    marked, own = (
+        np.stack([combine(s.points, s.valid, truth, data.readers)[0] for s in samples]) * mm
+        for truth in (args.truth, args.own or args.truth)
+    )
     found = found * mm
     shape = mean_shape(found)
+    turn, valid = turns(found, shape), np.ones(found.shape[:2], dtype=bool)
+    usual = ways(turned(own - found, turn), valid) if args.own else None
     print(f"{args.points}: {len(found)} films, {found.shape[1]} landmarks, truth {args.truth}, {args.draws} draws\n")
     print("| films | as they are | known | ours | ours, where shown to gain | plain shrunken | refused |")
     print("|---|---|---|---|---|---|---|")
     for k in DRAWN:
         rng = np.random.default_rng(k)
-        print(told_shares(k, np.array([draw(found, marked, shape, k, rng) for _ in range(args.draws)])), flush=True)
-    turn = turns(found, shape)
+        print(
+            told_shares(k, np.array([draw(found, marked, shape, usual, k, rng) for _ in range(args.draws)])), flush=True
+        )
     moves = turned(marked - found, turn)
     there = found + turned(moves - moves.mean(axis=0), 1 / turn)
     print("\nNothing has shifted (each landmark's mean offset is taken off beforehand): the error grows by, in percent")
     for k in UNMOVED:
         rng = np.random.default_rng(k)
-        errors = np.array([draw(found, there, shape, k, rng) for _ in range(args.draws)])
+        errors = np.array([draw(found, there, shape, usual, k, rng) for _ in range(args.draws)])
         growth = 100 * (errors[:, 1:4] / errors[:, :1] - 1)
         high = np.quantile(growth, 0.95, axis=0)
-        ways = zip(("ours", "ours, where shown to gain", "plain shrunken"), growth.mean(axis=0), high, strict=True)
-        print(f"{k} films: " + "; ".join(f"{name} {mean:.2f} (95 % of draws: {top:.2f})" for name, mean, top in ways))
+        each = zip(("ours", "ours, where shown to gain", "plain shrunken"), growth.mean(axis=0), high, strict=True)
+        print(f"{k} films: " + "; ".join(f"{name} {mean:.2f} (95 % of draws: {top:.2f})" for name, mean, top in each))
     rng, strayed, named = np.random.default_rng(0), [], 0
     for _ in range(args.draws):
         five, angle = moves[rng.permutation(len(moves))[:5]].copy(), rng.uniform(0, 2 * np.pi)
         five[0] += WRONG_MM * np.array([np.cos(angle), np.sin(angle)])
-        one, four = (learn(films, np.ones(films.shape[:2], dtype=bool)) for films in (five, five[1:]))
+        one, four = (learn(films, valid[: len(films)], usual) for films in (five, five[1:]))
         strayed.append(np.linalg.norm(one.offsets_mm - four.offsets_mm, axis=-1).max())
         named += int(one.strange.tolist() == [True, *[False] * 4])
     print(

@@ -1,7 +1,8 @@
 """What another place means by each landmark: an offset each, in the frame of the head, learned from a few films.
 
 The frame of a film is the similarity that lays its found points on the mean shape, so that an offset turns and grows
-with the head. Legend: N films, K landmarks; points and moves are in mm. Method and figures: `docs/another-clinic.md`.
+with the head. Most offsets lie along the contour on which a landmark slides, as the errors of the run itself do.
+Legend: N films, K landmarks; points and moves are in mm. Method and figures: `docs/another-clinic.md`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ FREEDOM = 6.0  # of the t law that the moves of a landmark follow about their mi
 POOLED = 1.0  # films that the scatter of the other landmarks counts for in that of one
 SIZES = np.array([0, *(2.0 ** np.arange(-4, 4))])  # of offsets, against their landmark's scatter: what they may be
 SCALES = np.exp(np.linspace(-1.2, 1.2, 13))  # by how much a scatter seen in few films may be wrong
+ROUND = 10  # films that tell that a landmark errs the same in all directions, beside those that were seen
+FAR = 3.0  # median errors: farther ones are drawn in to this
 EVEN = 0.1  # landmarks that each of the sizes is given beforehand
 ROUNDS = 40
 STRANGE = 3.0  # a film so many times as far from the others as they are from each other is another matter
@@ -107,37 +110,63 @@ def mirrored(points: Points, valid: Flags, shape: Points) -> bool:
     return bool(flipped > as_they_are)
 
 
-def learn(moves: Points, valid: Flags) -> Offsets:
+def ways(moves: Points, valid: Flags) -> Floats:
+    """Where a run errs: the covariance [K, 2, 2], of trace 2, of held-out moves [N, K, 2] where `valid` [N, K].
+
+    The moves are in the frame of the head; those far from their median are drawn in, and of few films it is rounder.
+    """
+    there, seen = np.where(valid[..., None], moves, np.nan), valid.any(axis=0)
+    errors = np.zeros(moves.shape)
+    errors[:, seen] = there[:, seen] - _median(there[:, seen], axis=0)
+    size = np.linalg.norm(errors, axis=-1)
+    near = FAR * _median(size[:, seen], axis=0) / np.maximum(size[:, seen], 1e-9)
+    errors[:, seen] *= np.minimum(1, near)[..., None]
+    total = np.einsum("nka,nkb->kab", *[np.nan_to_num(errors)] * 2)
+    trace = np.trace(total, axis1=1, axis2=2)[:, None, None] / 2
+    total = np.where(trace > 0, total / np.where(trace > 0, trace, 1), np.eye(2))
+    films = valid.sum(axis=0)[:, None, None]
+    return np.asarray((films * total + ROUND * np.eye(2)) / (films + ROUND))
+
+
+def learn(moves: Points, valid: Flags, usual: Floats | None = None) -> Offsets:
     """Offsets from moves [N, K, 2], marked less found in the frame of the head, where `valid` [N, K].
 
     The middle of a landmark is that of a t law, whose scale leans on those of the other landmarks. How large offsets
     are, against that scale, all landmarks teach together (empirical Bayes: Stephens 2017, Biostatistics 18:275); by it
-    each middle is shrunken towards 0 as far as its own scatter asks for.
+    each middle is shrunken towards 0 as far as its own scatter asks for, and less along the way in which the run errs
+    by itself: `usual` [K, 2, 2] of `ways`; None: in all directions alike.
     """
     strange = _strange(moves, valid)
     valid = valid & ~strange[:, None]
     films = valid.sum(axis=0)
     offsets, scatter, kept = np.zeros(moves.shape[1:]), np.full(moves.shape[1], np.nan), np.zeros(moves.shape[1])
+    spread, axes = np.linalg.eigh(np.broadcast_to(np.eye(2), (len(kept), 2, 2)) if usual is None else usual)
     seen = films > 0
     if (films > 1).any():
         middle, scatter[seen] = _middle(moves[:, seen], valid[:, seen])
-        kept[seen] = _kept(middle, scatter[seen], films[seen])
-        offsets[seen] = kept[seen, None] * middle
+        axes, spread = axes[seen], spread[seen]
+        along = np.einsum("kai,ka->ki", axes, middle)
+        along *= _kept(along, scatter[seen], films[seen], spread)
+        offsets[seen] = np.einsum("kai,ki->ka", axes, along)
+        size = np.linalg.norm(middle, axis=-1)
+        kept[seen] = np.linalg.norm(along, axis=-1) / np.where(size > 0, size, 1)
     return Offsets(offsets, films, scatter, kept, strange)
 
 
-def expected(found: Points, marked: Points, valid: Flags, shape: Points, strange: Flags) -> Gain:
+def expected(
+    found: Points, marked: Points, valid: Flags, shape: Points, strange: Flags, usual: Floats | None = None
+) -> Gain:
     """What offsets bring on a film that they were not learned from: each film by those of the others.
 
-    Points [N, K, 2] and the shape [K, 2] are in mm. The `strange` [N] neither teach nor count. The interval is
-    Student's over films.
+    Points [N, K, 2] and the shape [K, 2] are in mm, `usual` as for `learn`. The `strange` [N] neither teach nor count.
+    The interval is Student's over films.
     """
     turn = turns(found, shape)
     moves, used = turned(np.where(valid[..., None], marked - found, 0), turn), np.flatnonzero(~strange)
     before, after = np.zeros((2, len(used)))
     for row, n in enumerate(used):
         others = np.setdiff1d(used, n)
-        left = moves[n] - learn(moves[others], valid[others]).offsets_mm
+        left = moves[n] - learn(moves[others], valid[others], usual).offsets_mm
         before[row], after[row] = (np.linalg.norm(v, axis=-1)[valid[n]].mean() / abs(turn[n]) for v in (moves[n], left))
     gains = before - after
     half = t_quantile(len(used) - 1, 0.95) * gains.std(ddof=1) / np.sqrt(len(used))
@@ -193,14 +222,14 @@ def _middle(moves: Points, valid: Flags) -> tuple[Floats, Floats]:
     return middle, scale
 
 
-def _kept(middle: Floats, scatter: Floats, films: NDArray[np.int64]) -> Floats:
-    """How much of each middle [K, 2] is to be kept: 0 to 1."""
+def _kept(middle: Floats, scatter: Floats, films: NDArray[np.int64], spread: Floats) -> Floats:
+    """How much of each middle [K, 2] is to be kept along its axes, 0 to 1; by their relative `spread` [K, 2]."""
     error = scatter / np.sqrt(films * (FREEDOM + 2) / (FREEDOM + 4))
     freedom = POOLED + 2.0 * (films - 1)
     certain = -freedom[:, None] * (np.log(SCALES) + 0.5 / SCALES**2)  # [K, S], of the scatter being so much larger
-    size = (SIZES * scatter[:, None])[:, None] ** 2  # [K, 1, G]
-    variance = (error[:, None] * SCALES)[..., None] ** 2 + size  # [K, S, G]
-    fit = certain[..., None] - (middle**2).sum(axis=-1)[:, None, None] / variance / 2 - np.log(variance)
+    size = ((SIZES * scatter[:, None]) ** 2)[:, None, :, None] * spread[:, None, None]  # [K, 1, G, 2]
+    variance = ((error[:, None] * SCALES) ** 2)[..., None, None] + size  # [K, S, G, 2]
+    fit = certain[..., None] - (middle[:, None, None] ** 2 / variance + np.log(variance)).sum(axis=-1) / 2
     fit = np.exp(fit - fit.max(axis=(1, 2), keepdims=True))
     shares = np.full(len(SIZES), 1 / len(SIZES))
     for _ in range(ROUNDS):
@@ -208,5 +237,5 @@ def _kept(middle: Floats, scatter: Floats, films: NDArray[np.int64]) -> Floats:
         shares = (of_size / of_size.sum(axis=1, keepdims=True)).sum(axis=0) + EVEN
         shares /= shares.sum()
     chance = shares * fit
-    kept: Floats = (chance * size / variance).sum(axis=(1, 2)) / chance.sum(axis=(1, 2))
+    kept: Floats = (chance[..., None] * size / variance).sum(axis=(1, 2)) / chance.sum(axis=(1, 2))[:, None]
     return kept

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ceph import runfolder
 from ceph.config.load import Resolved, resolve_run
@@ -20,7 +21,7 @@ from ceph.data.files import read_text
 from ceph.data.plausible import impossible
 from ceph.data.types import Points, Sample
 from ceph.errors import ConfigError, DataError, Problem, nearest
-from ceph.evaluation.offsets import Gain, Offsets, expected, learn, mean_shape, mirrored, turned, turns
+from ceph.evaluation.offsets import Gain, Offsets, expected, learn, mean_shape, mirrored, turned, turns, ways
 from ceph.evaluation.stations import HeadOffsets
 from ceph.run.averaged import Averaged
 from ceph.run.films import films_of, plain_truth, read_data
@@ -78,7 +79,7 @@ def adapt(
     if len(trained.landmarks) < 2:
         raise ConfigError(f"{where} finds a single landmark: it takes two to say how a head lies")
     marked = _marked(trained, films, ids)
-    shape = _shape_mm(where, trained.landmarks)
+    shape, usual = _known(where, trained.landmarks)
     found = trained.found(ADAPT, marked)
     mm = np.array([sample.mm_per_px for sample in marked.samples])[:, None, None]
     points, truth, valid = found.points_px * mm, np.where(found.valid[..., None], found.truth_px, 0) * mm, found.valid
@@ -87,7 +88,7 @@ def adapt(
     for sample, size in zip(marked.samples, 1 / np.abs(turn), strict=True):
         if not HEAD[0] < size < HEAD[1]:
             log.warning("%s: its head is %.2f times that of the run's films: is its spacing right?", sample.path, size)
-    offsets = learn(turned(truth - points, turn) * valid[..., None], valid)
+    offsets = learn(turned(truth - points, turn) * valid[..., None], valid, usual)
     ids = tuple(sample.id for sample in marked.samples)
     for sample, out_of_place in zip(marked.samples, offsets.strange, strict=True):
         if out_of_place:
@@ -96,7 +97,7 @@ def adapt(
     _require_enough(used)
     if used < FEW_FILMS:
         log.warning("only %d films: what they gain is uncertain; 5 to 10 tell much more", used)
-    gain = expected(points, truth, valid, shape, offsets.strange)
+    gain = expected(points, truth, valid, shape, offsets.strange, usual)
     made = Adaptation(ids, trained.landmarks, offsets, gain, target if gain.shown else None)
     if gain.shown:
         _write(made, trained, resolved, marked, shape, target)
@@ -147,8 +148,11 @@ def _marked(trained: Trained, count: int | None, ids: Sequence[str] | None) -> F
     return films
 
 
-def _shape_mm(run: Path, landmarks: Sequence[str]) -> Points:
-    """The mean shape [K, 2] in mm of what the run has found on films held out. Raises ConfigError, DataError."""
+def _known(run: Path, landmarks: Sequence[str]) -> tuple[Points, NDArray[np.float64]]:
+    """Of films held out: the mean shape [K, 2] in mm of what the run has found, and where it errs (`offsets.ways`).
+
+    Raises ConfigError, DataError.
+    """
     there = [split for split in HELD_OUT if runfolder.predictions_file(run, split).is_file()]
     if not there:
         raise ConfigError(f"{run} has found nothing on its validation films yet", hint=f"ceph evaluate {run}")
@@ -157,8 +161,12 @@ def _shape_mm(run: Path, landmarks: Sequence[str]) -> Points:
         raise DataError(f"{run}: its predictions are not of the landmarks of its network", hint=f"ceph evaluate {run}")
     apart_px = np.linalg.norm(found.points_px - found.truth_px, axis=-1)
     mm_per_px = np.nanmedian(found.errors_mm / np.where(apart_px > 0.1, apart_px, np.nan), axis=1)
-    points = (found.points_px * mm_per_px[:, None, None])[np.isfinite(mm_per_px)]
-    return mean_shape(points[:, [found.landmarks.index(symbol) for symbol in landmarks]])
+    films, order = np.isfinite(mm_per_px), [found.landmarks.index(symbol) for symbol in landmarks]
+    points, truth = ((px * mm_per_px[:, None, None])[films][:, order] for px in (found.points_px, found.truth_px))
+    shape = mean_shape(points)
+    moves = turned(truth - points, turns(points, shape))
+    valid = ~np.isnan(moves[..., 0])
+    return shape, ways(np.nan_to_num(moves), valid)
 
 
 def _refuse_mirrored(samples: Sequence[Sample], truth: Points, valid: np.ndarray[Any, Any], shape: Points) -> None:
