@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ceph.data.synthetic import clinic as clinic
-from ceph.data.synthetic import sides
+from ceph.data.synthetic import base, sides
 from ceph.data.synthetic.canvas import Canvas, Exposure
 from ceph.data.synthetic.film import draw_head
 from ceph.data.synthetic.head import Head, Points
@@ -192,6 +192,7 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, 
     tissue = clinic.tissue(clinic_rng) if varied else clinic.Tissue()
     draw_head(canvas, head, anatomy_rng, cvm_stage=stage, ear_rod=machine.rod, tissue=tissue)
     if varied:
+        base.draw_base(canvas, head, clinic_rng, tissue)
         sides.draw_sides(canvas, head, clinic_rng, tissue)
         clinic.clutter(canvas, head, clinic_rng)
         clinic.equipment(canvas, head, clinic_rng)
