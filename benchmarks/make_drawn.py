@@ -1,6 +1,6 @@
 """Draw films, train on them alone, and pack the run that ships: `python benchmarks/make_drawn.py WORK`.
 
-WORK is a folder that is made, or gone on with: what is done in it is not done again. No film but the drawn ones is read.
+WORK is a folder that is made, or gone on with: what is done in it is not done again. No film is read but drawn ones.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ FEW = 64  # films whose points stay beside the weights: `ceph adapt` learns from
 
 
 def main(work: Path, to: Path = SHIPPED[runfolder.DRAWN]) -> None:
-    run: Path | None = None
+    run = Path()
     for name, films, seed, own in STAGES:
         data = work / f"films-{name}"
         if not data.exists():
             ceph("data", "synth", data, "--films", films, "--height", 340, "--seed", seed, "--varied")
-        start = () if run is None else ("--init-from", run)
+        start = () if run == Path() else ("--init-from", run)
         run = work / f"run-{name}"
         if runfolder.is_run(run):
             ceph("run", "--resume", run)
         else:
             sets = [part for setting in (*SETTINGS, *own) for part in ("--set", setting)]
             ceph("run", "--preset", "quick", "--data", data, *sets, *start, "--out", run)
-    assert run is not None
     print(f"sha256 of the weights: {pack(run, to)}")
 
 

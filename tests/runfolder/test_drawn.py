@@ -1,9 +1,8 @@
-"""`drawn`, the run that ships: found by its name, small, as its card says, a start for trainings; it reads drawn films."""
+"""`drawn`, the run that ships: found by its name, small, as its card says, a start for trainings, and not blind."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from ceph import load, runfolder
 from ceph.cli.app import main
 from ceph.config.load import resolve
 from ceph.data.synthetic.sets import LANDMARKS, draw
-from ceph.errors import CephError, ConfigError
+from ceph.errors import ConfigError
 from ceph.model.network import LandmarkNetwork
 from ceph.run.train import Run, transfer_from
 from ceph.run.trained import Trained

@@ -71,11 +71,11 @@ def tissue(rng: np.random.Generator) -> Tissue:
         palate=float(rng.uniform(0.1, 0.9)),
         sella_width=float(rng.uniform(0.75, 1.15)),
         sella_depth=float(rng.uniform(0.45, 1.1)),
-        chin_mm=float(rng.uniform(0.0, 7.0)),
-        lip_mm=float(rng.uniform(0.0, 5.0)),
-        spine=float(rng.uniform(0.12, 0.6)),
-        recess_mm=float(rng.uniform(3.0, 12.0)),
-        front_mm=float(rng.uniform(2.0, 12.0)),
+        chin_mm=float(rng.uniform(2.0, 10.0)),
+        lip_mm=float(rng.uniform(1.0, 7.0)),
+        spine=float(0.6 * rng.uniform() ** 2),
+        recess_mm=float(rng.uniform(1.5, 10.0)),
+        front_mm=float(rng.uniform(0.5, 11.0)),
     )
 
 

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ceph.data.synthetic import clinic as clinic
 from ceph.data.synthetic import base, sides
+from ceph.data.synthetic import clinic as clinic
 from ceph.data.synthetic.canvas import Canvas, Exposure
 from ceph.data.synthetic.film import draw_head
 from ceph.data.synthetic.head import Head, Points
@@ -177,7 +177,7 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, 
     if varied:
         # Between the spine and the teeth the front of the maxilla is nearly straight: readers differ about its A.
         down = shape[LANDMARKS.index("A")] - shape[LANDMARKS.index("ANS")]
-        shape[LANDMARKS.index("A")] += wander_rng.uniform(0, 5) * down / np.hypot(*down)
+        shape[LANDMARKS.index("A")] += wander_rng.uniform(1, 8) * down / np.hypot(*down)
         shape = clinic.pose(clinic_rng, shape)
     middle = clinic_rng.uniform((0.50, 0.56), (0.68, 0.68)) if varied else (0.575, 0.575)
     centre = size_mm * middle + scene_rng.normal(0, (6.0, 5.0))

@@ -59,9 +59,8 @@ def _forehead(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tiss
     canvas.stroke(head.curve(table), density, width_mm=thick, soft_mm=rng.uniform(0.5, 2.0))
     outer = ((14, -95), ("N", 2.5, -10), "N", ("N", 1.5, 4), ("N", rng.uniform(3, 8), 13))
     canvas.stroke(head.curve(outer), tissue.bone * rng.uniform(0.0, 0.5), width_mm=rng.uniform(0.8, 2.2), soft_mm=0.3)
-    canvas.stroke(
-        head.curve((("N", -7, 4), ("N", -1, 1.5))), tissue.bone * rng.uniform(0, 0.5), width_mm=4.0, soft_mm=1.2
-    )
+    suture = head.ellipse(_about(head, rng, "N", -5, 5), _radii(rng, 2.0, 5.0), rng.normal(0, 0.5))
+    canvas.fill(suture, tissue.bone * rng.uniform(0, 0.6), soft_mm=rng.uniform(0.6, 1.8))
     for x, y, low, high in ((-6.5, -9, 1.5, 6.5), (-9, 11, 2.0, 6.0)):  # the frontal sinus, cells between the orbits
         hollow = head.ellipse(_about(head, rng, "N", x, y), _radii(rng, low, high) * np.array([0.8, 1.6]), 0.15)
         canvas.fill(hollow, -rng.uniform(0.0, 0.4), rim=rng.uniform(0, 0.25), rim_mm=0.8, soft_mm=0.4)
@@ -70,7 +69,10 @@ def _forehead(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tiss
 def _midface(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tissue) -> None:
     """The frontal process of the maxilla, a pillar from nasion to the teeth; the orbit's floor, the sinus's front."""
     recess, wide = tissue.recess_mm, rng.uniform(5, 15)
-    front: list[tuple[str, float, float]] = [("N", 0.0, 0.5), ("N", rng.uniform(-2, 1), 12.0)]
+    front: list[tuple[str, float, float]] = [
+        ("N", -rng.uniform(0, 5), rng.uniform(0, 6)),
+        ("N", rng.uniform(-2, 1), 12.0),
+    ]
     front += [("Or", rng.uniform(5, 11), 2.0), ("ANS", -recess + rng.normal(0, 1.5), -14.0), ("ANS", -recess, -1.0)]
     rear = [(symbol, x - wide, y) for symbol, x, y in front]
     pillar = head.curve([*front, *rear[:0:-1], ("N", -5.0, -4.0)], closed=True)
@@ -100,7 +102,7 @@ def _upper_jaw(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tis
     front = head["ANS"] + rng.uniform(0.3, 1.2) * recess * back
     middle = 0.5 * (head["PNS"] + front) + rng.normal(0, (2.0, 1.2))
     plate = head.px(np.array([head["PNS"], middle, front]))
-    floor = smooth(plate, np.zeros(3, bool), closed=False)
+    floor = smooth(plate + (0, rng.uniform(0, 2) * head.px_of_mm), np.zeros(3, bool), closed=False)
     canvas.stroke(
         floor, tissue.bone * rng.uniform(0.0, 0.6), width_mm=rng.uniform(1.0, 3.0), soft_mm=rng.uniform(0.2, 0.8)
     )
@@ -121,7 +123,8 @@ def _lower_jaw(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tis
     line = head.curve(plate)
     canvas.stroke(line, tissue.bone * rng.uniform(0.0, 0.5), width_mm=rng.uniform(1.5, 4.0), soft_mm=0.6)
     neck = [head["LIT"] + share * (head["LIA"] - head["LIT"]) for share in (0.0, 0.3)]
-    crest = [neck[0], incisor_neck(head, "LIT", "LIA", rng.uniform(1.8, 3.2)), head["B"], head.near("B", -inner, 3)]
+    crest = [neck[0], incisor_neck(head, "LIT", "LIA", rng.uniform(1.8, 3.2)), head.near("B", -rng.uniform(0, 4), 0)]
+    crest += [head.near("B", -inner, 3)]
     crest += [head["LMT"], head["LPM"], neck[1]]
     density = tissue.bone * rng.uniform(0.0, 0.8)
     canvas.fill(head.outline(np.array(crest), [0]), density, rim=0.3 * density, soft_mm=rng.uniform(0.4, 1.5))
