@@ -17,28 +17,31 @@ from ceph import runfolder
 from ceph.runfolder.place import CONFIG, ENVIRONMENT, FINGERPRINT, SHIPPED, STATE
 from ceph.training import checkpoint
 
-STAGES = (  # films drawn, their seed, and the settings of the run that trains on them
-    ("first", 3000, 21, ("train.epochs=1", "train.warmup_epochs=0.2")),
-    ("second", 6000, 22, ("train.epochs=2", "train.warmup_epochs=0.1", "train.lr=1e-3")),
+SETS = {"first": (1400, 11), "second": (1500, 23), "third": (3000, 23)}  # films, of which 70 % train, and their seed
+STAGES = (  # the set that a run trains on, from the weights of the run before it, and its own settings
+    ("first", ("train.epochs=1", "train.warmup_epochs=0.2")),
+    ("first", ("train.epochs=2", "train.stop_after=1", "train.warmup_epochs=0.1", "train.lr=1e-3")),
+    ("second", ("train.epochs=1", "train.warmup_epochs=0.1", "train.lr=1.5e-3")),
+    ("third", ("train.epochs=1", "train.warmup_epochs=0.05", "train.lr=1.5e-3")),
 )
-SETTINGS = ("data.size=[256,208]", "evaluate.scales=[1]", "data.workers=0", "train.seed=0")
+SETTINGS = ("data.size=[256,208]", "evaluate.scales=[1]")
 FEW = 64  # films whose points stay beside the weights: `ceph adapt` learns from them how a mean head lies
 
 
 def main(work: Path, to: Path = SHIPPED[runfolder.DRAWN]) -> None:
-    run = Path()
-    for name, films, seed, own in STAGES:
-        data = work / f"films-{name}"
+    run: Path | None = None
+    for number, (name, own) in enumerate(STAGES, start=1):
+        data, (films, seed) = work / f"films-{name}", SETS[name]
         if not data.exists():
             ceph("data", "synth", data, "--films", films, "--height", 340, "--seed", seed, "--varied")
-        start = () if run == Path() else ("--init-from", run)
-        run = work / f"run-{name}"
+        start = ("--init-from", run) if run else ()
+        run = work / f"run-{number}"
         if runfolder.is_run(run):
             ceph("run", "--resume", run)
         else:
             sets = [part for setting in (*SETTINGS, *own) for part in ("--set", setting)]
             ceph("run", "--preset", "quick", "--data", data, *sets, *start, "--out", run)
-    print(f"sha256 of the weights: {pack(run, to)}")
+    print(f"sha256 of the weights: {pack(work / f'run-{len(STAGES)}', to)}")
 
 
 def ceph(*words: object) -> None:

@@ -29,7 +29,8 @@ def drawn() -> Trained:
 
 def test_its_weights_are_small_and_those_of_its_card():
     assert WEIGHTS.stat().st_size <= 8e6
-    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() in (SHIPPED / "README.md").read_text(encoding="utf-8")
+    sha256, card = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(), (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert sha256 in card.split("`")
 
 
 def test_it_reads_films_that_it_has_not_seen(drawn):

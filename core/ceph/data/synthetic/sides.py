@@ -102,7 +102,8 @@ def _upper_jaw(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tis
     front = head["ANS"] + rng.uniform(0.3, 1.2) * recess * back
     middle = 0.5 * (head["PNS"] + front) + rng.normal(0, (2.0, 1.2))
     plate = head.px(np.array([head["PNS"], middle, front]))
-    floor = smooth(plate + (0, rng.uniform(0, 2) * head.px_of_mm), np.zeros(3, bool), closed=False)
+    plate[:, 1] += rng.uniform(0, 2) * head.px_of_mm
+    floor = smooth(plate, np.zeros(3, bool), closed=False)
     canvas.stroke(
         floor, tissue.bone * rng.uniform(0.0, 0.6), width_mm=rng.uniform(1.0, 3.0), soft_mm=rng.uniform(0.2, 0.8)
     )
