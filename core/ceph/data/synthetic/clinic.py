@@ -6,6 +6,7 @@ what varies here is wide on purpose, and few of the films look like any clinic's
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -43,6 +44,21 @@ class Tissue:
     spine: float = 1.0
     recess_mm: float = 0.0
     front_mm: float = 0.0  # how far behind nasion the cranium's cavity ends: between lie the sinus and the frontal bone
+
+
+# Where on a head other readers, and other peoples' faces, have a landmark, against the table of shapes: a range in mm
+# to the right and one downwards. The front of the maxilla and the profile are nearly straight there.
+ELSEWHERE = {"A": ((-1, 6), (1, 8)), "Pog`": ((-1, 0), (0, 8)), "Li": ((-1, 0), (0, 6)), "B": ((-1, 3), (-3, 1))}
+LOOSE = ("S", "N", "Or", "Po", "ANS", "PNS", "Ar", "Go", "Co", "Sn", "Ls", "Pn", "N`")
+
+
+def readings(rng: np.random.Generator, shape: Points, landmarks: Sequence[str]) -> Points:
+    """The head [K, 2] in mm with each landmark elsewhere than the table's heads have it, those of `LOOSE` by most."""
+    sd = np.array([2.0 if symbol in LOOSE else 0.8 for symbol in landmarks])
+    moved: Points = shape + sd[:, None] * np.clip(rng.standard_normal(shape.shape), -2, 2)
+    for symbol, (right, down) in ELSEWHERE.items():
+        moved[list(landmarks).index(symbol)] += rng.uniform(*right), rng.uniform(*down)
+    return moved
 
 
 def pose(rng: np.random.Generator, shape: Points) -> Points:

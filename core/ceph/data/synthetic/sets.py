@@ -175,10 +175,7 @@ def draw(index: int, *, seed: int = 0, split: str = "train", height: int = 640, 
 
     shape = draw_shape(shape_rng, SPREAD if varied else 1.0)
     if varied:
-        # Between the spine and the teeth the front of the maxilla is nearly straight: readers differ about its A.
-        down = shape[LANDMARKS.index("A")] - shape[LANDMARKS.index("ANS")]
-        shape[LANDMARKS.index("A")] += wander_rng.uniform(1, 8) * down / np.hypot(*down)
-        shape = clinic.pose(clinic_rng, shape)
+        shape = clinic.pose(clinic_rng, clinic.readings(wander_rng, shape, LANDMARKS))
     middle = clinic_rng.uniform((0.50, 0.56), (0.68, 0.68)) if varied else (0.575, 0.575)
     centre = size_mm * middle + scene_rng.normal(0, (6.0, 5.0))
     low, high = MARGIN_MM - shape.min(axis=0), size_mm - MARGIN_MM - shape.max(axis=0)
