@@ -15,7 +15,7 @@ from ceph.errors import ConfigError
 
 app = options.new_app()
 
-RunFolder = Annotated[Path | None, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
+RunFolder = Annotated[Path | None, typer.Argument(metavar="RUN", help=options.RUN, show_default=False)]
 PointsFile = Annotated[
     Path | None,
     typer.Option(
@@ -42,6 +42,7 @@ JsonFile = Annotated[
     epilog=options.examples(
         "ceph evaluate runs/hard",
         "ceph evaluate runs/hard --split test1",
+        "ceph evaluate drawn --data ./our-clinic --split test",
         "ceph evaluate runs/hard --data ./other-clinic --set data.mm_per_px=0.12 --json other.json",
         "ceph evaluate --predictions theirs.csv --data ./films --split test --set data.truth=senior",
     )

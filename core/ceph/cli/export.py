@@ -22,7 +22,7 @@ app = options.new_app()
 )
 @options.asking
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=options.RUN, show_default=False)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.", show_default=False)],
     licence: Annotated[
         str, typer.Option(metavar="TEXT", help="Under what the model may be used, for its card.")

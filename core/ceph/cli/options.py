@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ceph.config.plugins import Imports
 
 HELP_NAMES = ["-h", "--help"]
+RUN = "The run folder, or drawn: the run that ships, which has seen drawn films only."
 TRUST = "--trust"
 
 

@@ -35,6 +35,7 @@ SHOWN = 10  # films, and points of a film, that are doubted
 @app.command(
     epilog=options.examples(
         "ceph predict runs/first film.png                              a table (CSV) on the screen",
+        "ceph predict drawn film.png                                   by the run that ships: nothing to train",
         "ceph predict runs/first ./films --out points.json --overlays ./pictures",
         "ceph predict runs/first ./films --out points.csv --mm-per-px 0.1",
         "ceph predict runs/first ./films --out tasks.json --format labelstudio      to be corrected there",
@@ -43,7 +44,7 @@ SHOWN = 10  # films, and points of a film, that are doubted
 )
 @options.asking
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help=options.RUN, show_default=False)],
     films: Annotated[
         list[Path] | None,
         typer.Argument(metavar="FILM...", help="Image files, and folders of them.", show_default=False),

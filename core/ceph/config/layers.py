@@ -15,7 +15,7 @@ from ceph.errors import Place, Problem, nearest
 from ceph.files import read_bytes
 
 PRESETS = Path(__file__).parent / "presets"
-WEIGHTS = ("auto", "hub", "offline", "none")  # words of model.weights; anything else is a file
+WEIGHTS = ("auto", "hub", "offline", "drawn", "none")  # words of model.weights; anything else is a file
 CACHES = ("auto", "none")  # words of data.cache; anything else is a folder
 PATHS: tuple[tuple[str, str, tuple[str, ...]], ...] = (  # sections, keys, and the words that are no paths there
     ("data", "path", ()),

@@ -194,7 +194,8 @@ class ModelConfig(Section):
     weights: Name = Field(
         "auto",
         description="first weights of the backbone; auto: offline where it fits, else hub; hub: ImageNet weights "
-        "from the hub; offline: the pip-installed EfficientNet-Lite0; none: random; or a file (with a slash or suffix)",
+        "from the hub; offline: the pip-installed EfficientNet-Lite0; drawn: the whole network of the run that ships, "
+        "landmarks by their symbols; none: random; or a file (with a slash or suffix)",
     )
     stride: Literal[2, 4] = Field(4, description="network pixels per heatmap pixel")
     width: int = Field(64, ge=1, description="channels of the head")

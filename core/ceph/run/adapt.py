@@ -66,7 +66,7 @@ def adapt(
     `KEY=VALUE` texts as for `--set`; of the run's own set they keep nothing (its spacing, its format). Where the films
     do not show a gain, nothing is written. Raises ConfigError for a wrong call, DataError for films that cannot teach.
     """
-    where, target = Path(run), Path(out)
+    where, target = runfolder.located(run), Path(out)
     runfolder.require_run(where)
     if runfolder.is_adapted(where):
         origin = str(runfolder.read_adapted(where).get("from", ""))

@@ -104,8 +104,11 @@ def train(
         stack.enter_context(recorded_by(ranks, where, prepared.data))
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = new_network(prepared)
+        if init_from is None and settings.model.weights == runfolder.DRAWN:
+            init_from = runfolder.DRAWN
         if init_from is not None:
-            log.info("initial weights from %s", transfer_from(model, Path(init_from), prepared.run))
+            init_from = runfolder.located(init_from)
+            log.info("initial weights from %s", transfer_from(model, init_from, prepared.run))
         else:
             source = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
             log.info("initial weights: %s; %s", source, describe_size(model))

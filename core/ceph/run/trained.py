@@ -65,7 +65,7 @@ def load(folder: Path | str, *, settings: Sequence[str] = (), without: Sequence[
     Of a folder of several runs all, whose maps are averaged. `without` names plugins to leave out, which must be such
     as change training only. Raises ConfigError, and CheckpointError where a file is damaged.
     """
-    where = Path(folder)
+    where = runfolder.located(folder)
     runfolder.require_run(where)
     require_unneeded(where, without)
     resolved = resolve_run(where, settings=settings, without=without)
@@ -191,6 +191,8 @@ class Trained:
         with it nothing is, and what the run's config says of its own set alone (spacing, format) is forgotten, unless
         the run was loaded with such a setting. `own` is the run's own set, where it is read already.
         """
+        if data is None and self.folder in runfolder.SHIPPED.values():
+            raise ConfigError(f"{self.folder.name} has no films of its own", key="--data", hint="name a data set")
         other = data and resolve_run(self.folder, data=data, settings=self.asked, imports="none")
         config = other.config if other else self.config
         fixed = data is None and not runfolder.is_adapted(self.folder)  # else the set may lack some landmarks

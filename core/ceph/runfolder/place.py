@@ -20,6 +20,8 @@ HELD_OUT = "held-out.json"
 CHECKPOINTS, PLUGINS = "checkpoints", "plugins"
 MEMBERS, INSIDE = "members.json", "members"  # of a folder of several runs
 LOCK = ".lock"
+DRAWN = "drawn"  # the run that ships with the package, by its name
+SHIPPED = {DRAWN: Path(__file__).parent / DRAWN}
 
 
 def default_name(backbone: str, plugins: Sequence[str], seed: int) -> Path:
@@ -31,6 +33,12 @@ def default_name(backbone: str, plugins: Sequence[str], seed: int) -> Path:
 def is_run(folder: Path) -> bool:
     """Whether the folder holds a run, of whatever version."""
     return (folder / CONFIG).is_file()
+
+
+def located(named: Path | str) -> Path:
+    """The folder of a run that is named: `drawn` is the run that ships, unless a run of that name lies here."""
+    path = Path(named)
+    return path if is_run(path) or str(named) not in SHIPPED else SHIPPED[str(named)]
 
 
 def is_adapted(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal, cast, get_args
 
 from ceph.data.strict_json import Field
 from ceph.errors import CephError, ConfigError, Interrupted
-from ceph.runfolder.place import CONFIG, ENVIRONMENT, LOCK, STATE, is_adapted, is_locked, is_run
+from ceph.runfolder.place import CONFIG, DRAWN, ENVIRONMENT, LOCK, STATE, is_adapted, is_locked, is_run
 from ceph.runfolder.records import mapping, read_object, write_json
 
 log = logging.getLogger("ceph")
@@ -43,9 +43,10 @@ class State:
 def require_run(folder: Path) -> None:
     """Raise ConfigError unless `folder` holds a run, and one of this format."""
     if not is_run(folder):
-        raise ConfigError(
-            f"{folder} is no run folder: it holds no {CONFIG}", hint="give the folder that `ceph run` printed"
-        )
+        told = f"give the folder that `ceph run` printed, or {DRAWN}: the run that ships"
+        own = f"the run that ships predicts, is adapted and is started from (--set model.weights={DRAWN}), and no more"
+        what = f"{folder} is no run folder: it holds no {CONFIG}"
+        raise ConfigError(what, hint=own if str(folder) == DRAWN else told)
     read_state(folder)
 
 

@@ -6,6 +6,7 @@ what varies here is wide on purpose, and few of the films look like any clinic's
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -31,12 +32,33 @@ class Tissue:
     orbit: float = 1.0  # the rim of the orbit but for its floor
     jaw: float = 1.0  # the near side of the mandible
     tooth: float = 1.0
+    root: float = 1.0  # how clearly the roots of incisors stand out of the bone
+    rim: float = 1.0  # the edge of the cranium below
+    clivus: float = 1.0
+    cortex: float = 1.0  # the edge of the mandible
+    palate: float = 1.0
     sella_width: float = 1.0  # of the sella about its landmark
     sella_depth: float = 1.0
     chin_mm: float = 0.0  # how far above the marks of the soft chin and of the lower lip the profile is foremost
     lip_mm: float = 0.0
     spine: float = 1.0
     recess_mm: float = 0.0
+    front_mm: float = 0.0  # how far behind nasion the cranium's cavity ends: between lie the sinus and the frontal bone
+
+
+# Where on a head other readers, and other peoples' faces, have a landmark, against the table of shapes: a range in mm
+# to the right and one downwards. The front of the maxilla and the profile are nearly straight there.
+ELSEWHERE = {"A": ((-1, 6), (1, 8)), "Pog`": ((-1, 0), (0, 8)), "Li": ((-1, 0), (0, 6)), "B": ((-1, 3), (-3, 1))}
+LOOSE = ("S", "N", "Or", "Po", "ANS", "PNS", "Ar", "Go", "Co", "Sn", "Ls", "Pn", "N`")
+
+
+def readings(rng: np.random.Generator, shape: Points, landmarks: Sequence[str]) -> Points:
+    """The head [K, 2] in mm with each landmark elsewhere than the table's heads have it, those of `LOOSE` by most."""
+    sd = np.array([2.0 if symbol in LOOSE else 0.8 for symbol in landmarks])
+    moved: Points = shape + sd[:, None] * np.clip(rng.standard_normal(shape.shape), -2, 2)
+    for symbol, (right, down) in ELSEWHERE.items():
+        moved[list(landmarks).index(symbol)] += rng.uniform(*right), rng.uniform(*down)
+    return moved
 
 
 def pose(rng: np.random.Generator, shape: Points) -> Points:
@@ -52,18 +74,24 @@ def tissue(rng: np.random.Generator) -> Tissue:
     return Tissue(
         soft=float(np.exp(rng.uniform(np.log(0.2), np.log(1.2)))),
         skull=float(rng.uniform(0.8, 3.2)),
-        base=float(rng.uniform(0.25, 1.0)),
+        base=float(rng.uniform(0.1, 0.9)),
         bone=float(rng.uniform(0.45, 1.25)),
         nasal=float(rng.uniform(0.1, 1.0)),
         orbit=float(rng.uniform(0.1, 1.0)),
         jaw=float(rng.uniform(0.3, 1.0)),
         tooth=float(rng.uniform(0.35, 1.0)),
+        root=float(rng.uniform(0.0, 1.0)),
+        rim=float(rng.uniform(0.0, 0.7)),
+        clivus=float(rng.uniform(0.0, 0.8)),
+        cortex=float(rng.uniform(0.1, 1.0)),
+        palate=float(rng.uniform(0.1, 0.9)),
         sella_width=float(rng.uniform(0.75, 1.15)),
         sella_depth=float(rng.uniform(0.45, 1.1)),
-        chin_mm=float(rng.uniform(0.0, 7.0)),
-        lip_mm=float(rng.uniform(0.0, 5.0)),
-        spine=float(rng.uniform(0.12, 0.6)),
-        recess_mm=float(rng.uniform(3.0, 12.0)),
+        chin_mm=float(rng.uniform(2.0, 10.0)),
+        lip_mm=float(rng.uniform(1.0, 7.0)),
+        spine=float(0.6 * rng.uniform() ** 2),
+        recess_mm=float(rng.uniform(1.5, 10.0)),
+        front_mm=float(rng.uniform(0.5, 11.0)),
     )
 
 
@@ -72,7 +100,7 @@ def exposure(rng: np.random.Generator) -> Exposure:
     return Exposure(
         gain=float(np.exp(rng.uniform(np.log(0.8), np.log(3.0)))),
         gamma=float(np.exp(rng.uniform(np.log(0.6), np.log(1.9)))),
-        noise=float(rng.uniform(0.002, 0.022)),
+        noise=float(rng.uniform(0.002, 0.016)),
         blur_mm=float(rng.uniform(0.15, 0.7)),
         background=float(rng.uniform(0.0, 0.25)),
         falloff=float(rng.uniform(0.0, 0.9)),
@@ -116,9 +144,11 @@ def equipment(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
     height, width = canvas.density.shape
     mm = 1 / canvas.mm_per_px
     if rng.random() < 0.7:
-        for _ in range(int(rng.integers(1, 3))):
-            centre, radius = head.near("Po", *rng.normal((0, 3), 2.5)), rng.uniform(2.5, 6.0)
-            canvas.stroke(head.ellipse(centre, (radius, radius)), rng.uniform(0.2, 0.9), width_mm=rng.uniform(0.8, 2.2))
+        around, radius = head.near("Po", *rng.normal((0, 4), 3.0)), rng.uniform(2.5, 11.0)
+        for _ in range(int(rng.integers(1, 4))):
+            centre, round_mm = around + rng.normal(0, 1.5, 2), radius * rng.uniform(0.75, 1.1)
+            ring = head.ellipse(centre, (round_mm, round_mm))
+            canvas.stroke(ring, rng.uniform(0.05, 0.7), width_mm=rng.uniform(0.8, 2.2), soft_mm=0.3)
     if rng.random() < 0.5:
         foot = head.px(head.near("N`", rng.uniform(8, 22), rng.uniform(-18, 6)))
         top = np.array([foot[0] + rng.normal(0, 2) * mm, 0.0])
@@ -135,8 +165,14 @@ def equipment(canvas: Canvas, head: Head, rng: np.random.Generator) -> None:
         canvas.fill(np.array([*apron, (-9, height + 9)]), 4.0)
     if rng.random() < 0.5:
         start = min(head.px(head["Pn"])[0] + rng.uniform(-15, 25) * mm, width - 2)
-        ramp = np.clip((np.arange(width) - start) / (width - start), 0, 1).astype(np.float32)
+        ramp = np.clip((np.arange(width) - start) / (width - start), 0, 1)[None]
+        above = np.clip(1 - np.arange(height) / (rng.uniform(0.02, 0.35) * height), 0, 1)[:, None]
+        ramp = np.hypot(ramp, above * (rng.random() < 0.6)).astype(np.float32)
         canvas.density += np.float32(rng.uniform(0.2, 2.0)) * ramp ** np.float32(rng.uniform(1.0, 2.5))
+    if rng.random() < 0.3:  # bands of a scanner or of a shaped beam
+        for _ in range(int(rng.integers(1, 4))):
+            left, wide = rng.uniform(-0.1, 0.9) * width, rng.uniform(0.05, 0.4) * width
+            canvas.density[:, max(int(left), 0) : int(left + wide)] += np.float32(rng.uniform(-0.06, 0.10))
 
 
 def develop(image: NDArray[np.uint8], rng: np.random.Generator, mm_per_px: float) -> NDArray[np.uint8]:

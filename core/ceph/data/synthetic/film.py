@@ -87,7 +87,7 @@ def draw_head(
     _ear(canvas, head, rng, bone, ear_rod=ear_rod)
     canvas.texture(rng, 9.0, 0.04)
     canvas.texture(rng, 1.5, 0.04)
-    draw_teeth(canvas, head, rng, tissue.tooth, lost)
+    draw_teeth(canvas, head, rng, tissue.tooth, tissue.root, lost)
 
 
 def _grow_vault(head: Head, rng: np.random.Generator) -> Points:
@@ -141,8 +141,12 @@ def _lower_profile(tissue: Tissue) -> tuple[Vertex, ...]:
 def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points, bone: float, tissue: Tissue) -> None:
     skull_base = sella(SKULL_BASE, tissue)
     base, _ = head.vertices(skull_base)
-    case = head.outline(np.concatenate([vault, base[::-1]]), [0])
-    canvas.fill(case, tissue.skull * rng.uniform(0.24, 0.34), rim=0.26 * bone, rim_mm=1.3)
+    inside = vault.copy()
+    if tissue.front_mm:
+        inside[:4] += tissue.front_mm * np.array([(-1, -0.9), (-1, -0.7), (-0.7, 0), (-0.4, 0.2)]) @ head.turn
+        base[0] += tissue.front_mm * np.array([-0.5, -0.6]) @ head.turn
+    case = head.outline(np.concatenate([inside, base[::-1]]), [0])
+    canvas.fill(case, tissue.skull * rng.uniform(0.24, 0.34), rim=0.26 * bone * tissue.rim, rim_mm=1.3)
     thickness = rng.uniform(4.0, 7.0) / 100
     for depth, width, density in ((0.5, 4.5, 0.10), (1.0, 1.3, 0.20)):
         table = vault[1:] + (head["S"] - vault[1:]) * depth * thickness
@@ -155,7 +159,8 @@ def _cranium(canvas: Canvas, head: Head, rng: np.random.Generator, vault: Points
         foot = rng.uniform((-70, -75), (-40, -65))
         groove = tuple((foot[0] - 14 * i + rng.normal(0, 4), foot[1] - 15 * i) for i in range(5))
         canvas.stroke(head.curve(groove), -0.03, width_mm=1.4, soft_mm=0.5)
-    canvas.fill(head.curve(sella(BASIOCCIPUT, tissue), closed=True), 0.16 * bone, rim=0.16 * bone, rim_mm=1.0)
+    clivus = 0.16 * bone * tissue.clivus
+    canvas.fill(head.curve(sella(BASIOCCIPUT, tissue), closed=True), clivus, rim=clivus, rim_mm=1.0)
     canvas.stroke(head.curve(skull_base), 0.42 * bone * tissue.base, width_mm=1.2)
     canvas.stroke(head.curve((("Ar", 8, -8), "Ar", ("Ar", -9, 8))), 0.25 * bone, width_mm=1.2)
     # The roofs of the orbits cross the anterior skull base.
@@ -240,7 +245,12 @@ def _jaws(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float, tis
     for share in (tissue.spine, 1 - tissue.spine):  # the middle plane up to ANS and A, then all that lies beside it
         if share:
             canvas.fill(head.outline(maxilla, [0, 9]), 0.17 * bone * share, rim=0.24 * bone * share, rim_mm=1.0)
-            canvas.fill(head.outline(palate, [0, 4]), 0.30 * bone * share, rim=0.16 * bone * share, rim_mm=0.8)
+            canvas.fill(
+                head.outline(palate, [0, 4]),
+                0.30 * bone * share * tissue.palate,
+                rim=0.16 * bone * share * tissue.palate,
+                rim_mm=0.8,
+            )
         maxilla[:4] += back
         palate[[0, 1, 7, 8]] += back
 
@@ -252,7 +262,7 @@ def _jaws(canvas: Canvas, head: Head, rng: np.random.Generator, bone: float, tis
     crest = [incisor_neck(head, "LIT", "LIA", side) for side in (3.2, -3.4)]
     crest += [head["LPM"] + 8.5 * down, head["LMT"] + 8.5 * down]
     outline = head.outline(np.concatenate([back, ramus, body, crest]))
-    canvas.fill(outline, 0.24 * bone * tissue.jaw, rim=0.30 * bone * tissue.jaw, rim_mm=1.2)
+    canvas.fill(outline, 0.24 * bone * tissue.jaw, rim=0.30 * bone * tissue.jaw * tissue.cortex, rim_mm=1.2)
     if rng.random() < 0.5:  # the far side of the jaw, a little off the near one
         shift = np.array([rng.uniform(-2.5, 2.5), -rng.uniform(1.0, 3.0)]) * head.px_of_mm
         line = head.curve(MANDIBLE_BODY[:5]) + shift

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ceph.data.formats.film_table import ABSENT, TABLE
 from ceph.data.formats.tables import write_rows
+from ceph.data.synthetic import base, sides
 from ceph.data.synthetic import clinic as clinic
-from ceph.data.synthetic import sides
 from ceph.data.synthetic.canvas import Canvas, Exposure
 from ceph.data.synthetic.film import draw_head
 from ceph.data.synthetic.head import Head, Points
@@ -184,10 +184,7 @@ def draw(
 
     shape = draw_shape(shape_rng, SPREAD if varied else 1.0)
     if varied:
-        # Between the spine and the teeth the front of the maxilla is nearly straight: readers differ about its A.
-        down = shape[LANDMARKS.index("A")] - shape[LANDMARKS.index("ANS")]
-        shape[LANDMARKS.index("A")] += wander_rng.uniform(0, 5) * down / np.hypot(*down)
-        shape = clinic.pose(clinic_rng, shape)
+        shape = clinic.pose(clinic_rng, clinic.readings(wander_rng, shape, LANDMARKS))
     middle = clinic_rng.uniform((0.50, 0.56), (0.68, 0.68)) if varied else (0.575, 0.575)
     centre = size_mm * middle + scene_rng.normal(0, (6.0, 5.0))
     low, high = MARGIN_MM - shape.min(axis=0), size_mm - MARGIN_MM - shape.max(axis=0)
@@ -202,6 +199,7 @@ def draw(
     lost = (str(loss_rng.choice(LOSABLE)),) if loss_rng.random() < absent else ()
     draw_head(canvas, head, anatomy_rng, cvm_stage=stage, ear_rod=machine.rod, tissue=tissue, lost=lost)
     if varied:
+        base.draw_base(canvas, head, clinic_rng, tissue)
         sides.draw_sides(canvas, head, clinic_rng, tissue)
         clinic.clutter(canvas, head, clinic_rng)
         clinic.equipment(canvas, head, clinic_rng)

@@ -7,8 +7,8 @@ import numpy as np
 from ceph.data.synthetic.canvas import Canvas
 from ceph.data.synthetic.clinic import Tissue
 from ceph.data.synthetic.film import MANDIBLE_BACK, MANDIBLE_BODY, sella
-from ceph.data.synthetic.head import Head, Points, Vertex
-from ceph.data.synthetic.teeth import draw_incisor, incisor_neck
+from ceph.data.synthetic.head import Head, Points, Vertex, smooth
+from ceph.data.synthetic.teeth import draw_incisor, draw_molar, incisor_neck, occlusion
 
 
 def draw_sides(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tissue) -> None:
@@ -18,6 +18,7 @@ def draw_sides(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tis
     _midface(canvas, head, rng, tissue)
     _upper_jaw(canvas, head, rng, tissue)
     _lower_jaw(canvas, head, rng, tissue)
+    _other_teeth(canvas, head, rng, tissue)
 
 
 def _below_the_base(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tissue) -> None:
@@ -56,7 +57,11 @@ def _forehead(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tiss
     table = (("N", -0.5 * thick, 1), ("N", 2 - 0.5 * thick, -9), (14 - 0.5 * thick, -95), (3, -116), (-20, -135))
     density = tissue.bone * rng.uniform(0.0, 0.8)
     canvas.stroke(head.curve(table), density, width_mm=thick, soft_mm=rng.uniform(0.5, 2.0))
-    for x, y, low, high in ((-6.5, -7, 1.5, 5.0), (-9, 11, 2.0, 6.0)):  # the frontal sinus, cells between the orbits
+    outer = ((14, -95), ("N", 2.5, -10), "N", ("N", 1.5, 4), ("N", rng.uniform(3, 8), 13))
+    canvas.stroke(head.curve(outer), tissue.bone * rng.uniform(0.0, 0.5), width_mm=rng.uniform(0.8, 2.2), soft_mm=0.3)
+    suture = head.ellipse(_about(head, rng, "N", -5, 5), _radii(rng, 2.0, 5.0), rng.normal(0, 0.5))
+    canvas.fill(suture, tissue.bone * rng.uniform(0, 0.6), soft_mm=rng.uniform(0.6, 1.8))
+    for x, y, low, high in ((-6.5, -9, 1.5, 6.5), (-9, 11, 2.0, 6.0)):  # the frontal sinus, cells between the orbits
         hollow = head.ellipse(_about(head, rng, "N", x, y), _radii(rng, low, high) * np.array([0.8, 1.6]), 0.15)
         canvas.fill(hollow, -rng.uniform(0.0, 0.4), rim=rng.uniform(0, 0.25), rim_mm=0.8, soft_mm=0.4)
 
@@ -64,7 +69,10 @@ def _forehead(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tiss
 def _midface(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tissue) -> None:
     """The frontal process of the maxilla, a pillar from nasion to the teeth; the orbit's floor, the sinus's front."""
     recess, wide = tissue.recess_mm, rng.uniform(5, 15)
-    front: list[tuple[str, float, float]] = [("N", 0.0, 0.5), ("N", rng.uniform(-2, 1), 12.0)]
+    front: list[tuple[str, float, float]] = [
+        ("N", -rng.uniform(0, 5), rng.uniform(0, 6)),
+        ("N", rng.uniform(-2, 1), 12.0),
+    ]
     front += [("Or", rng.uniform(5, 11), 2.0), ("ANS", -recess + rng.normal(0, 1.5), -14.0), ("ANS", -recess, -1.0)]
     rear = [(symbol, x - wide, y) for symbol, x, y in front]
     pillar = head.curve([*front, *rear[:0:-1], ("N", -5.0, -4.0)], closed=True)
@@ -89,8 +97,16 @@ def _upper_jaw(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tis
     back /= np.hypot(*back)
     edge = [incisor_neck(head, "UIT", "UIA", rng.uniform(2.2, 3.6)), head["A"] + rng.uniform(0.2, 1.0) * recess * back]
     mass = [head["UIT"], *edge, head["ANS"] + (recess + 1) * back, head["PNS"], head["UMT"], head["UPM"]]
-    density = tissue.bone * rng.uniform(0.0, 0.45)
+    density = tissue.bone * rng.uniform(0.0, 0.8)
     canvas.fill(head.outline(np.array(mass), [0]), density, rim=0.3 * density, soft_mm=rng.uniform(0.5, 2.0))
+    front = head["ANS"] + rng.uniform(0.3, 1.2) * recess * back
+    middle = 0.5 * (head["PNS"] + front) + rng.normal(0, (2.0, 1.2))
+    plate = head.px(np.array([head["PNS"], middle, front]))
+    plate[:, 1] += rng.uniform(0, 2) * head.px_of_mm
+    floor = smooth(plate, np.zeros(3, bool), closed=False)
+    canvas.stroke(
+        floor, tissue.bone * rng.uniform(0.0, 0.6), width_mm=rng.uniform(1.0, 3.0), soft_mm=rng.uniform(0.2, 0.8)
+    )
     _more_incisors(canvas, head, rng, "UIT", "UIA")
 
 
@@ -108,9 +124,10 @@ def _lower_jaw(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tis
     line = head.curve(plate)
     canvas.stroke(line, tissue.bone * rng.uniform(0.0, 0.5), width_mm=rng.uniform(1.5, 4.0), soft_mm=0.6)
     neck = [head["LIT"] + share * (head["LIA"] - head["LIT"]) for share in (0.0, 0.3)]
-    crest = [neck[0], incisor_neck(head, "LIT", "LIA", rng.uniform(1.8, 3.2)), head["B"], head.near("B", -inner, 3)]
+    crest = [neck[0], incisor_neck(head, "LIT", "LIA", rng.uniform(1.8, 3.2)), head.near("B", -rng.uniform(0, 4), 0)]
+    crest += [head.near("B", -inner, 3)]
     crest += [head["LMT"], head["LPM"], neck[1]]
-    density = tissue.bone * rng.uniform(0.0, 0.45)
+    density = tissue.bone * rng.uniform(0.0, 0.8)
     canvas.fill(head.outline(np.array(crest), [0]), density, rim=0.3 * density, soft_mm=rng.uniform(0.4, 1.5))
     _more_incisors(canvas, head, rng, "LIT", "LIA")
 
@@ -120,6 +137,22 @@ def _more_incisors(canvas: Canvas, head: Head, rng: np.random.Generator, tip: st
     for _ in range(int(rng.integers(0, 5))):
         shift = np.array([-rng.uniform(0.8, 8.0), rng.uniform(-1.5, 1.5)])
         draw_incisor(canvas, head, head[tip] + shift, head[apex] + shift + rng.normal(0, 1.5, 2), rng.uniform(0.2, 0.7))
+
+
+def _other_teeth(canvas: Canvas, head: Head, rng: np.random.Generator, tissue: Tissue) -> None:
+    """The teeth of the other side, a little off those that are marked, from the canine to the last molar."""
+    down, enamel = occlusion(head), tissue.tooth * rng.uniform(0.0, 0.9)
+    off = rng.normal(0, (2.5, 1.0))
+    for sign, premolar, molar, tip in ((-1, "UPM", "UMT", "UIT"), (1, "LPM", "LMT", "LIT")):
+        ahead = head[tip] - head[molar]
+        ahead = ahead / max(float(np.hypot(*ahead)), 1e-6)
+        at = head[tip] - rng.uniform(5, 9) * ahead + off
+        for _ in range(int(rng.integers(4, 8))):
+            cusps = 1 if (head[premolar] - at) @ ahead < 3 else 2
+            wide = rng.uniform(6.0, 7.5) if cusps == 1 else rng.uniform(8.5, 11.0)
+            dense = enamel * rng.uniform(0.3, 1.1)
+            draw_molar(canvas, head, at, ahead, sign * down, wide, dense, cusps=cusps, soft_mm=rng.uniform(0.2, 1.0))
+            at = at - wide * rng.uniform(0.9, 1.05) * ahead + rng.normal(0, 0.8) * down
 
 
 def _about(head: Head, rng: np.random.Generator, symbol: str, x_mm: float, y_mm: float) -> Points:

@@ -36,7 +36,12 @@ def incisor_neck(head: Head, tip: str, apex: str, labial: float) -> Points:
 
 
 def draw_teeth(
-    canvas: Canvas, head: Head, rng: np.random.Generator, density: float = 1.0, lost: Collection[str] = ()
+    canvas: Canvas,
+    head: Head,
+    rng: np.random.Generator,
+    density: float = 1.0,
+    root: float = 1.0,
+    lost: Collection[str] = (),
 ) -> None:
     """Add incisors, premolars and molars whose tips and apices are the landmarks, and unmarked neighbours.
 
@@ -46,30 +51,30 @@ def draw_teeth(
     filled, braced = rng.random() < 0.25, rng.random() < 0.2
     down = occlusion(head)
     for sign, premolar, molar, tip, apex in ((-1, "UPM", "UMT", "UIT", "UIA"), (1, "LPM", "LMT", "LIT", "LIA")):
-        root = sign * down
+        up = sign * down
         apart = float(np.clip(np.hypot(*(head[premolar] - head[molar])), 5.5, 10))
         ahead = head[premolar] - head[molar]
         ahead = ahead / max(float(np.hypot(*ahead)), 1e-6)
         for share in (0.30, 0.58):  # the first premolar and the canine, blurred: nobody marks them
-            crown = head[premolar] + share * (head[tip] - head[premolar]) + 0.6 * root
-            _molar(canvas, head, crown, ahead, root, 6.6, 0.6 * enamel, cusps=1, soft_mm=0.7)
+            crown = head[premolar] + share * (head[tip] - head[premolar]) + 0.6 * up
+            draw_molar(canvas, head, crown, ahead, up, 6.6, 0.6 * enamel, cusps=1, soft_mm=0.7)
         if premolar not in lost:
-            _molar(canvas, head, head[premolar], ahead, root, 0.90 * apart, 0.9 * enamel, cusps=1)
+            draw_molar(canvas, head, head[premolar], ahead, up, 0.90 * apart, 0.9 * enamel, cusps=1)
         if molar not in lost:
-            _molar(canvas, head, head[molar], ahead, root, 1.32 * apart, enamel, cusps=2)
-        second = head[molar] - 1.38 * apart * ahead + rng.uniform(0.5, 2.5) * root
-        _molar(canvas, head, second, ahead, root, 1.22 * apart, 0.8 * enamel, cusps=2, soft_mm=0.4)
-        draw_incisor(canvas, head, head[tip], head[apex], enamel)
+            draw_molar(canvas, head, head[molar], ahead, up, 1.32 * apart, enamel, cusps=2)
+        second = head[molar] - 1.38 * apart * ahead + rng.uniform(0.5, 2.5) * up
+        draw_molar(canvas, head, second, ahead, up, 1.22 * apart, 0.8 * enamel, cusps=2, soft_mm=0.4)
+        draw_incisor(canvas, head, head[tip], head[apex], enamel, root)
         if filled and molar not in lost:
-            filling = head[molar] - 0.27 * 1.32 * apart * ahead + rng.uniform(3.2, 4.2) * root
+            filling = head[molar] - 0.27 * 1.32 * apart * ahead + rng.uniform(3.2, 4.2) * up
             canvas.fill(head.ellipse(filling, (2.3, 1.3), rng.normal(0, 0.3)), 1.2)
         if braced:
             for share in (0.0, 0.30, 0.58):
-                bracket = head[premolar] + share * (head[tip] - head[premolar]) + 4.2 * root
+                bracket = head[premolar] + share * (head[tip] - head[premolar]) + 4.2 * up
                 canvas.fill(head.ellipse(bracket, (1.5, 1.2)), 0.9)
 
 
-def _molar(
+def draw_molar(
     canvas: Canvas, head: Head, tip: Points, ahead: Points, root: Points, width: float, density: float, *,
     cusps: int, soft_mm: float = 0.0,
 ) -> None:  # fmt: skip
@@ -92,18 +97,18 @@ def _molar(
     canvas.fill(head.outline(places, corners), 0.45 * density, rim=0.28 * density, rim_mm=0.9, soft_mm=soft_mm)
 
 
-def draw_incisor(canvas: Canvas, head: Head, tip: Points, apex: Points, density: float) -> None:
-    """Add the incisor from `tip` [2] to `apex` [2], in mm of the head."""
+def draw_incisor(canvas: Canvas, head: Head, tip: Points, apex: Points, density: float, root: float = 1.0) -> None:
+    """Add the incisor from `tip` [2] to `apex` [2], in mm of the head; its root is seen by the share `root`."""
     axis = apex - tip
     across = np.array([axis[1], -axis[0]]) / max(float(np.hypot(*axis)), 1e-6)
     right = [tip + along * axis + half * across for along, half in INCISOR]
     left = [tip + along * axis - half * across for along, half in INCISOR]
     outline = head.outline(np.array(right + left[::-1]))
     # A dark line, the ligament, sets the root off from the bone around it, down to the apex.
-    canvas.stroke(outline, -0.10, width_mm=1.6, soft_mm=0.3)
-    canvas.fill(outline, 0.42 * density, rim=0.12 * density, rim_mm=0.7)
+    canvas.stroke(outline, -0.10 * root, width_mm=1.6, soft_mm=0.3)
+    canvas.fill(outline, 0.42 * density * (0.4 + 0.6 * root), rim=0.12 * density * root, rim_mm=0.7)
     crown = [tip + along * axis + half * across for along, half in INCISOR[:5]]
     crown += [tip + along * axis - half * across for along, half in INCISOR[:5][::-1]]
-    canvas.fill(head.outline(np.array(crown), [4, 5]), 0.24 * density)
+    canvas.fill(head.outline(np.array(crown), [4, 5]), 0.24 * density * (1 + 0.4 * (1 - root)))
     canal = head.px(np.array([tip + 0.3 * axis, tip + 0.98 * axis]))
-    canvas.stroke(canal, -0.16, width_mm=0.8, soft_mm=0.2)
+    canvas.stroke(canal, -0.16 * root, width_mm=0.8, soft_mm=0.2)

@@ -1,0 +1,78 @@
+"""`drawn`, the run that ships: found by its name, small, as its card says, a start for trainings, and not blind."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from ceph import load, runfolder
+from ceph.cli.app import main
+from ceph.config.load import resolve
+from ceph.data.synthetic.sets import LANDMARKS, draw
+from ceph.errors import ConfigError
+from ceph.model.network import LandmarkNetwork
+from ceph.run.train import Run, transfer_from
+from ceph.run.trained import Trained
+from ceph.training import checkpoint
+
+SHIPPED = runfolder.SHIPPED[runfolder.DRAWN]
+WEIGHTS = SHIPPED / runfolder.CHECKPOINTS / checkpoint.BEST
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Trained:
+    return load("drawn")
+
+
+def test_its_weights_are_small_and_those_of_its_card():
+    assert WEIGHTS.stat().st_size <= 8e6
+    sha256, card = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(), (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert sha256 in card.split("`")
+
+
+def test_it_reads_films_that_it_has_not_seen(drawn):
+    films = [draw(index, seed=977, height=400, varied=True) for index in range(4)]
+    points, _ = drawn.predict([film.image for film in films], [film.mm_per_px for film in films])
+    assert drawn.landmarks == LANDMARKS
+    apart = [np.linalg.norm(p - f.truth_px, axis=-1) * f.mm_per_px for p, f in zip(points, films, strict=True)]
+    assert np.median(apart) < 2.0
+
+
+def test_a_run_of_that_name_that_lies_here_is_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn").mkdir()
+    assert runfolder.located("drawn") == SHIPPED
+    (tmp_path / "drawn" / runfolder.CONFIG).write_text("", encoding="utf-8")
+    assert runfolder.located("drawn") != SHIPPED
+
+
+def test_a_training_starts_from_it_landmarks_by_symbol():
+    config = resolve(preset="quick", settings=["model.weights=drawn"]).config
+    ours = ("Sn", "new", "S")
+    network = LandmarkNetwork(config.model.backbone, len(ours), width=config.model.width)
+    fresh = network.head.weight.detach().clone()
+    run = Run(ours, config.data.size, 1, 1, 0, (), torch.device("cpu"), config)
+    assert "2 of 3 landmarks" in transfer_from(network, runfolder.located("drawn"), run)
+    theirs = checkpoint.load(WEIGHTS.parent, WEIGHTS.name)["model"]
+    for here, symbol in ((0, "Sn"), (2, "S")):
+        assert torch.equal(network.head.weight[here], theirs["head.weight"][LANDMARKS.index(symbol)].float())
+    assert torch.equal(network.head.weight[1], fresh[1])
+    assert torch.equal(network.backbone.conv_stem.weight, theirs["backbone.conv_stem.weight"].float())
+
+
+def test_it_is_not_written_into(drawn):
+    with pytest.raises(ConfigError, match="no films of its own"):
+        drawn.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [(["predict", "drwan", "film.png"], "or drawn"), (["run", "--resume", "drawn"], "model.weights")]
+)
+def test_a_wrong_name_is_told(words, hint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "film.png").touch()
+    assert main(words) == 2
+    assert hint in capsys.readouterr().err
