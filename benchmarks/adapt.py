@@ -4,7 +4,8 @@ POINTS are what was found, without this: a CSV of image_id, symbol, x_px, y_px (
 of fold where its films were trained on), or `reader:NAME`, marks of another reader. Of the films, k are drawn; the
 others are scored as they are, with the offsets of `ceph adapt`, with plain shrunken ones (a mean for each landmark, one
 prior for all) and with the mean offset of the scored films themselves, which is what "known" means. `--own` is
-the truth that POINTS were trained by: how they err against it `ceph adapt` knows of a run, by films held out.
+the truth that POINTS were trained by: how they err against it `ceph adapt` knows of a run, by films held out. With
+`--scored POINTS2` the films of these are scored, by offsets of k films of POINTS, and of all, which is another line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ceph.data.formats.find import read
 from ceph.data.truth import combine
 from ceph.evaluation.offsets import expected, learn, mean_shape, turned, turns, ways
 
-DRAWN, UNMOVED, WRONG_MM = (3, 5, 10, 20), (3, 5, 10), 20.0
+WRONG_MM = 20.0
 
 
 def read_points(name, data, samples):
@@ -50,8 +51,11 @@ def scored(moves, turn, offsets):
     return float((np.linalg.norm(moves - offsets, axis=-1) / np.abs(turn)[:, None]).mean())
 
 
-def draw(found, marked, shape, usual, k, rng):
-    """Errors in mm of the films not drawn: as they are, by `learn`, as `ceph adapt` chooses, plain, known."""
+def draw(found, marked, shape, usual, k, rng, scored_by=None):
+    """Errors in mm of the films not drawn: as they are, by `learn`, as `ceph adapt` chooses, plain, known.
+
+    `scored_by` (offsets) gives those of other films in their place.
+    """
     films = rng.permutation(len(found))
     few, rest = films[:k], films[k:]
     turn = turns(found, shape)
@@ -59,7 +63,19 @@ def draw(found, marked, shape, usual, k, rng):
     learned = learn(moves[few], valid[few], usual)
     gain = expected(found[few], marked[few], valid[few], shape, learned.strange, usual)
     offsets = [0.0, learned.offsets_mm, learned.offsets_mm if gain.shown else 0.0, plain(moves[few])]
-    return [scored(moves[rest], turn[rest], way) for way in (*offsets, moves[rest].mean(axis=0))]
+    if scored_by is not None:
+        return [scored_by(by) for by in (*offsets, None)]
+    return [scored(moves[rest], turn[rest], by) for by in (*offsets, moves[rest].mean(axis=0))]
+
+
+def scorer(args, data, shape):
+    """What gives the error in mm of the films of --scored by offsets; None: by the mean offset of these."""
+    found, samples = read_points(args.scored, data, data.samples)
+    mm = np.array([s.mm_per_px for s in samples])[:, None, None]
+    marked = np.stack([combine(s.points, s.valid, args.truth, data.readers)[0] for s in samples])
+    turn = turns(found * mm, shape)
+    moves = turned((marked - found) * mm, turn)
+    return lambda offsets: scored(moves, turn, moves.mean(axis=0) if offsets is None else offsets)
 
 
 def told_shares(films, errors):
@@ -81,8 +97,11 @@ def main() -> None:
     parser.add_argument("--split", help="default: all films")
     parser.add_argument("--truth", default="mean")
     parser.add_argument("--own", help="default: not known")
+    parser.add_argument("--scored", metavar="POINTS2")
     parser.add_argument("--mm-per-px", type=float)
     parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--films", type=int, nargs="*", default=(3, 5, 10, 20), help="how many are drawn")
+    parser.add_argument("--unmoved", type=int, nargs="*", default=(3, 5, 10), help="and where nothing has shifted")
     args = parser.parse_args()
     data = read(args.data, mm_per_px=args.mm_per_px)
     samples = [s for s in data.samples if args.split in (None, s.split)]
@@ -96,18 +115,22 @@ def main() -> None:
     shape = mean_shape(found)
     turn, valid = turns(found, shape), np.ones(found.shape[:2], dtype=bool)
     usual = ways(turned(own - found, turn), valid) if args.own else None
+    scored_by = args.scored and scorer(args, data, shape)
     print(f"{args.points}: {len(found)} films, {found.shape[1]} landmarks, truth {args.truth}, {args.draws} draws\n")
     print("| films | as they are | known | ours | ours, where shown to gain | plain shrunken | refused |")
     print("|---|---|---|---|---|---|---|")
-    for k in DRAWN:
+    for k in args.films:
         rng = np.random.default_rng(k)
-        print(
-            told_shares(k, np.array([draw(found, marked, shape, usual, k, rng) for _ in range(args.draws)])), flush=True
-        )
+        errors = np.array([draw(found, marked, shape, usual, k, rng, scored_by) for _ in range(args.draws)])
+        print(told_shares(k, errors), flush=True)
     moves = turned(marked - found, turn)
+    if scored_by:
+        print(f"offsets of all films: {scored_by(learn(moves, valid, usual).offsets_mm):.2f} mm")
     there = found + turned(moves - moves.mean(axis=0), 1 / turn)
+    if not args.unmoved:
+        return
     print("\nNothing has shifted (each landmark's mean offset is taken off beforehand): the error grows by, in percent")
-    for k in UNMOVED:
+    for k in args.unmoved:
         rng = np.random.default_rng(k)
         errors = np.array([draw(found, there, shape, usual, k, rng) for _ in range(args.draws)])
         growth = 100 * (errors[:, 1:4] / errors[:, :1] - 1)
