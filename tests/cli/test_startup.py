@@ -52,23 +52,39 @@ def test_the_config_is_resolved_without_torch(arguments):
     assert imported_by(SLOW, *arguments)[1] == []
 
 
-def test_imports_are_not_looked_through_for_garbage_and_the_rest_is():
+@pytest.fixture
+def no_torch(monkeypatch):
+    """As in a process that has just begun."""
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    yield
+    gc.enable()
     gc.unfreeze()
-    try:
-        with for_good():
-            collecting, made = gc.isenabled(), [[] for _ in range(1000)]
-        assert (collecting, gc.isenabled()) == (False, True)
-        assert gc.get_freeze_count() > len(made)
-        gc.disable()
-        with for_good():
-            pass
-        assert not gc.isenabled(), "as it was found"
-    finally:
-        gc.enable()
-        gc.unfreeze()
 
 
+@pytest.mark.usefixtures("no_torch")
+def test_imports_are_not_looked_through_for_garbage_and_the_rest_is():
+    before = gc.get_freeze_count()
+    with for_good():
+        collecting, made = gc.isenabled(), [[] for _ in range(1000)]
+    assert (collecting, gc.isenabled()) == (False, True)
+    assert gc.get_freeze_count() > before + len(made)
+    gc.disable()
+    with for_good():
+        pass
+    assert not gc.isenabled(), "as it was found"
+
+
+@pytest.mark.usefixtures("no_torch")
 def test_imports_that_fail_leave_the_collector_as_it_was():
+    before = gc.get_freeze_count()
     with pytest.raises(ImportError), for_good():
         raise ImportError
-    assert (gc.isenabled(), gc.get_freeze_count()) == (True, 0)
+    assert (gc.isenabled(), gc.get_freeze_count()) == (True, before)
+
+
+def test_a_program_that_has_torch_keeps_its_garbage_to_be_collected(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    before = gc.get_freeze_count()
+    with for_good():
+        collecting = gc.isenabled()
+    assert (collecting, gc.get_freeze_count()) == (True, before)

@@ -145,8 +145,8 @@ def _run(
                 return
             result = go_on(resume, without=without, epochs=epochs, watcher=watcher)
         else:
-            resolved = resolve()
             with for_good():
+                resolved = resolve()  # plugins may import torch
                 from ceph.run.train import check, train
 
             if dry_run:

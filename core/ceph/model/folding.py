@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 ROUNDING = 1e-2  # of the largest output; a norm folded into the wrong convolution changes far more
 
@@ -25,26 +25,23 @@ def folded(model: nn.Module, image: torch.Tensor) -> tuple[nn.Module, torch.Tens
     maps, pairs = watched(model, image)
     if not pairs:
         return model, maps
+    instead: dict[int, nn.Module] = {}  # of what must not be copied
     try:
-        made = copy.deepcopy(model)
+        for conv, norm in pairs:
+            instead[id(conv)] = fuse_conv_bn_eval(conv, norm)
+            rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+            instead[id(norm)] = copy.deepcopy(rest)
+        made = copy.deepcopy(model, instead)
     except (RuntimeError, TypeError):  # it holds a tensor with a history, or what cannot be copied
         return model, maps
-    for conv_name, norm_name in pairs:
-        conv = cast("nn.Conv2d", made.get_submodule(conv_name))
-        norm = cast("nn.BatchNorm2d", made.get_submodule(norm_name))
-        of_norm = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *of_norm)
-        rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
-        made.set_submodule(norm_name, rest)
     again = made(image)
     same = (again - maps).abs().amax() <= ROUNDING * maps.abs().amax()
     return (made, again) if same else (model, maps)
 
 
-def watched(model: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, list[tuple[str, str]]]:
-    """The model's maps, and the names of (convolution, batch norm) where the one's output is the other's input."""
-    names = {module: name for name, module in model.named_modules()}
-    runs: dict[nn.Module, int] = dict.fromkeys(names, 0)
+def watched(model: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, list[tuple[nn.Conv2d, nn.BatchNorm2d]]]:
+    """The model's maps, and (convolution, batch norm) where the one's output is the other's input."""
+    runs: dict[nn.Module, int] = dict.fromkeys(model.modules(), 0)
     made_by: dict[int, tuple[nn.Module, torch.Tensor]] = {}  # holds the tensors, so that no id is given twice
     fed: dict[nn.Module, nn.Module] = {}
 
@@ -57,15 +54,15 @@ def watched(model: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, list[t
         if given and id(given[0]) in made_by:
             fed[module] = made_by[id(given[0])][0]
 
-    handles = [m.register_forward_hook(after) for m in names if isinstance(m, nn.Conv2d)]
-    handles += [m.register_forward_pre_hook(before) for m in names if _foldable(m)]
+    handles = [m.register_forward_hook(after) for m in runs if isinstance(m, nn.Conv2d)]
+    handles += [m.register_forward_pre_hook(before) for m in runs if _foldable(m)]
     try:
         maps: torch.Tensor = model(image)
     finally:
         for handle in handles:
             handle.remove()
     once = [(conv, norm) for norm, conv in fed.items() if runs[conv] == runs[norm] == 1]
-    return maps, [(names[conv], names[norm]) for conv, norm in once]
+    return maps, cast("list[tuple[nn.Conv2d, nn.BatchNorm2d]]", once)
 
 
 def _foldable(module: nn.Module) -> bool:
