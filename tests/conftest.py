@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 
@@ -30,13 +31,51 @@ def own_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_set(tmp_path_factory):
+def once(tmp_path_factory, own_cache):
+    """`once(name, make)`: a folder of that name that `make(folder)` makes, once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name, make):
+        where = shared / f"once-{name}"
+        where.mkdir(exist_ok=True)
+        with (where / "made").open("a+") as note:
+            fcntl.flock(note, fcntl.LOCK_EX)
+            if not note.seek(0, os.SEEK_END):
+                make(where / name)
+                note.write("yes")
+        return where / name
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_set(once):
     """Sixteen small synthetic films in the Aariz layout."""
     from ceph.data.synthetic.sets import write
 
-    folder = tmp_path_factory.mktemp("films") / "tiny"
-    write(folder, films=16, height=330)
-    return folder
+    return once("tiny", lambda folder: write(folder, films=16, height=330))
+
+
+@pytest.fixture(scope="session")
+def folds_run(once, tiny_set):
+    """Two folds of a tiny run, trained side by side and moved to another place afterwards; not to be changed."""
+    import ceph
+    from ceph.runfolder import read_figures
+
+    def make(folder):
+        config = {
+            "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
+            "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
+            "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "device": "cpu", "warmup_epochs": 0.5},
+        }
+        lines, elsewhere = [], folder.with_name("elsewhere")
+        result = ceph.folds(config, out=elsewhere, folds=2, jobs=2, say=lines.append)
+        assert lines[0].startswith("2 folds by group, seeds 0 to 1, 0 done; 2 at a time")
+        assert result.metrics == read_figures(elsewhere)["out-of-fold"]
+        elsewhere.rename(folder)
+
+    return once("folds", make)
 
 
 @pytest.fixture

@@ -118,24 +118,13 @@ def config(tiny_set):
     }
 
 
-@pytest.fixture(scope="module")
-def done(config, tmp_path_factory):
-    """Two folds side by side, moved to another place afterwards."""
-    where, lines = tmp_path_factory.mktemp("folds"), []
-    result = ceph.folds(config, out=where / "made", folds=2, jobs=2, say=lines.append)
-    assert lines[0].startswith("2 folds by group, seeds 0 to 1, 0 done; 2 at a time")
-    (where / "made").rename(where / "out")
-    return where / "out", result
-
-
-def test_each_film_is_scored_once_by_the_run_that_held_it_out(done):
-    out, result = done
+def test_each_film_is_scored_once_by_the_run_that_held_it_out(folds_run):
+    out, figures = folds_run, read_figures(folds_run)["out-of-fold"]
     found = read_predictions(out, "out-of-fold")
     held = [read_predictions(out / "members" / f"fold-{n}", "validation") for n in (0, 1)]
     assert found.ids == held[0].ids + held[1].ids
     assert np.allclose(found.points_px, np.concatenate([h.points_px for h in held]), atol=0.002)
-    assert result.metrics == read_figures(out)["out-of-fold"]
-    assert result.metrics["mre_mm"] == pytest.approx(np.nanmean(found.errors_mm), abs=1e-3)
+    assert figures["mre_mm"] == pytest.approx(np.nanmean(found.errors_mm), abs=1e-3)
     seen = read_fingerprint(out)["films"]
     assert set(seen["out-of-fold"]) == set(found.ids)
     assert read_state(out).state == "finished"
@@ -145,8 +134,8 @@ def test_each_film_is_scored_once_by_the_run_that_held_it_out(done):
         assert f"number: {number} " in text
 
 
-def test_the_folder_predicts_by_the_mean_of_its_runs_maps(done, tiny_set):
-    out, _ = done
+def test_the_folder_predicts_by_the_mean_of_its_runs_maps(folds_run, tiny_set):
+    out = folds_run
     film = min((tiny_set / "test" / "Cephalograms").iterdir())
     both = ceph.load(out)
     assert len(both.ensemble.members) == 2
@@ -164,8 +153,10 @@ def one(trained, film):
     return torch.from_numpy(activation_maps(trained, read_film(film))[0])
 
 
-def test_evaluate_prints_the_gain_beside_the_cost_and_the_page_and_the_list_know_the_folder(done, capsys):
-    out, _ = done
+def test_evaluate_prints_the_gain_beside_the_cost_and_the_page_and_the_list_know_the_folder(
+    folds_run, tmp_path, capsys
+):
+    out = shutil.copytree(folds_run, tmp_path / "runs" / "out")
     assert main(["evaluate", str(out), "--split", "test"]) == 0
     assert "2 runs: " in (text := capsys.readouterr().out)
     assert "the mean gains" in text
@@ -182,8 +173,8 @@ def test_evaluate_prints_the_gain_beside_the_cost_and_the_page_and_the_list_know
     assert "No epoch is over" not in page
 
 
-def test_what_is_done_is_left_as_it_is_and_another_config_is_refused(done, config, capsys):
-    out, _ = done
+def test_what_is_done_is_left_as_it_is_and_another_config_is_refused(folds_run, config, capsys):
+    out = folds_run
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     assert main(["run", "--resume", str(out)]) == 0
     assert "out of fold" in capsys.readouterr().out
@@ -203,8 +194,8 @@ def test_what_is_done_is_left_as_it_is_and_another_config_is_refused(done, confi
             call()
 
 
-def test_a_run_that_is_missing_is_told_before_anything_is_predicted(done, tmp_path):
-    shutil.copytree(done[0], tmp_path / "out")
+def test_a_run_that_is_missing_is_told_before_anything_is_predicted(folds_run, tmp_path):
+    shutil.copytree(folds_run, tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "members" / "fold-1")
     with pytest.raises(ConfigError, match=r"1 of the 2 runs of .* are not finished: fold-1(.|\n)*run --resume"):
         ceph.load(tmp_path / "out")
@@ -213,17 +204,17 @@ def test_a_run_that_is_missing_is_told_before_anything_is_predicted(done, tmp_pa
         ceph.load(tmp_path / "out")
 
 
-def test_points_that_a_run_found_on_films_that_it_never_saw(done):
-    out, _ = done
+def test_points_that_a_run_found_on_films_that_it_never_saw(folds_run):
+    out = folds_run
     found = read_predictions(out, "out-of-fold")
     points = unseen_points(out, [*found.ids, "other"], found.landmarks[:2])
     assert np.array_equal(points[:-1], found.points_px[:, :2])
     assert np.isnan(points[-1]).all()
 
 
-def test_distill_learns_from_all_runs_of_a_folder(done, config, caplog):
+def test_distill_learns_from_all_runs_of_a_folder(folds_run, config, caplog):
     with caplog.at_level(logging.INFO, logger="ceph"):
-        check({**config, "plugins": {"distill": {"runs": [str(done[0])]}}})
+        check({**config, "plugins": {"distill": {"runs": [str(folds_run)]}}})
     assert sum("distill: 29 of 29 landmarks from" in message for message in caplog.messages) == 2
 
 
@@ -239,8 +230,8 @@ def other(config, tmp_path_factory):
     return ceph.train({**config, "data": data, "model": model}, out=folder).folder
 
 
-def test_runs_of_other_sizes_backbones_and_landmarks_are_one(done, other, tiny_set, tmp_path):
-    fold = done[0] / "members" / "fold-0"
+def test_runs_of_other_sizes_backbones_and_landmarks_are_one(folds_run, other, tiny_set, tmp_path):
+    fold = folds_run / "members" / "fold-0"
     result = ceph.ensemble([fold, other], out=tmp_path / "made")
     (tmp_path / "made").rename(tmp_path / "out")
     both = ceph.load(tmp_path / "out")
@@ -254,8 +245,8 @@ def test_runs_of_other_sizes_backbones_and_landmarks_are_one(done, other, tiny_s
     assert (mean[known] - alone[known]).abs().amax((1, 2)).min() > 1e-4
 
 
-def test_runs_that_do_not_go_together_are_refused(done, other, config, tmp_path):
-    fold = done[0] / "members" / "fold-0"
+def test_runs_that_do_not_go_together_are_refused(folds_run, other, config, tmp_path):
+    fold = folds_run / "members" / "fold-0"
     with pytest.raises(ConfigError, match="one run is no ensemble"):
         ceph.ensemble([fold], out=tmp_path / "out")
     with pytest.raises(ConfigError, match="already holds a run"):
@@ -276,7 +267,7 @@ def test_maps_on_another_list_of_landmarks():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["stopped", "killed"])
-def test_folds_that_were_stopped_or_killed_go_on_to_the_same_bits(done, config, tmp_path, number):
+def test_folds_that_were_stopped_or_killed_go_on_to_the_same_bits(folds_run, config, tmp_path, number):
     out = tmp_path / "out"
     (tmp_path / "c.json").write_text(json.dumps(config))
     code = "import ceph, json, sys; ceph.folds(json.load(open(sys.argv[1])), out=sys.argv[2], folds=2, jobs=2)"
@@ -290,6 +281,6 @@ def test_folds_that_were_stopped_or_killed_go_on_to_the_same_bits(done, config, 
     result = ceph.resume(out)
     assert not result.was_done
     for n in (0, 1):
-        assert same_weights(last_weights(runs[n]), last_weights(done[0] / "members" / f"fold-{n}"))
-    first, again = (Path(folder / "predictions-out-of-fold.csv").read_bytes() for folder in (done[0], out))
+        assert same_weights(last_weights(runs[n]), last_weights(folds_run / "members" / f"fold-{n}"))
+    first, again = (Path(folder / "predictions-out-of-fold.csv").read_bytes() for folder in (folds_run, out))
     assert first == again

@@ -18,15 +18,9 @@ from ceph.runfolder import read_figures, read_held_out, read_predictions
 
 
 @pytest.fixture(scope="module")
-def run(tiny_set, tmp_path_factory):
-    """A tiny run of one epoch, and what it knows by films that did not train it."""
-    settings = {
-        "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
-        "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
-        "train": {"epochs": 1, "batch_size": 8, "precision": "fp32", "device": "cpu"},
-    }
-    out = tmp_path_factory.mktemp("runs") / "folds"
-    return ceph.folds(settings, out=out, folds=2, jobs=1).folder
+def run(folds_run):
+    """Two folds, and what they know by films that did not train them."""
+    return folds_run
 
 
 @pytest.fixture

@@ -136,10 +136,8 @@ def test_an_unknown_split_names_the_ones_there_are(tiny_set, tmp_path, capsys):
     assert "did you mean 'test'?" in capsys.readouterr().err
 
 
-SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP)]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, *SLOW])
+@pytest.mark.slow  # the short form: test_kills.py, rows 3 and 4
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, tmp_path, number, capsys):
     longer = ("--set", "train.epochs=6", "--set", "train.warmup_epochs=9", "--plugin", "hard-mining")
     assert main(tiny_call(tiny_set, *longer, "--out", str(tmp_path / "whole"))) == 0

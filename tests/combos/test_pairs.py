@@ -31,7 +31,7 @@ SETTINGS = {
     "hard-only": ["landmarks=[UMT, R, Ar]"],
     "multi-scale": ["scales=[0.5, 1.0]"],
     "shape-prior": ["warmup_epochs=0"],
-    "zoom": ["windows=1", "px=32", "mm=16"],
+    "zoom": ["windows=1", "px=32", "mm=16", "width=8"],
 }
 EXTRAS = {"tensorboard", "trackio", "wandb", "mlflow"}  # each needs the package of its name, which an extra brings
 HOSTED = EXTRAS - {"tensorboard"}  # theirs take seconds to begin a run: only in `make soak`

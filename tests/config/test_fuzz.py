@@ -39,7 +39,7 @@ def only_config_errors(call) -> None:
     assert text
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.one_of(YAMLISH, st.text(max_size=60)))
 def test_any_file(text):
     with tempfile.TemporaryDirectory() as folder:
@@ -57,13 +57,13 @@ def test_any_bytes(data):
         only_config_errors(lambda: resolve(file))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.one_of(YAMLISH, st.text(max_size=20), SETTINGS), max_size=3))
 def test_any_settings(texts):
     only_config_errors(lambda: resolve(settings=texts))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(WORDS[:8]), JSON, max_size=5))
 def test_any_python_values(values):
     only_config_errors(lambda: from_values(values))

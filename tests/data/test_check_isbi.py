@@ -74,6 +74,7 @@ def named(findings):
     return found
 
 
+@pytest.mark.slow  # on drawn films: test_check_outliers.py
 def test_every_planted_fault_is_found_and_at_most_five_other_films_are_named(data, looks):
     films = np.random.default_rng(7).permutation([s.id for s in data.samples])[:60]
     faulty, planted = plant(data, films, 7)

@@ -194,10 +194,9 @@ def test_of_a_union_of_sets_the_landmarks_that_enough_films_have_together_are_he
         assert off[:, [k for k in range(19) if k != 2]].max() < 1
 
 
-def test_a_run_keeps_the_model_and_evaluates_with_it(tmp_path):
-    settings = {"data": {"synthetic_films": 48, "size": [96, 80]}, "train": {"epochs": 1}, "model": {"weights": "none"}}
-    settings["model"]["backbone"] = "test_efficientnet"
-    run = ceph.train({**settings, "plugins": {"shape-constraint": {}}}, out=tmp_path / "run")
+def test_a_run_keeps_the_model_and_evaluates_with_it(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 5)
+    run = ceph.train(tiny(train={"epochs": 1}, plugins={"shape-constraint": {}}), out=tmp_path / "run")
     trained = ceph.load(run.folder)
     assert trained.evaluator.stations.constraint.model.mean.shape == (29, 2)
     assert trained.evaluate()[0]["mre_mm"] == run.metrics["mre_mm"]

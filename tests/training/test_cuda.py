@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.combos.test_pairs import NAMES, SETTINGS
+from tests.combos.test_pairs import NAMES, SETTINGS, refused
 from tests.training.fake_cuda import CUDA, fake_cuda, give_gradients, on_cuda
 from tests.training.runs import last_weights, same_weights
 from torch import nn
@@ -62,13 +62,25 @@ def step(prepared, job, mode, steps=2):
     return loss
 
 
-@pytest.mark.parametrize("name", [None, *SHELF])
-def test_a_step_waits_for_nothing_of_the_device_and_mixes_no_devices(name, tiny, cuda):
-    prepared, job = job_on_cuda(tiny(), [name] if name else [])
+def together(names):
+    """The names in as few groups as go together."""
+    groups = []
+    for name in names:
+        group = next((g for g in groups if not any(refused(name, other) for other in g)), None)
+        groups.append([name]) if group is None else group.append(name)
+    return groups
+
+
+ALONE = [pytest.param([name], marks=pytest.mark.slow) for name in SHELF]
+
+
+@pytest.mark.parametrize("names", [[], *together(SHELF), *ALONE], ids="+".join)
+def test_a_step_waits_for_nothing_of_the_device_and_mixes_no_devices(names, tiny, cuda):
+    prepared, job = job_on_cuda(tiny(), names)
     loss = step(prepared, job, cuda)
     assert loss.device == CUDA
     assert cuda.waited == []
-    draws = 4 * (name == "mean-teacher") + (name == "cvm-head") + 3 * (name == "zoom")
+    draws = 4 * ("mean-teacher" in names) + ("cvm-head" in names) + 3 * ("zoom" in names)
     assert len(cuda.handed) == ITEM + draws
 
 
@@ -91,7 +103,9 @@ def test_maps_and_losses_are_fp32_whatever_the_network_computes_in(loss, precisi
     assert job.scaler.is_enabled() == (precision == "fp16")
 
 
-@pytest.mark.parametrize(("scales", "decoder"), [([1.0], "argmax"), *(([0.75, 1.0, 1.5], name) for name in DECODERS)])
+@pytest.mark.parametrize(
+    ("scales", "decoder"), [([0.75, 1.0] if name == "argmax" else [1.0], name) for name in DECODERS]
+)
 def test_a_prediction_is_launched_without_waiting_for_the_device(decoder, scales, tiny, cuda):
     prepared, job = job_on_cuda(tiny(evaluate={"scales": scales}, target={"decoder": decoder}), ["tta"])
     evaluator = Evaluator(prepared.config, job.hooks, job.runtime, job.run.landmarks, job.stations)
