@@ -32,8 +32,10 @@ def folded(model: nn.Module, image: torch.Tensor) -> tuple[nn.Module, torch.Tens
     for conv_name, norm_name in pairs:
         conv = cast("nn.Conv2d", made.get_submodule(conv_name))
         norm = cast("nn.BatchNorm2d", made.get_submodule(norm_name))
-        of_norm = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *of_norm)
+        statistics = cast("tuple[torch.Tensor, torch.Tensor]", (norm.running_mean, norm.running_var))
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, *statistics, norm.eps, norm.weight, norm.bias
+        )
         rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
         made.set_submodule(norm_name, rest)
     again = made(image)
