@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from io import StringIO
 
 import pytest
-from tests.cli.test_run_cli import TINY
+from tests.cli.test_run_cli import TINY, tiny_call
 from tests.training.runs import last_weights, same_weights
 
 from ceph.cli.app import main
@@ -30,8 +30,11 @@ def command(*words):
 
 @pytest.fixture(scope="module")
 def done(tiny_set, tmp_path_factory):
-    """Two cells with two seeds, as printed and written."""
+    """Two cells with two seeds, as printed and written; three of the runs were there."""
     out = tmp_path_factory.mktemp("ablation") / "out"
+    for run, plugins in (("none/s0", ()), ("none/s1", ()), ("hard-mining/s1", ("--plugin", "hard-mining"))):
+        words = tiny_call(tiny_set, *plugins, "--set", f"train.seed={run[-1]}", "--out", str(out / run))
+        assert main(words) == 0
     more = ("--plugin", "hard-mining", "--seeds", "2", "--json", f"{out}.json", "--markdown", f"{out}.md")
     with redirect_stdout(StringIO()) as said:
         assert main(call(tiny_set, out, *more)) == 0
@@ -40,22 +43,22 @@ def done(tiny_set, tmp_path_factory):
 
 def test_two_cells_and_two_seeds_end_in_an_effect(done):
     out, text = done
-    assert "4 runs (2 cells, seeds 0, 1), 0 done" in text
-    assert text.count("validation MRE") == 4
+    assert "4 runs (2 cells, seeds 0, 1), 3 done" in text
+    assert text.count("validation MRE") == 1
+    assert (out / "hard-mining" / "s0.log").read_text().startswith("$ ceph run ")
     assert "95 % interval" in text
     for cell, plugins in (("none", []), ("hard-mining", ["hard-mining"])):
         for seed in (0, 1):
             run = out / cell / f"s{seed}"
             assert f"seed: {seed} " in (run / "config.yaml").read_text()
             assert list(json.loads((run / "environment.json").read_text())["plugins"]) == plugins
-            assert (run.parent / f"s{seed}.log").read_text().startswith("$ ceph run ")
     report = json.loads((out.parent / "out.json").read_text())["validation"]
     row = report["effects"][0]["rows"][0]
     assert row["label"] == "hard-mining"
     assert (row["low"], row["high"]) == (None, None)  # of two validation films there is no interval
     cells = {cell["cell"]: cell for cell in report["cells"]}
     assert cells["hard-mining"]["mre_mm"] - cells["none"]["mre_mm"] == pytest.approx(row["value"])
-    assert cells["none"]["minutes"] > 0
+    assert cells["hard-mining"]["minutes"] > 0
     page = (out.parent / "out.md").read_text()
     assert "--plugin hard-mining" in page
     assert "train.epochs: 2" in page
@@ -64,19 +67,20 @@ def test_two_cells_and_two_seeds_end_in_an_effect(done):
 def test_the_same_command_again_trains_nothing_and_a_split_is_only_scored(done, tiny_set, tmp_path, capfd):
     out = tmp_path / "out"
     shutil.copytree(done[0], out)
+    assert main(["evaluate", str(out / "none" / "s0"), "--split", "test"]) == 0
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
     assert before
     again = call(tiny_set, out, "--plugin", "hard-mining", "--seeds", "1", "--split", "test")
     assert main(again) == 0
     text = capfd.readouterr().out
-    assert "2 runs (2 cells, seeds 0), 0 done" in text
+    assert "2 runs (2 cells, seeds 0), 1 done" in text
     assert "\ntest: 2 films" in text
     assert "one seed (0)" in text
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")} == before
-    assert (out / "none" / "s0" / "predictions-test.csv").is_file()
+    assert (out / "hard-mining" / "s0" / "predictions-test.csv").is_file()
     assert main(again) == 0
     assert "2 done" in capfd.readouterr().out
-    log = (out / "none" / "s0.log").read_text()
+    log = (out / "hard-mining" / "s0.log").read_text()
     assert log.count("$ ceph") == 2
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from ceph.cli.app import main
 from ceph.training import checkpoint
 
 CEPH = ("-m", "ceph")
@@ -37,6 +40,32 @@ def launch(ranks, *arguments, timeout=600, program=CEPH, **environment):
     finally:
         process.kill()
     return process.returncode, out, err
+
+
+def forked(ranks, *arguments, folder):
+    """The same in forks of this process, without torchrun and its imports: (exit codes, [stdout], [stderr])."""
+    import accelerate  # noqa: F401 - once for all of them
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder.mkdir()
+    told = [[folder / f"{name}-{rank}" for rank in range(ranks)] for name in ("out", "err")]
+    fork = multiprocessing.get_context("fork")
+    jobs = [fork.Process(target=_rank, args=(r, ranks, port, list(map(str, arguments)), *told)) for r in range(ranks)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(600)
+        job.kill()
+    return [job.exitcode for job in jobs], *([file.read_text() for file in files] for files in told)
+
+
+def _rank(rank, ranks, port, words, out, err):
+    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}", "LOCAL_WORLD_SIZE": f"{ranks}"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}", "OMP_NUM_THREADS": "1"}
+    with out[rank].open("w") as sys.stdout, err[rank].open("w") as sys.stderr:
+        sys.exit(main(words))
 
 
 def written(config, path):

@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 import torch
-from tests.distributed.launch import DOUBLE, launch, ranks_of, records, start, until, written
+from tests.distributed.launch import DOUBLE, forked, launch, ranks_of, records, start, until, written
 from tests.plugins.test_sinks import curves, offline
 from tests.training import parts
 from tests.training.runs import ALL, last_weights, same_weights
@@ -87,8 +87,10 @@ def test_one_process_exchanges_nothing():
 
 def test_two_processes_train_as_one_does_and_one_of_them_writes(tiny, tmp_path):
     config = tiny(train={"batch_size": 5})  # slices of three and two films
-    code, out, err = launch(2, "run", written(config, tmp_path / "c.json"), "--out", tmp_path / "two")
-    assert code == 0, err
+    words = "run", written(config, tmp_path / "c.json"), "--out", tmp_path / "two"
+    codes, (out, other), err = forked(2, *words, folder=tmp_path / "io")
+    assert codes == [0, 0], err
+    assert not other
     alone = ceph.train(config, out=tmp_path / "one").folder
     assert curve(tmp_path / "two") == pytest.approx(curve(alone), rel=1e-5)
     names = {p.relative_to(alone).as_posix() for p in alone.rglob("*") if p.is_file()}
