@@ -17,14 +17,16 @@ from ceph import runfolder
 from ceph.runfolder.place import CONFIG, ENVIRONMENT, FINGERPRINT, SHIPPED, STATE
 from ceph.training import checkpoint
 
-SETS = {"first": (1400, 11), "second": (1500, 23), "third": (3000, 23)}  # films, of which 70 % train, and their seed
+# Films, of which 70 % train, and their seed.
+SETS = {"first": (1400, 11), "second": (1500, 23), "third": (3000, 23), "fourth": (1030, 24)}
 STAGES = (  # the set that a run trains on, from the weights of the run before it, and its own settings
     ("first", ("train.epochs=1", "train.warmup_epochs=0.2")),
     ("first", ("train.epochs=2", "train.stop_after=1", "train.warmup_epochs=0.1", "train.lr=1e-3")),
     ("second", ("train.epochs=1", "train.warmup_epochs=0.1", "train.lr=1.5e-3")),
     ("third", ("train.epochs=1", "train.warmup_epochs=0.05", "train.lr=1.5e-3")),
+    ("fourth", ("train.epochs=1", "train.warmup_epochs=0.05", "train.lr=1e-3", "plugins.shape-constraint.spreads=2")),
 )
-SETTINGS = ("data.size=[256,208]", "evaluate.scales=[1]")
+SETTINGS = ("data.size=[256,208]", "evaluate.scales=[0.8,1,1.25]")
 FEW = 64  # films whose points stay beside the weights: `ceph adapt` learns from them how a mean head lies
 
 
