@@ -24,6 +24,8 @@ from ceph.data.images import read_film
 from ceph.data.look import windows
 from ceph.errors import ConfigError
 from ceph.evaluation.stations import HeadOffsets, shifted
+from ceph.exporting.graph import FilmGraph
+from ceph.view.maps import activation_maps
 
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -44,12 +46,12 @@ class Standing(Plugin[PluginConfig]):
 '''
 
 
-ZOOM = {"zoom": {"px": 32, "width": 8}}
+MORE = {"zoom": {"px": 32, "width": 8}}
 
 
-@pytest.fixture(scope="module", params=[{}, pytest.param(ZOOM, marks=pytest.mark.slow)], ids=["plain", "zoom"])
+@pytest.fixture(scope="module", params=[{}, pytest.param(MORE, marks=pytest.mark.slow)], ids=["plain", "more"])
 def run(request, tiny_set, tmp_path_factory):
-    """A run of two scales with radii and a shape model of few films that rules out much; slow: with a second look."""
+    """A run with radii and a shape model of few films that rules out much; slow: of two scales, with a second look."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 5)
         for part in ("radius", "gate"):
@@ -58,7 +60,7 @@ def run(request, tiny_set, tmp_path_factory):
             "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
             "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
             "train": {"epochs": 1, "batch_size": 4, "precision": "fp32", "device": "cpu"},
-            "evaluate": {"scales": [1.0, 1.25]},
+            "evaluate": {"scales": [1.0, 1.25] if request.param else [1.0]},
             "plugins": {"shape-constraint": {"spreads": 1.0, "least_mm": 1.0}, **request.param},
         }
         return ceph.train(config, out=tmp_path_factory.mktemp("export") / "run").folder
@@ -111,6 +113,17 @@ def test_a_header_s_spacing_and_a_name_like_a_formula_are_told_as_the_run_tells_
         assert (mine["film"], mine["symbol"]) == (other["film"], other["symbol"])
         assert bool(mine["x_mm"]) == bool(other["x_mm"]) == (mine["film"] != "b.dcm")
         assert float(mine["x_mm"] or 0) == pytest.approx(float(other["x_mm"] or 0), abs=0.05)
+
+
+def test_the_graph_of_two_scales_is_their_mean(run, tiny_set):
+    trained = ceph.load(run, settings=["evaluate.scales=[1.0,1.25]"])
+    film = read_film(read(tiny_set).samples[0].path)
+    graph = FilmGraph(trained.ensemble, trained.evaluator.stations.decoder, maps=True)
+    images = [bare_item(film, size, 1).image for size in trained.ensemble.sizes]
+    assert len(images) == 2
+    with torch.no_grad():
+        *_, maps = graph(*images, torch.tensor(film.shape))
+    assert np.allclose(maps.numpy(), activation_maps(trained, film)[0], atol=1e-5)
 
 
 def test_the_runner_knows_three_packages_only(exported):
