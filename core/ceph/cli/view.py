@@ -37,13 +37,12 @@ def view(
     if absent:
         raise ConfigError(f"ceph view needs {' and '.join(absent)}", hint="pip install 'ceph-trainer[web]'")
     from ceph.config.load import resolve_run
-    from ceph.runfolder import located
     from ceph.view.runs import ViewedRun
     from ceph.view.server import address, listen, make_server, new_secret
 
     if trust:
         for folder in runs:
-            resolve_run(located(folder))
+            resolve_run(folder)
     viewed = [ViewedRun(folder, data) for folder in runs]
     for run in viewed:
         if run.missing:

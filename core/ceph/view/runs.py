@@ -21,7 +21,6 @@ from ceph.run.films import read_known, refolded
 from ceph.runfolder import (
     Predictions,
     finite,
-    located,
     number,
     predicted_splits,
     predictions_file,
@@ -48,7 +47,6 @@ class ViewedRun:
     """
 
     def __init__(self, folder: Path, data: Path | None = None) -> None:
-        folder = located(folder)
         require_run(folder)
         self.folder, self.name = folder, folder.resolve().name
         self.maps = Maps(folder)
