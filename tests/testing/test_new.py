@@ -68,6 +68,8 @@ def test_the_files_are_tidy(every):
 def test_the_generated_test_finds_training_unchanged(tmp_path, monkeypatch):
     write("my-idea", ["landmark_weights", "warps", "epoch_end"], tmp_path / "my-idea")
     monkeypatch.syspath_prepend(tmp_path / "my-idea" / "src")
+    monkeypatch.setitem(sys.modules, "my_idea", None)  # as it is again afterwards: missing
+    del sys.modules["my_idea"]
     made = runpy.run_path(str(tmp_path / "my-idea" / "tests" / "test_my_idea.py"))
     (neutral,) = (check for check in made["CHECKS"] if check.id == "neutral-changes-nothing")
     made["test_conformance"](neutral)

@@ -246,7 +246,7 @@ class Prepared:
     validation: Films
     also: Mapping[str, Films]
     fingerprint: Mapping[str, Any]
-    said: tuple[logging.LogRecord, ...] = ()  # by plugins, when they were asked whether the run can work
+    said: tuple[logging.LogRecord, ...] = ()  # of the films and by plugins, for the log of a new run
 
 
 def as_resolved(config: AnyConfig) -> Resolved:
@@ -279,37 +279,37 @@ def prepare(resolved: Resolved) -> Prepared:
         log.disabled = True
         hooks.leave_out_observers()
     refuse_more_ranks(config, runtime.ranks)
-    data = read_data(config, hooks)
-    training = training_films(data, config, hooks)
-    validation = make_films(data, "validation", config)
-    refuse_doubtful(config, [*training.samples, *validation.samples], data.landmarks)
-    untrained = not_learned(data, training, validation, config, hooks)
-    marked, batch = len(training) - training.unmarked, config.train.batch_size
-    batch -= unmarked_in(batch, config.data.unmarked_share) if training.unmarked else 0
-    run = Run(
-        landmarks=data.landmarks,
-        size=config.data.size,
-        epochs=config.train.epochs,
-        steps_per_epoch=steps_per_epoch(marked, batch, config.train.accumulate),
-        seed=config.train.seed,
-        samples=tuple(training.samples[:marked]),
-        unmarked=tuple(training.samples[marked:]),
-        device=runtime.device,
-        config=config,
-        readers=data.readers,
-    )
-    make_monitor(config.train.monitor, run.landmarks, also=config.evaluate.also)
-    with runfolder.heard() as said:  # of a plugin, before there is a log
+    with runfolder.heard() as said:  # before there is a log
+        data = read_data(config, hooks)
+        training = training_films(data, config, hooks)
+        validation = make_films(data, "validation", config)
+        refuse_doubtful(config, [*training.samples, *validation.samples], data.landmarks)
+        untrained = not_learned(data, training, validation, config, hooks)
+        marked, batch = len(training) - training.unmarked, config.train.batch_size
+        batch -= unmarked_in(batch, config.data.unmarked_share) if training.unmarked else 0
+        run = Run(
+            landmarks=data.landmarks,
+            size=config.data.size,
+            epochs=config.train.epochs,
+            steps_per_epoch=steps_per_epoch(marked, batch, config.train.accumulate),
+            seed=config.train.seed,
+            samples=tuple(training.samples[:marked]),
+            unmarked=tuple(training.samples[marked:]),
+            device=runtime.device,
+            config=config,
+            readers=data.readers,
+        )
+        make_monitor(config.train.monitor, run.landmarks, also=config.evaluate.also)
         hooks.tell("check_run", run=run)
-    used, digests = [*training.samples, *validation.samples], [*training.digests, *validation.digests]
-    for line in quick_check(used, digests, data.landmarks):
-        log.warning("%s (ceph data check tells more)", line)
-    fingerprint = {**runfolder.fingerprint(used, digests, data.landmarks), runfolder.UNTRAINED: list(untrained)}
-    runtime.ranks.require_same((config, fingerprint), "config and films")
-    also = also_films(config, hooks, data.landmarks)
-    for films in also.values():
-        for line in trained_on(films.samples, films.digests, fingerprint["films"]):
-            log.warning(line)
+        used, digests = [*training.samples, *validation.samples], [*training.digests, *validation.digests]
+        for line in quick_check(used, digests, data.landmarks):
+            log.warning("%s (ceph data check tells more)", line)
+        fingerprint = {**runfolder.fingerprint(used, digests, data.landmarks), runfolder.UNTRAINED: list(untrained)}
+        runtime.ranks.require_same((config, fingerprint), "config and films")
+        also = also_films(config, hooks, data.landmarks)
+        for films in also.values():
+            for line in trained_on(films.samples, films.digests, fingerprint["films"]):
+                log.warning(line)
     return Prepared(config, hooks, runtime, data, run, training, validation, also, fingerprint, tuple(said))
 
 
