@@ -21,7 +21,8 @@ from ceph.hooks.specs import VERBS
 from ceph.run.assembly import make_hooks
 from ceph.training import checkpoint
 
-NAMES = sorted(plugin.name for plugin in discovery.installed() if plugin.distribution == "ceph-trainer")
+# `presence` refuses films of which none says that a landmark is absent: tests/plugins/test_presence.py trains it.
+NAMES = sorted(p.name for p in discovery.installed() if p.distribution == "ceph-trainer" and p.name != "presence")
 # What a plugin needs to be valid, and to act, in a run of two steps on the tiny set (two readers, twelve whole films).
 SETTINGS = {
     "anisotropic-targets": ["spread=4"],
