@@ -23,7 +23,7 @@ LEAST_MM = 0.05  # offsets that are shown
     epilog=options.examples(
         "ceph adapt runs/first --data ./our-clinic --set data.mm_per_px=0.1 --out runs/ours",
         "ceph adapt runs/first --data ./our-clinic --films 10 --out runs/ours     the first ten marked films",
-        "ceph adapt drawn --data ./our-clinic --films 5 --out runs/ours           the run that ships",
+        "ceph adapt drawn --data ./our-clinic --films 10 --out runs/ours          the run that ships",
         "ceph adapt runs/first --data ./our-clinic --ids ten.txt --out runs/ours  those that a file names",
     )
 )
