@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ceph import runfolder
 from ceph.data import dicom, grey, names, spacing
 from ceph.errors import ConfigError
-from ceph.evaluation import difficulty, offsets
+from ceph.evaluation import difficulty, offsets, spread
 from ceph.evaluation.radius import LEVEL
 from ceph.evaluation.twin import Twin
 from ceph.exporting.card import card, manifest
@@ -38,7 +38,8 @@ PARTS = {
         ),
     ),
     offsets: ((), ("turns", "turned", "_complex", "_middle_of")),
-    difficulty: (("NOISE_MM", "FREE_MM", "COUNTS", "LEAST_MM"), ("Shape", "_flat", "difficulty")),
+    difficulty: (("NOISE_MM", "FREE_MM", "COUNTS", "LEAST_MM"), ("Shape", "_flat", "difficulty_px", "difficulty")),
+    spread: (("FLOOR",), ()),
 }
 MANIFEST, CARD = "manifest.json", "MODEL_CARD.md"
 

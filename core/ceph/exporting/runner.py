@@ -27,15 +27,14 @@ from PIL import Image, ImageFile
 from ceph.data.dicom import DECODERS, spacing_in, windowed
 from ceph.data.grey import histogram, own_range
 from ceph.data.names import guarded, shown
-from ceph.evaluation.difficulty import Shape, difficulty
-from ceph.evaluation.offsets import turns
+from ceph.evaluation.difficulty import Shape, difficulty_px
+from ceph.evaluation.spread import FLOOR
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm")
 COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm", "assumed_mm_per_px", "radius_px", "radius_mm")
 ALWAYS, PLACES = 7, (3, 3, 4, 3, 3, 5, 2, 2)  # columns; decimals of numbers
 MAX_PIXELS, MIN_SIDE, ORIENTATION, PHOTOMETRIC = 100_000_000, 16, 0x0112, 0x0106
 LEAST_SHARE = 1e-3  # of a pixel, to be counted
-PEAK_SHARE = 0.1  # of a map's peak: what is lower tells nothing of how sure it is
 STATIONS: dict[str, Any] = {}
 
 
@@ -167,7 +166,7 @@ class Found(NamedTuple):
 
 def spread(maps: NDArray[Any], points: NDArray[Any], stride: float) -> NDArray[Any]:
     """The root mean square distance [K] in network px of the mass of maps [K, h, w] from points [K, 2]."""
-    mass = (maps - PEAK_SHARE * maps.max((-2, -1), keepdims=True)).clip(0)
+    mass = (maps - FLOOR * maps.max((-2, -1), keepdims=True)).clip(0)
     mass /= mass.sum((-2, -1), keepdims=True).clip(1e-12)
     off = [(np.arange(maps.shape[2 - axis]) + 0.5) * stride - 0.5 - points[:, axis, None] for axis in (0, 1)]
     return np.asarray(np.sqrt(sum((mass.sum(1 + axis) * off[axis] ** 2).sum(-1) for axis in (0, 1))))
@@ -233,7 +232,9 @@ class Model:
         if self.held_out is None:
             return Found(on_film, scores[0], None)
         wide = spread(maps[0], points[0], box.size[1] / maps[0].shape[-1]) / box.scale
-        return Found(on_film, scores[0], radii_px(on_film, wide, mm_per_px, **self.held_out))
+        shape = Shape(self.held_out["mean"], self.held_out["covariance"])
+        hard = difficulty_px(on_film[None], wide[None], np.array([mm_per_px or math.nan]), shape)
+        return Found(on_film, scores[0], self.held_out["factor"] * hard[0])
 
     def assumed(self, film: NDArray[np.uint8]) -> float | None:
         """The mm of a pixel that a second look takes a film without spacing to have; None where there is no look."""
@@ -241,20 +242,6 @@ class Model:
             return None
         size = self.manifest["sizes"][0]
         return round(float(self.manifest["assumed_mm_per_network_px"]) * letterbox(film.shape, size).scale, 5)
-
-
-def radii_px(
-    points: NDArray[Any],
-    wide: NDArray[Any],
-    mm_per_px: float | None,
-    factor: NDArray[Any],
-    mean: NDArray[Any],
-    covariance: NDArray[Any],
-) -> NDArray[np.float64]:
-    """Radii [K] of points [K, 2] whose maps are so `wide` [K], all px of a film; without mm its head is as usual."""
-    mm = mm_per_px or float(np.abs(turns(points[None], mean))[0])
-    off = Shape(mean, covariance).apart_mm(points[None] * mm)
-    return np.asarray(factor * difficulty(wide * mm, off[0]) / mm)
 
 
 # --- films and answers ------------------------------------------------------------------------------------------------

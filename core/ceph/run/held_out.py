@@ -14,9 +14,8 @@ from ceph import runfolder
 from ceph.data.types import Sample
 from ceph.errors import DataError
 from ceph.evaluation import gate, radius
-from ceph.evaluation.difficulty import Shape, apart_mm, difficulty
+from ceph.evaluation.difficulty import Shape, apart_mm, difficulty, difficulty_px
 from ceph.evaluation.gate import Usual
-from ceph.evaluation.offsets import turns
 from ceph.evaluation.predict import Prediction
 from ceph.evaluation.radius import Radii
 
@@ -97,10 +96,7 @@ class Known:
         points = found.points_px
         if mirrored is not None:
             points = np.where(np.array(mirrored)[:, None, None], points * (-1, 1), points)
-        by_head = np.abs(turns(points, self.usual.shape.mean))
-        mm = np.where(np.isnan(found.mm_per_px), by_head, found.mm_per_px)[:, None]
-        off = self.usual.shape.apart_mm(points * mm[..., None])
-        return self.radii.radii_mm(difficulty(found.spread_px * mm, off), level) / mm
+        return self.radii.radii_mm(difficulty_px(points, found.spread_px, found.mm_per_px, self.usual.shape), level)
 
     def radii_mm(self, found: Prediction, units: NDArray[np.int64] | None) -> Floats | None:
         """The radius [N, K] of each point in mm, NaN unknown; None where none is known.
