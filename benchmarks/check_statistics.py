@@ -49,7 +49,7 @@ def simulate(rng, figure, *, draws, seeds, films, twins, luck, own=0.5, effect=-
         law = "t" if figure == "t" else "lognormal"
         errors = relative(rng, law, (*shape, *rows), own)
         if rows:
-            errors = np.sqrt(errors * relative(rng, law, shape, own)[..., None])
+            errors = np.sqrt(np.maximum(errors * relative(rng, law, shape, own)[..., None], 0))  # t falls below 0
         errors = difficulty * (both**0.5 * errors if figure == "paired" else errors)
         errors = errors * (1 + effect if sign > 0 else 1) + shift
         if figure == "gross" and sign < 0:  # one film in twenty goes wrong, and only with the baseline

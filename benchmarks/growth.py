@@ -69,10 +69,10 @@ def one(given):
     from parts import job_of, resolved
 
     from ceph.report.progress import Silent
+    from ceph.stop import StopRequest
     from ceph.training.engine import train_epoch
     from ceph.training.progress import Progress
     from ceph.training.runtime import flushed_denormals
-    from ceph.training.stop import StopRequest
 
     class Told(Silent):
         """A line every 15 seconds."""

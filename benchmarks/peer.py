@@ -32,10 +32,10 @@ from ceph.data.images import read_film
 from ceph.model.weights import load_backbone_weights
 from ceph.report.progress import Silent
 from ceph.run.train import build, make_model, prepare
+from ceph.stop import StopRequest
 from ceph.training.engine import train_epoch
 from ceph.training.progress import Progress
 from ceph.training.runtime import flushed_denormals
-from ceph.training.stop import StopRequest
 
 MARKS_MM = (2.0, 1.6)
 

@@ -23,7 +23,7 @@ from ceph.fanout import workers
 from ceph.fanout.record import describe, open_record
 from ceph.fanout.train import Workforce
 from ceph.runfolder import State, write_state
-from ceph.training.stop import StopRequest
+from ceph.stop import StopRequest
 
 EVIDENCE = Path(__file__).resolve().parent.parent / "benchmarks" / "evidence.py"
 
@@ -345,15 +345,22 @@ def test_what_a_killed_process_began_ends_by_itself(tmp_path):
         "import os, pathlib, time; from ceph.fanout.workers import begin\n"
         f"begin({command}, pathlib.Path(), pathlib.Path('log'), os.environ); time.sleep(100)"
     )
+    log = tmp_path / "log"
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
-    for there in (True, False):
+
+    def wait_for(done):
         until = time.monotonic() + 60
-        while any(tmp_path.glob(".drawn.*.part")) != there:
-            assert time.monotonic() < until
+        while not done():
+            assert time.monotonic() < until, log.read_text()
             time.sleep(0.05)
+
+    try:
+        wait_for(lambda: any(tmp_path.glob(".drawn.*.part")))
+    finally:
         holder.kill()
-    holder.wait()
-    assert "stopped by SIGTERM" in (tmp_path / "log").read_text()
+        holder.wait()
+    wait_for(lambda: "stopped by SIGTERM" in log.read_text())
+    assert not any(tmp_path.glob(".drawn.*.part"))
 
 
 def test_on_a_cpu_the_runs_share_the_cores(monkeypatch):

@@ -19,6 +19,8 @@ FILES = sorted([*CORE.rglob("*.py"), *PLUGINS.rglob("*.py")])
 FLOORS = {
     "ceph.errors": 0,
     "ceph.files": 0,
+    "ceph.stop": 0,
+    "ceph.threads": 0,
     "ceph.data": 1,
     "ceph.model": 1,
     "ceph.runfolder": 1,

@@ -6,7 +6,7 @@ import sys
 
 from ceph.cli.console import exit_code, print_error
 from ceph.errors import Interrupted
-from ceph.training.stop import ended_by_signals
+from ceph.stop import ended_by_signals
 
 
 def main() -> int:

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from ceph.errors import Interrupted
-from ceph.training.stop import ended_by_signals, stop_between_steps
+from ceph.stop import ended_by_signals, stop_between_steps
+from ceph.threads import in_threads
 
 
 class Struck:
@@ -51,6 +53,28 @@ def test_a_dropped_interrupt_stops_a_run_at_its_first_step():
             assert stop.signal == signal.SIGTERM
     with stop_between_steps() as stop:
         assert not stop
+
+
+def test_a_signal_strikes_no_pool_of_threads_but_between_two_results():
+    """Raised where a pool holds a lock, it left the threads waiting for that lock, and the program for them."""
+
+    def items():
+        yield "a"
+        signal.raise_signal(signal.SIGTERM)
+        went_on.append(True)
+        yield from "b" * 1000
+
+    went_on, drawn = [], []
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"), ended_by_signals():
+        in_threads(drawn.append, items())
+    assert went_on
+    assert drawn in ([], ["a"])
+
+
+def test_threads_give_results_in_order_and_the_first_error():
+    assert in_threads(lambda n: time.sleep(0.01 / (n + 1)) or n * n, range(100)) == [n * n for n in range(100)]
+    with pytest.raises(ZeroDivisionError):
+        in_threads(lambda n: 1 / n, [3, 2, 1, 0, 1])
 
 
 def test_a_hangup_that_the_parent_had_ignored_stays_ignored_in_a_run():

@@ -21,8 +21,8 @@ from ceph.cli.options import HELP_NAMES, TRUST, examples
 from ceph.errors import CephError
 from ceph.files import discard
 from ceph.hooks.trust import Untrusted, agree
+from ceph.stop import ended_by_signals
 from ceph.training.memory import ANYTHING, explained
-from ceph.training.stop import ended_by_signals
 
 # name -> (module with an `app`, the line in `ceph --help`); `ceph --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {

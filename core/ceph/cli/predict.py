@@ -17,7 +17,7 @@ from ceph.cli.imports import for_good
 from ceph.data.names import shown
 from ceph.data.spacing import hint, plausible
 from ceph.errors import CephError, ConfigError, Problem, nearest
-from ceph.training.stop import ended_by_signals
+from ceph.stop import ended_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,7 +15,7 @@ from ceph.cli import options
 from ceph.cli.console import rank_of_job
 from ceph.cli.imports import for_good
 from ceph.errors import ConfigError
-from ceph.training.stop import StopRequest, ended_by_signals
+from ceph.stop import StopRequest, ended_by_signals
 
 if TYPE_CHECKING:
     from ceph.config.load import Resolved

@@ -10,7 +10,6 @@ import tempfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,6 +21,7 @@ from ceph.data.files import regular
 from ceph.data.images import read_film
 from ceph.errors import DataError
 from ceph.files import FRESH, is_own, opened, replacing
+from ceph.threads import in_threads
 
 logger = logging.getLogger("ceph")
 
@@ -62,8 +62,7 @@ digest_of = digest  # methods have an argument of that name
 
 def digests(paths: Iterable[Path]) -> list[str]:
     """`digest` of each of `paths`, in their order, several at a time."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(digest, paths))
+    return in_threads(digest, paths)
 
 
 def level_for(scale: float) -> int:

@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from ceph.data.images import read_film
 from ceph.data.types import Flags, Sample
 from ceph.data.unmarked import TESTS
 from ceph.errors import ConfigError, DataError, Problem
+from ceph.threads import in_threads
 
 log = logging.getLogger("ceph")
 
@@ -122,9 +122,8 @@ def equal_films(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
         sizes[sample.size].add(sample.set)
     compared = [sample for sample in samples if len(sizes[sample.size]) > 1]
     found: dict[str, list[Sample]] = defaultdict(list)
-    with ThreadPoolExecutor() as pool:
-        for sample, pixels in zip(compared, pool.map(_pixels, compared), strict=True):
-            found[pixels].append(sample)
+    for sample, pixels in zip(compared, in_threads(_pixels, compared), strict=True):
+        found[pixels].append(sample)
     return (films for films in found.values() if len({sample.set for sample in films}) > 1)
 
 

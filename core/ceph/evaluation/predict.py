@@ -19,6 +19,7 @@ from ceph.evaluation.metrics import radial_errors_mm
 from ceph.evaluation.presence import presence_of
 from ceph.evaluation.spread import spread_of
 from ceph.evaluation.stations import Stage, Stations
+from ceph.stop import signals_wait
 
 Floats = NDArray[np.float64]
 
@@ -103,9 +104,13 @@ def ahead(films: Iterable[Sequence[Item]]) -> Iterator[Sequence[Item]]:
     """The same batches, each loaded by a thread while the one before it is in use."""
     rest = iter(films)
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, rest, None)
-        while (items := coming.result()) is not None:
+        with signals_wait():
             coming = thread.submit(next, rest, None)
+        while True:
+            with signals_wait():  # raised inside the pool, a signal could leave one of its locks shut for ever
+                if (items := coming.result()) is None:
+                    return
+                coming = thread.submit(next, rest, None)
             yield items
 
 

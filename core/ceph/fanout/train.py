@@ -14,7 +14,7 @@ import torch
 from ceph.errors import CephError, Interrupted, Problem
 from ceph.fanout.workers import Local, Outcome, Pool, Ray, Task, drive
 from ceph.runfolder import read_figures, write_json
-from ceph.training.stop import stop_between_steps
+from ceph.stop import stop_between_steps
 
 VALIDATION = "validation"
 Say = Callable[[str], None]

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ceph.errors import ConfigError
 from ceph.files import appending
 from ceph.runfolder import has_checkpoint, is_locked, is_run, predictions_file, read_state
-from ceph.training.stop import StopRequest
+from ceph.stop import StopRequest
 
 HELD_SECONDS = 60
 RETRIES = 3  # of a task whose worker or node is lost; a run that fails is not tried again

@@ -47,6 +47,7 @@ from ceph.run.evaluator import Evaluator, make_monitor
 from ceph.run.films import also_films, loader_workers, make_films, plain_truth, read_data, training_films
 from ceph.run.report import report_if_possible
 from ceph.run.trained import load
+from ceph.stop import stop_between_steps
 from ceph.training import checkpoint
 from ceph.training.engine import finished, fit, restore, save_last
 from ceph.training.job import Job
@@ -54,7 +55,6 @@ from ceph.training.memory import FREE, LOADED, NETWORK, explained, predicting
 from ceph.training.progress import Progress, Watcher
 from ceph.training.ranks import Ranks, one_voice
 from ceph.training.runtime import Runtime, flushed_denormals, start
-from ceph.training.stop import stop_between_steps
 
 log = logging.getLogger("ceph")
 

@@ -22,13 +22,13 @@ from ceph.hooks.verbs import Hooks
 from ceph.report.progress import Silent
 from ceph.run.assembly import make_model
 from ceph.run.train import Prepared, Result, build, prepare
+from ceph.stop import StopRequest
 from ceph.testing import stage
 from ceph.testing.subject import LeftOut, Subject, asserted
 from ceph.training import checkpoint
 from ceph.training.engine import fit, restore
 from ceph.training.progress import Progress
 from ceph.training.runtime import flushed_denormals
-from ceph.training.stop import StopRequest
 
 Weights = Mapping[str, torch.Tensor]
 TWO_STEPS = {"epochs": 1, "batch_size": 5}  # of twelve films

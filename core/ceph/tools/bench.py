@@ -35,12 +35,12 @@ from ceph.report.progress import Silent
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import loader_workers
 from ceph.run.train import Prepared, build, describe, new_network, prepare
+from ceph.stop import StopRequest
 from ceph.training.engine import train_epoch
 from ceph.training.job import Job
 from ceph.training.memory import explained, predicting
 from ceph.training.progress import Progress
 from ceph.training.runtime import flushed_denormals
-from ceph.training.stop import StopRequest
 
 # In the order of a step. `decode` is the film from the cache; `loss` holds the errors in mm of training films, too.
 LOADING = ("decode", "warp", "photometric", "collate")

@@ -10,7 +10,6 @@ a film counts less the more it looks like one that is taken already.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from ceph.run.gate import Gate
 from ceph.run.members import farthest_px
 from ceph.run.predictions import NamedFilm, find_films, readers_of
 from ceph.run.trained import Trained, load
+from ceph.threads import in_threads
 
 Floats = NDArray[np.float64]
 
@@ -61,8 +61,7 @@ def suggest_films(run: Path | str, folder: Path, count: int) -> tuple[list[Next]
     trained = load(run)
     found = find_films([folder], readers=readers_of(trained))
     over = dict.fromkeys(known_films(trained, found), "the run has seen it")
-    with ThreadPoolExecutor() as pool:
-        thumbs = dict(zip((film.path for film in found), pool.map(thumb_of, found), strict=True))
+    thumbs = dict(zip((film.path for film in found), in_threads(thumb_of, found), strict=True))
     over |= {path: thumb for path, thumb in thumbs.items() if isinstance(thumb, str) and path not in over}
     films = [film for film in found if film.path not in over]
     if films:

@@ -27,6 +27,7 @@ from ceph.errors import CephError, CheckpointError, Interrupted, TrainingError
 from ceph.hooks.sampling import begun_state
 from ceph.model.codec import float_maps, soft_points
 from ceph.model.network import seen_by_parts
+from ceph.stop import StopRequest
 from ceph.training import checkpoint, nonfinite
 from ceph.training.job import Job
 from ceph.training.loss import ratio, weighted_mean
@@ -35,7 +36,6 @@ from ceph.training.optim import set_rates
 from ceph.training.progress import Progress, Rows, Unread, Watcher, epoch_tables, landmark_weights
 from ceph.training.ranks import connected
 from ceph.training.seen import Seen, image_size, masked
-from ceph.training.stop import StopRequest
 
 log = logging.getLogger("ceph")
 

@@ -7,16 +7,16 @@ another patient are a head like any other, 9 to 26 mm from this one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ceph.data.check.findings import Finding, name
-from ceph.data.check.looks import THREADS, Look
+from ceph.data.check.looks import Look
 from ceph.data.check.patches import FINE, describe
 from ceph.data.formats.base import DataSet
 from ceph.data.types import Sample
+from ceph.threads import in_threads
 
 Floats = NDArray[np.float64]
 
@@ -46,19 +46,18 @@ def find_exchanged(data: DataSet, looks: Sequence[Look | None]) -> list[Finding]
         return _unit(features - features.mean(axis=-1, keepdims=True)) * there[..., None]
 
     every = np.argwhere(marks.any(axis=-1))
-    with ThreadPoolExecutor(THREADS) as pool:
-        own = np.concatenate(list(pool.map(lambda n: seen(n, every[every[:, 0] == n]), range(len(films)))))
-        total = own.sum(axis=0)
-        # What a landmark looks like on the other films; its own film does not speak for itself.
-        usual = np.stack([_unit(total - own[every[:, 0] == n].sum(axis=0)) for n in range(len(films))])
-        count = marks[every[:, 0], every[:, 1]].sum(axis=-1)
-        fit = np.einsum("mkf,mkf->m", own, usual[every[:, 0]]) / count
-        middle = float(np.median(fit))
-        if middle < LEAST_LOOK:
-            return []
-        doubtful = np.flatnonzero(fit < middle - np.median(np.abs(fit - middle)))
-        rows, looked_for = every[doubtful], usual[every[doubtful, 0]]
-        fits = list(pool.map(lambda n: np.einsum("mkf,mkf->m", seen(n, rows), looked_for), range(len(films))))
+    own = np.concatenate(in_threads(lambda n: seen(n, every[every[:, 0] == n]), range(len(films))))
+    total = own.sum(axis=0)
+    # What a landmark looks like on the other films; its own film does not speak for itself.
+    usual = np.stack([_unit(total - own[every[:, 0] == n].sum(axis=0)) for n in range(len(films))])
+    count = marks[every[:, 0], every[:, 1]].sum(axis=-1)
+    fit = np.einsum("mkf,mkf->m", own, usual[every[:, 0]]) / count
+    middle = float(np.median(fit))
+    if middle < LEAST_LOOK:
+        return []
+    doubtful = np.flatnonzero(fit < middle - np.median(np.abs(fit - middle)))
+    rows, looked_for = every[doubtful], usual[every[doubtful, 0]]
+    fits = in_threads(lambda n: np.einsum("mkf,mkf->m", seen(n, rows), looked_for), range(len(films)))
     elsewhere = np.stack(fits, axis=-1) / count[doubtful, None]  # [M, N]
     findings: dict[tuple[int, int], list[int]] = {}
     for (film, reader), here, there in zip(rows.tolist(), fit[doubtful], elsewhere, strict=True):

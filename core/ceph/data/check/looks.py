@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -15,12 +13,12 @@ from ceph.data.grey import histogram, levels_left
 from ceph.data.images import read_film
 from ceph.data.types import Points, Sample
 from ceph.errors import DataError
+from ceph.threads import in_threads
 
 Image = NDArray[np.uint8]
 
 FINE_MM = 0.6  # a pixel of `Look.image`: the smallest thing that tells a landmark's place to a few mm
 THUMB = 192  # a side of `Look.thumb`: fine enough that two films of one head differ, small enough to compare all pairs
-THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,5 +57,4 @@ def look(sample: Sample) -> Look | DataError:
 
 def look_at(samples: Sequence[Sample]) -> list[Look | DataError]:
     """`look` at each of `samples`, in their order, several at a time."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(look, samples))
+    return in_threads(look, samples)

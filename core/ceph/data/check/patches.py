@@ -6,15 +6,15 @@ One step of the supervised descent method (Xiong and De la Torre 2013), cross-va
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ceph.data.check.looks import FINE_MM, THREADS, Look
+from ceph.data.check.looks import FINE_MM, Look
 from ceph.data.types import Flags, Points
+from ceph.threads import in_threads
 
 Features = NDArray[np.float32]
 
@@ -64,8 +64,7 @@ def refine(
             flat = describe(look, places[film].reshape(-1, 2), window)
             features[film] = flat.reshape(DRAWS, K, -1)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(fill, range(N)))
+    in_threads(fill, range(N))
     ways = target[:, None] - places
     moved = guess.copy()
     for k in range(K):

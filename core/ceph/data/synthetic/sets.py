@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -24,6 +23,7 @@ from ceph.data.synthetic.film import draw_head
 from ceph.data.synthetic.head import Head, Points
 from ceph.data.synthetic.teeth import LOSABLE
 from ceph.files import building
+from ceph.threads import in_threads
 
 TITLES: dict[str, str] = {
     "A": "A-point",
@@ -247,15 +247,9 @@ def write(
     _refuse_taken(folder)
     look: dict[str, Any] = {"seed": seed, "height": height, "varied": varied, "absent": absent}
     with building(folder) as work:
-        pool = ThreadPoolExecutor()  # OpenCV draws without the interpreter's lock
-        try:
-            rows = list(
-                pool.map(
-                    lambda i: _write_film(work, draw(i, split=split_of(i, films), **look), exact=exact), range(films)
-                )
-            )
-        finally:
-            pool.shutdown(cancel_futures=True)
+        rows = in_threads(
+            lambda i: _write_film(work, draw(i, split=split_of(i, films), **look), exact=exact), range(films)
+        )
         with (work / "cephalogram_machine_mappings.csv").open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(["cephalogram_id", "machine", "pixel_size", "image_format", "mode"])

@@ -98,6 +98,25 @@ def ended_by_signals() -> Iterator[StopRequest]:
 
 
 @contextmanager
+def signals_wait() -> Iterator[Callable[[], bool]]:
+    """A signal strikes at the end of what is inside, not in it; the call tells whether one is about to.
+
+    Outside the main thread, where none strikes, it says no.
+    """
+    with stop_on_signals() as stop:
+        if stop.waits or threading.current_thread() is not threading.main_thread():
+            yield lambda: False
+            return
+        stop.waits = True
+        try:
+            yield stop.__bool__
+        finally:
+            stop.waits = False
+        if stop:
+            raise Stopped
+
+
+@contextmanager
 def stop_between_steps(*, patient: bool = False) -> Iterator[StopRequest]:
     """A signal only sets the object; what is inside looks at it."""
     with stop_on_signals() as stop:
