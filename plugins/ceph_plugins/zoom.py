@@ -36,7 +36,6 @@ ABOUT_MM = 5.0  # side of the square by whose mean and spread a grey value is no
 FREEDOM = 4  # degrees of freedom of Student's t, by which the first pass errs
 LEAST_MM = 0.5  # spread of displacements, at least
 MEDIAN = 1.18  # of the length of a vector whose components are normal, in their standard deviations
-PRIOR = 2.0  # of the spread in training, for how far from its point a landmark is believed to be
 NEAR_MM = 2.0  # the mass of a map within it of its point is the second look's score
 MAPS = 2048  # so many maps at a time: memory is flat in the number of landmarks
 
@@ -132,8 +131,8 @@ class OwnPlaces(nn.Module):
         step = self.mm / self.px  # mm of a window's pixel
         raw = self.zoom(windows.flatten(0, -3), *rank).unflatten(0, (-1, len(self.which)))
         raw = raw[:, torch.arange(len(self.which)), self.which]  # [B, n, h, w]
-        raw = raw + log_prior(raw.shape[-1], STRIDE * step, PRIOR * self.zoom.spread_mm[self.which])
-        at = soft_points(raw, "distribution", (self.px, self.px))
+        prior = log_prior(raw.shape[-1], STRIDE * step, self.zoom.spread_mm[self.which])
+        at = soft_points(raw + prior, "distribution", (self.px, self.px))
         found = torch.cat([at, mass_near(raw, at, NEAR_MM / step)[..., None]], -1)
         return found.view(*windows.shape[:-2], 3)
 

@@ -171,10 +171,10 @@ def make_films(data: DataSet, split: str, config: Config) -> Films:
     """The films of one split, as they are. Raises DataError where there is none."""
     chosen = tuple(sample for sample in data.samples if sample.split == split)
     if not chosen:
-        there = sorted({sample.split for sample in data.samples})
-        raise DataError(
-            f"{config.data.place} has no films of the split {split!r}", key="data.path", hint=nearest(split, there)
-        )
+        hint = nearest(split, {sample.split for sample in data.samples})
+        if split == "validation":
+            hint = "name some in ceph-films.csv, or train on all, each held out once, by ceph folds (docs/folds.md)"
+        raise DataError(f"{config.data.place} has no films of the split {split!r}", key="data.path", hint=hint)
     return films_of(chosen, data, config)
 
 
