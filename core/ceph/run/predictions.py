@@ -69,7 +69,8 @@ def find_films(
 
     A film's spacing is `mm_per_px`, else what the data set says whose folder is given (in a format that one of
     `readers` knows), else what its DICOM header says; it is never assumed. Hidden files and those in the folder
-    `leave_out` are passed over. Raises ConfigError naming all paths that do not exist, and folders without images.
+    `leave_out`, where their pictures go, are passed over. Raises ConfigError naming all paths that do not exist, folders
+    without images, and files in `leave_out`.
     """
     problems: list[Problem] = []
     found: dict[Path, NamedFilm] = {}
@@ -84,10 +85,13 @@ def find_films(
             for film in films:
                 mm = mm_per_px if mm_per_px is not None else known.get(film.resolve())
                 found.setdefault(film.resolve(), NamedFilm(film, film.relative_to(path), *_or_header(mm, film)))
-        elif path.exists():
-            found.setdefault(path.resolve(), NamedFilm(path, Path(path.name), *_or_header(mm_per_px, path)))
-        else:
+        elif not path.exists():
             problems.append(Problem(f"there is no file or folder {path}"))
+        elif leave_out is not None and path.parent.resolve() == leave_out.resolve():
+            what = f"a picture would be written over a film: {path} lies in {leave_out}"
+            problems.append(Problem(what, "--overlays", hint="name a folder of its own"))
+        else:
+            found.setdefault(path.resolve(), NamedFilm(path, Path(path.name), *_or_header(mm_per_px, path)))
     if problems:
         raise ConfigError(problems)
     return list(found.values())
