@@ -69,8 +69,8 @@ def find_films(
 
     A film's spacing is `mm_per_px`, else what the data set says whose folder is given (in a format that one of
     `readers` knows), else what its DICOM header says; it is never assumed. Hidden files and those in the folder
-    `leave_out`, where their pictures go, are passed over. Raises ConfigError naming all paths that do not exist, folders
-    without images, and files in `leave_out`.
+    `leave_out`, where their pictures go, are passed over. Raises ConfigError naming all paths that do not exist,
+    folders without images, and files in `leave_out`.
     """
     problems: list[Problem] = []
     found: dict[Path, NamedFilm] = {}
