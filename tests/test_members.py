@@ -66,6 +66,8 @@ def test_films_to_mark_and_agreed_points_by_a_folder_of_runs(both, archive, tiny
     assert len(rows) == 2
     assert all(float(row["members_px"]) > 0 for row in rows)
     (archive / "seen.png").unlink()
+    assert main(["suggest", str(both), "--next", "2"]) == 2
+    assert "--next: there are no films to name" in capsys.readouterr().err
 
     call = [str(archive), "--mm-per-px", "0.6", "--gate", "off", "--agree", "30"]
     assert main(["predict", str(both), *call, "--out", str(archive / "points.csv")]) == 0

@@ -98,22 +98,22 @@ def ended_by_signals() -> Iterator[StopRequest]:
 
 
 @contextmanager
-def signals_wait() -> Iterator[Callable[[], bool]]:
-    """A signal strikes at the end of what is inside, not in it; the call tells whether one is about to.
-
-    Outside the main thread, where none strikes, it says no.
-    """
+def signals_wait() -> Iterator[None]:
+    """A signal strikes at the end of what is inside, not in it; a program that has its own handlers gets it then."""
+    if threading.current_thread() is not threading.main_thread():  # where none strikes
+        yield
+        return
+    ours = isinstance(signal.getsignal(signal.SIGTERM), StopRequest)
     with stop_on_signals() as stop:
-        if stop.waits or threading.current_thread() is not threading.main_thread():
-            yield lambda: False
-            return
-        stop.waits = True
+        waits, stop.waits = stop.waits, True
         try:
-            yield stop.__bool__
+            yield
         finally:
-            stop.waits = False
-        if stop:
+            stop.waits = waits
+        if stop and not waits:
             raise Stopped
+    if stop and not ours:
+        signal.raise_signal(stop.signal)
 
 
 @contextmanager

@@ -23,16 +23,17 @@ def in_threads(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """
     coming: deque[Future[R]] = deque()
     done: list[R] = []
-    with signals_wait() as struck, ThreadPoolExecutor(THREADS) as pool:
-        try:
-            for item in items:
-                if struck():
-                    break
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        for item in items:
+            with signals_wait():
                 coming.append(pool.submit(work, item))
                 if len(coming) > 4 * THREADS:
                     done.append(coming.popleft().result())
-            while coming and not struck():
+        while coming:
+            with signals_wait():
                 done.append(coming.popleft().result())
-        finally:
+    finally:
+        with signals_wait():
             pool.shutdown(cancel_futures=True)
     return done

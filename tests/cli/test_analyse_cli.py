@@ -187,3 +187,7 @@ def test_a_tracing_is_drawn_over_each_film_and_without_one_where_it_is_gone(run,
     assert "<image" not in gone
     assert here.count("<path") == gone.count("<path") == 13
     assert (folder / f"{film.stem}.png").read_bytes() != (folder / f"{film.stem}-2.png").read_bytes()
+    before = film.read_bytes()
+    assert main(["analyse", str(points), "--tracings", str(film.parent)]) == 2
+    assert "a picture would be written over a film" in capsys.readouterr().err
+    assert film.read_bytes() == before

@@ -170,6 +170,14 @@ def test_overlays_keep_the_films_names_and_are_no_films_of_the_next_call(run, fi
         assert image.size[1] > 84
 
 
+def test_a_film_is_not_written_over_by_its_picture(run, films, monkeypatch, capsys):
+    monkeypatch.chdir(films)
+    before = (films / "a.png").read_bytes()
+    assert main(["predict", str(run), "a.png", "--overlays", "."]) == 2
+    assert "a picture would be written over a film: a.png lies in ." in capsys.readouterr().err
+    assert (films / "a.png").read_bytes() == before
+
+
 def test_a_film_named_twice_is_predicted_once(run, films, capsys):
     assert main(["predict", str(run), str(films / "a.png"), str(films)]) == 0
     assert "predicted 5 of 5 films" in capsys.readouterr().err

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from ceph import load, runfolder
+from ceph import analyse, ensemble, load, runfolder
 from ceph.cli.app import main
 from ceph.config.load import resolve
 from ceph.data.synthetic.sets import LANDMARKS, draw
-from ceph.errors import ConfigError
+from ceph.errors import CheckpointError, ConfigError
 from ceph.model.network import LandmarkNetwork
-from ceph.run.train import Run, transfer_from
+from ceph.run.gate import Gate
+from ceph.run.predictions import find_films, predict_films
+from ceph.run.train import Run, check, transfer_from
 from ceph.run.trained import Trained
 from ceph.training import checkpoint
 
@@ -44,7 +47,7 @@ def test_it_reads_films_that_it_has_not_seen(drawn):
 def test_a_run_of_that_name_that_lies_here_is_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drawn").mkdir()
-    assert runfolder.located("drawn") == SHIPPED
+    assert runfolder.located("drawn") == runfolder.located("./drawn") == SHIPPED
     (tmp_path / "drawn" / runfolder.CONFIG).write_text("", encoding="utf-8")
     assert runfolder.located("drawn") != SHIPPED
 
@@ -63,16 +66,35 @@ def test_a_training_starts_from_it_landmarks_by_symbol():
     assert torch.equal(network.backbone.conv_stem.weight, theirs["backbone.conv_stem.weight"].float())
 
 
-def test_it_is_not_written_into(drawn):
-    with pytest.raises(ConfigError, match="no films of its own"):
+def test_a_training_that_cannot_start_from_weights_is_told_before_it_is_begun(tiny):
+    with pytest.raises(CheckpointError, match="do not fit this network"):
+        check(tiny(model={"weights": "drawn"}))
+    with pytest.raises(ConfigError, match="there is no file drwan"):
+        check(tiny(), "drwan")
+
+
+def test_its_films_are_not_taken_to_be_others(drawn, tmp_path, caplog):
+    with pytest.raises(ConfigError, match="its-films-do-not-ship"):
         drawn.evaluate()
+    both = ensemble(["drawn", "drawn"], out=tmp_path / "both").folder
+    assert [runfolder.version(each) for each in runfolder.read_members(both)] == [runfolder.version(SHIPPED)] * 2
+    assert "its-films-do-not-ship" in caplog.text
+
+
+def test_films_are_measured_by_it_without_intervals_and_none_is_said_to_be_refused(drawn, tmp_path, caplog):
+    cv2.imwrite(str(tmp_path / "film.png"), draw(0, seed=977, height=330, varied=True).image)
+    found = analyse("drawn", [tmp_path / "film.png"])
+    assert np.isfinite(found.values).any()
+    assert np.isnan(found.low).all()
+    predict_films(drawn, find_films([tmp_path]), gate=Gate("refuse"))
+    assert "too few films by which to refuse others" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"), [(["predict", "drwan", "film.png"], "or drawn"), (["run", "--resume", "drawn"], "model.weights")]
+    "words", [["predict", "drwan", "film.png"], ["run", "--resume", "drawn"]], ids=["misspelt", "no run to go on with"]
 )
-def test_a_wrong_name_is_told(words, hint, tmp_path, monkeypatch, capsys):
+def test_a_wrong_name_is_told(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "film.png").touch()
     assert main(words) == 2
-    assert hint in capsys.readouterr().err
+    assert "drawn, the run that ships, is there to predict" in capsys.readouterr().err

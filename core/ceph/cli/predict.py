@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,12 +121,12 @@ def predict(
         from ceph.run.predictions import find_films, readers_of
         from ceph.run.trained import load
 
-    asked_gate = replace(made_gate(gate, orient, level), agree_mm=agree)
+    asked_gate = made_gate(gate, orient, level)
     trained = load(run, settings=set_ or (), without=without or ())
     if agree is not None:
         require_members(trained, "--agree")
     named = find_films(wanted, readers=readers_of(trained), mm_per_px=mm_per_px, leave_out=overlays)
-    with asking(trained, named, out, asked_gate) as asked, ended_by_signals() as stop:
+    with asking(trained, named, out, asked_gate, agree_mm=agree) as asked, ended_by_signals() as stop:
         progress = Progress(len(named))
         if asked.answers.lasting:
             stop.left = progress.left
@@ -202,8 +201,8 @@ def summary(asked: Asked, more: str) -> str:
             unknown, note = unknown + 1, note or film.note
     landmarks = len(asked.trained.landmarks)
     lines = [f"predicted {found} of {len(asked.films)} films, {landmarks} landmarks each, {more}"]
-    if asked.gate.agree_mm is not None:
-        within = f"within {asked.gate.agree_mm:g} mm"
+    if asked.agree_mm is not None:
+        within = f"within {asked.agree_mm:g} mm"
         lines.append(f"kept {agreed} of {found * landmarks} points: those on which all runs agree {within}")
     if unknown:
         lines.append(f"no millimetres for {unknown} of them: their spacing is unknown{note}; --mm-per-px X gives it")

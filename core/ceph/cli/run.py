@@ -150,7 +150,7 @@ def _run(
                 from ceph.run.train import check, train
 
             if dry_run:
-                console.print(check(resolved))
+                console.print(check(resolved, init_from))
                 return
             settings = resolved.config
             out = out or runfolder.default_name(settings.model.backbone, tuple(resolved.plugins), settings.train.seed)

@@ -38,7 +38,10 @@ def suggest(
         Path | None,
         typer.Option(metavar="FOLDER", help="Unmarked films: name those to mark next.", show_default=False),
     ] = None,
-    count: Annotated[int, typer.Option("--next", metavar="N", min=1, help="How many of them.")] = 20,
+    count: Annotated[
+        int | None,
+        typer.Option("--next", metavar="N", min=1, help="How many of them (default: 20).", show_default=False),
+    ] = None,
 ) -> None:
     """Choose weights, mining, size and rate of the next fine-tune from the errors of a run, and write its config.
 
@@ -46,7 +49,9 @@ def suggest(
     several disagree, the second look moves points, and radii are wide; of films that look alike one.
     """
     if films is not None:
-        _name_films(run, films, count, out)
+        _name_films(run, films, count or 20, out)
+    elif count is not None:
+        raise ConfigError("there are no films to name", key="--next", hint="give a folder of them: --films FOLDER")
     else:
         _write_config(run, split, out or Path("next.yaml"))
 

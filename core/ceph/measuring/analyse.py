@@ -91,12 +91,14 @@ def analyse(
     ConfigError, and DataError where a file is malformed or no film can be read.
     """
     table, where = with_own(None if measurements is None else Path(measurements)), Path(source)
+    where = runfolder.located(where) if films else where  # no films: `drawn` is a data set
     not_read: tuple[Problem, ...] = ()
     if runfolder.is_run(where):
         from ceph.measuring.found import found_points  # torch, which a table of points does not need
 
         points, not_read = found_points(where, [Path(film) for film in films], mm_per_px, settings)
-        errors = where if errors is None else errors
+        if errors is None and where not in runfolder.SHIPPED.values():  # whose errors on drawn films are no measure
+            errors = where
     elif films:
         raise ConfigError(f"{where} is no run, which films need", key="FILM", hint="ceph analyse RUN FILM...")
     elif where.is_dir():

@@ -26,8 +26,13 @@ MARGIN, LARGEST = 0.15, 8000  # around the points, and px of a side, where there
 def write_tracings(found: Analysis, folder: Path) -> str:
     """A PNG and an SVG of each film into `folder`, and what was written, in words.
 
-    Where a film is not to be found it is left out of its picture. Raises ConfigError where one cannot be written.
+    Where a film is not to be found it is left out of its picture. Raises ConfigError where one cannot be written, and
+    for the folder of a film.
     """
+    beside = (film for film in map(Path, found.films) if film.parent.resolve() == folder.resolve() and film.exists())
+    if film := next(beside, None):
+        what = f"a picture would be written over a film: {film} lies in {folder}"
+        raise ConfigError(what, key="--tracings", hint="name a folder of its own")
     missing, taken = 0, set[str]()
     for f, film in enumerate(found.films):
         if np.isnan(found.points.points_px[f]).all():

@@ -26,7 +26,8 @@ def ensemble(runs: Sequence[Path | str], *, out: Path | str) -> Result:
     first's validation films, {} where these cannot be read. Raises ConfigError where the runs do not go together, or
     `out` is a run already, and what loading them raises.
     """
-    out, folders = Path(out), [each for run in runs for each in runfolder.read_members(Path(run)) or [Path(run)]]
+    named = [runfolder.located(run) for run in runs]
+    out, folders = Path(out), [each for run in named for each in runfolder.read_members(run) or [run]]
     if len(folders) < 2:
         raise ConfigError("one run is no ensemble", key="RUN", hint="name two or more")
     members = [load(folder) for folder in folders]

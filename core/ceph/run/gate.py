@@ -35,14 +35,12 @@ class Gate:
     """What becomes of films that are no lateral cephalograms, and which radii are given.
 
     By `policy` these films are refused, predicted with a word of what is `wrong`, or not looked for; with `orient`
-    those that lie otherwise than they should are put right first. Radii hold so often as `level` says. With `agree_mm`
-    points are marked on which the members of a folder of several runs agree so closely.
+    those that lie otherwise than they should are put right first. Radii hold so often as `level` says.
     """
 
     policy: str = "off"
     orient: bool = False
     level: float = LEVEL
-    agree_mm: float | None = None
 
     def judged(
         self,

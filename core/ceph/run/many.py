@@ -17,6 +17,7 @@ from ceph.report.answers import Answers, Found, Why
 from ceph.report.predictions import FilmPoints, Source, page_of, pages, pieces
 from ceph.run.doubt import Doubts, Floats, doubtful, doubts_of, usual_scores
 from ceph.run.gate import OPEN, Gate
+from ceph.run.members import agreed
 from ceph.run.predictions import NamedFilm, in_parts, part_size, write_overlays
 from ceph.run.trained import Trained
 
@@ -33,6 +34,7 @@ class Asked:
     films: Sequence[NamedFilm]
     answers: Answers
     gate: Gate
+    agree_mm: float | None = None  # within which all runs of a folder of several agree on the points that are kept
 
     def find(self, progress: Callable[[int], None] = lambda _done: None) -> None:
         """Find what is not known yet; `progress` is told how many films are done and on the disk.
@@ -50,7 +52,8 @@ class Asked:
         progress(done)
         with closing(in_parts(self.trained, [self.films[n] for n in left], gate=self.gate)) as parts:
             for part in parts:
-                lines = [(str(film.path), states[next(rest)], _kept(what)) for film, what in part]
+                found = part if self.agree_mm is None else agreed(self.trained, part, self.agree_mm)
+                lines = [(str(film.path), states[next(rest)], _kept(what)) for film, what in found]
                 with runfolder.writing(self.answers.path):
                     self.answers.add(lines)
                 progress(done := done + len(part))
@@ -129,14 +132,21 @@ def state_of(film: NamedFilm) -> str:
 
 
 @contextmanager
-def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate: Gate = OPEN) -> Iterator[Asked]:
+def asking(
+    trained: Trained,
+    films: Sequence[NamedFilm],
+    out: Path | None,
+    gate: Gate = OPEN,
+    *,
+    agree_mm: float | None = None,
+) -> Iterator[Asked]:
     """The films and what an earlier call, with the same run, settings and `out`, has found on them.
 
     It is kept in `<out>.part` until the block ends well. Without `out`, or where that is a device, nothing is kept.
     `out` may be a folder. Raises CephError where it cannot be written.
     """
     version, settings = runfolder.version(trained.folder), list(trained.asked)
-    call = {"version": __version__, "run": version, "settings": settings, "gate": asdict(gate)}
+    call = {"version": __version__, "run": version, "settings": settings, "gate": asdict(gate), "agree_mm": agree_mm}
     lasting = out is not None and (is_plain(out) or out.is_dir() or not out.exists())
     path = Path(f"{out.resolve()}{PART}") if out is not None and lasting else None
     with runfolder.writing(path or Path("a temporary file")):
@@ -145,7 +155,7 @@ def asking(trained: Trained, films: Sequence[NamedFilm], out: Path | None, gate:
         log.warning("%s is of another run or of other settings: begun anew", path)
     done = False
     try:
-        yield Asked(trained, films, answers, gate)
+        yield Asked(trained, films, answers, gate, agree_mm)
         done = True
     finally:
         answers.close(remove=done or answers.empty)

@@ -17,16 +17,14 @@ from ceph.data.formats.base import Reader
 from ceph.data.formats.find import READERS, read
 from ceph.data.images import SUFFIXES, is_film, read_film, stem_of
 from ceph.data.names import shown
-from ceph.data.types import Flags, Points
+from ceph.data.types import Points
 from ceph.errors import ConfigError, DataError, Problem
 from ceph.evaluation.look import OpenFilm
-from ceph.evaluation.predict import Prediction
 from ceph.report.overlay import overlay
 from ceph.report.predictions import FilmPoints
 from ceph.report.sheet import write_png
 from ceph.report.strokes import tracing
 from ceph.run.gate import OPEN, Gate, Judged
-from ceph.run.members import farthest_px
 from ceph.run.trained import Trained
 
 log = logging.getLogger("ceph")
@@ -71,7 +69,8 @@ def find_films(
 
     A film's spacing is `mm_per_px`, else what the data set says whose folder is given (in a format that one of
     `readers` knows), else what its DICOM header says; it is never assumed. Hidden files and those in the folder
-    `leave_out` are passed over. Raises ConfigError naming all paths that do not exist, and folders without images.
+    `leave_out`, where their pictures go, are passed over. Raises ConfigError naming all paths that do not exist,
+    folders without images, and files in `leave_out`.
     """
     problems: list[Problem] = []
     found: dict[Path, NamedFilm] = {}
@@ -86,10 +85,13 @@ def find_films(
             for film in films:
                 mm = mm_per_px if mm_per_px is not None else known.get(film.resolve())
                 found.setdefault(film.resolve(), NamedFilm(film, film.relative_to(path), *_or_header(mm, film)))
-        elif path.exists():
-            found.setdefault(path.resolve(), NamedFilm(path, Path(path.name), *_or_header(mm_per_px, path)))
-        else:
+        elif not path.exists():
             problems.append(Problem(f"there is no file or folder {path}"))
+        elif leave_out is not None and path.parent.resolve() == leave_out.resolve():
+            what = f"a picture would be written over a film: {path} lies in {leave_out}"
+            problems.append(Problem(what, "--overlays", hint="name a folder of its own"))
+        else:
+            found.setdefault(path.resolve(), NamedFilm(path, Path(path.name), *_or_header(mm_per_px, path)))
     if problems:
         raise ConfigError(problems)
     return list(found.values())
@@ -159,6 +161,8 @@ def in_parts(
     """
     if not films:
         return
+    if (gate.policy == "refuse" or gate.orient) and trained.known.usual is None:
+        log.warning("%s knows too few films by which to refuse others, or to put them right", trained.folder)
     paths, assumed = [film.path for film in films], 0
     with trained.predicting(len(films)):
         loaded = load_bare(paths, trained.ensemble.sizes, len(trained.landmarks), [film.mm_per_px for film in films])
@@ -209,28 +213,11 @@ def _part(
     looked = found.assumed_mm_per_px if found.assumed_mm_per_px is not None else np.full(len(found.scores), np.nan)
     assumed = [float(mm) if np.isfinite(mm) else None for mm in looked.round(5)]
     presence = [None if np.isnan(of_film).any() else of_film for of_film in found.presence]
-    agreed = _agreed(trained, gate, paths, spacings, found, judged)
-    points = iter(zip(found.points_px, found.scores, assumed, radii, judged, presence, agreed, strict=True))
+    points = iter(zip(found.points_px, found.scores, assumed, radii, judged, presence, strict=True))
     return [
         what if isinstance(what, DataError) else _points(gate, film, what, *next(points))
         for film, what in zip(films, seen, strict=True)
     ]
-
-
-def _agreed(
-    trained: Trained,
-    gate: Gate,
-    films: Sequence[Path],
-    spacings: Sequence[float | None],
-    found: Prediction,
-    judged: Sequence[Judged],
-) -> Sequence[Flags | None]:
-    """Whose members agree on which points [K] of each film, None where nobody asks; on none that is not as usual."""
-    if gate.agree_mm is None:
-        return [None] * len(films)
-    apart_mm = farthest_px(trained, films, spacings, found.points_px) * found.mm_per_px[:, None]
-    usual = [not one.wrong and not one.way for one in judged]
-    return list((apart_mm <= gate.agree_mm) & np.array(usual)[:, None])  # NaN compares false
 
 
 def _points(
@@ -243,7 +230,6 @@ def _points(
     radii_px: Points | None,
     judged: Judged,
     presence: Points | None,
-    agreed: Flags | None,
 ) -> FilmPoints | DataError:
     if judged.wrong and gate.policy == "refuse":
         return DataError(f"{film.path}: {judged.wrong}", hint="--gate warn predicts it all the same")
@@ -260,7 +246,6 @@ def _points(
         wrong=judged.wrong,
         turned=turned,
         presence=presence,
-        agreed=agreed,
     )
 
 

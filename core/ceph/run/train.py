@@ -104,16 +104,14 @@ def train(
         stack.enter_context(recorded_by(ranks, where, prepared.data))
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = new_network(prepared)
-        if init_from is None and settings.model.weights == runfolder.DRAWN:
-            init_from = runfolder.DRAWN
-        if init_from is not None:
-            init_from = runfolder.located(init_from)
-            log.info("initial weights from %s", transfer_from(model, init_from, prepared.run))
+        source = source_of(settings, init_from)
+        if source is not None:
+            log.info("initial weights from %s", transfer_from(model, source, prepared.run))
         else:
-            source = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
-            log.info("initial weights: %s; %s", source, describe_size(model))
+            told = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
+            log.info("initial weights: %s; %s", told, describe_size(model))
         if ranks.first:
-            write_description(resolved, prepared, where, init_from)
+            write_description(resolved, prepared, where, source)
         job = build(prepared, model, where)
         prepared.hooks.tell("run_start", run=job.run, model=job.model)
         return drive(job, Progress(), where, watcher or Silent(), prepared.data)
@@ -206,10 +204,12 @@ def rewrite_config(where: Path, resolved: Resolved, changed: Sequence[str]) -> N
     runfolder.write_text(where / runfolder.CONFIG, replace(resolved, provenance=told).dump(files))
 
 
-def check(config: AnyConfig) -> str:
+def check(config: AnyConfig, init_from: Path | str | None = None) -> str:
     """Check everything that can be checked without training, and say what would be trained; `ceph run --dry-run`."""
     prepared = prepare(of_a_new_run(config))
     run, network = prepared.run, new_network(prepared)
+    if (source := source_of(prepared.config, init_from)) is not None:
+        transfer_from(network, source, run)
     lines = {
         "films": f"{len(run.samples)} train, {len(prepared.validation)} validation"
         + (f", {len(run.unmarked)} unmarked" if run.unmarked else ""),
@@ -456,7 +456,7 @@ class _Recorded:
         self.inner.epoch(record)
 
 
-def write_description(resolved: Resolved, prepared: Prepared, where: Path, init_from: Path | str | None) -> None:
+def write_description(resolved: Resolved, prepared: Prepared, where: Path, init_from: Path | None) -> None:
     """Make the folder stand alone: config.yaml, environment.json, data_fingerprint.json, copies of file plugins."""
     copies = runfolder.copy_plugins(where, {n: p.file for n, p in resolved.plugins.items() if p.file})
     runfolder.write_text(where / runfolder.CONFIG, resolved.dump(copies))
@@ -479,6 +479,12 @@ def describe(runtime: Runtime) -> str:
     """The device and the precision, for a person."""
     name = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else str(runtime.device)
     return f"{name}, {runtime.precision}" + (f", {runtime.ranks.count} processes" if runtime.ranks.count > 1 else "")
+
+
+def source_of(config: Config, init_from: Path | str | None) -> Path | None:
+    """The run, or the file, whose weights a whole network starts from; None where its backbone alone has first ones."""
+    named = runfolder.DRAWN if init_from is None and config.model.weights == runfolder.DRAWN else init_from
+    return None if named is None else runfolder.located(named)
 
 
 def transfer_from(model: nn.Module, source: Path, run: Run) -> str:

@@ -191,8 +191,6 @@ class Trained:
         with it nothing is, and what the run's config says of its own set alone (spacing, format) is forgotten, unless
         the run was loaded with such a setting. `own` is the run's own set, where it is read already.
         """
-        if data is None and self.folder in runfolder.SHIPPED.values():
-            raise ConfigError(f"{self.folder.name} has no films of its own", key="--data", hint="name a data set")
         other = data and resolve_run(self.folder, data=data, settings=self.asked, imports="none")
         config = other.config if other else self.config
         fixed = data is None and not runfolder.is_adapted(self.folder)  # else the set may lack some landmarks

@@ -38,7 +38,7 @@ def is_run(folder: Path) -> bool:
 def located(named: Path | str) -> Path:
     """The folder of a run that is named: `drawn` is the run that ships, unless a run of that name lies here."""
     path = Path(named)
-    return path if is_run(path) or str(named) not in SHIPPED else SHIPPED[str(named)]
+    return path if is_run(path) else SHIPPED.get(str(path), path)
 
 
 def is_adapted(folder: Path) -> bool:

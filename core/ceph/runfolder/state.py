@@ -43,10 +43,10 @@ class State:
 def require_run(folder: Path) -> None:
     """Raise ConfigError unless `folder` holds a run, and one of this format."""
     if not is_run(folder):
-        told = f"give the folder that `ceph run` printed, or {DRAWN}: the run that ships"
-        own = f"the run that ships predicts, is adapted and is started from (--set model.weights={DRAWN}), and no more"
-        what = f"{folder} is no run folder: it holds no {CONFIG}"
-        raise ConfigError(what, hint=own if str(folder) == DRAWN else told)
+        hint = (
+            f"give the folder that `ceph run` printed; {DRAWN}, the run that ships, is there to predict and begin with"
+        )
+        raise ConfigError(f"{folder} is no run folder: it holds no {CONFIG}", hint=hint)
     read_state(folder)
 
 
