@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 
@@ -39,6 +38,7 @@ def once(tmp_path_factory, own_cache):
     def made(name, make):
         where = shared / f"once-{name}"
         where.mkdir(exist_ok=True)
+        fcntl = pytest.importorskip("fcntl", reason="tests share what they make by POSIX locks")
         with (where / "made").open("a+") as note:
             fcntl.flock(note, fcntl.LOCK_EX)
             if not note.seek(0, os.SEEK_END):

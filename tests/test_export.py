@@ -155,6 +155,18 @@ def test_a_plugin_without_a_twin_is_named(tiny, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_a_station_that_needs_no_values_is_exported(tiny, tmp_path, tiny_set):
+    twin = "            def twin(self, **_):\n                return Twin(stay)\n\n        return Station()"
+    stay = "def stay(points, scores, film, graph):\n    return points, scores\n\nclass Standing"
+    text = STANDING.replace("        return Station()", twin).replace("class Standing", stay)
+    (tmp_path / "standing.py").write_text(text.replace("import Plugin,", "import Plugin, Twin,"))
+    plugins = {"standing": {"from": str(tmp_path / "standing.py")}}
+    run = ceph.train(tiny(train={"epochs": 1}, plugins=plugins), out=tmp_path / "run").folder
+    ceph.export(run, out=tmp_path / "model")
+    call = [sys.executable, "-I", str(tmp_path / "model" / "predict.py"), str(read(tiny_set).samples[0].path)]
+    subprocess.run([*call, "--out", str(tmp_path / "own.csv")], check=True)
+
+
 def test_a_folder_that_holds_something_is_left_alone(run, exported):
     with pytest.raises(ConfigError, match="is there already"):
         ceph.export(run, out=exported)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import ceph
+from ceph import runfolder
 from ceph.cli.app import main
+from ceph.data.cache import digest
 from ceph.data.formats.find import read
 from ceph.data.synthetic.sets import write
 from ceph.run.members import farthest_px
@@ -32,9 +34,9 @@ def archive(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archive")
     write(folder / "drawn", films=3, height=330, seed=7)
     for film in films_in(folder / "drawn"):
-        shutil.copy(film, folder / film.name)
+        shutil.copy(film, folder / f"={film.name}")
     shutil.rmtree(folder / "drawn")
-    shutil.copy(films_in(folder)[0], folder / "again.png")
+    shutil.copy(films_in(folder)[0], folder / "=again.png")
     return folder
 
 
@@ -57,11 +59,17 @@ def test_a_broken_film_is_no_thumb(tmp_path):
     assert isinstance(thumb_of(NamedFilm(tmp_path / "film.png", tmp_path)), str)
 
 
-def test_films_to_mark_and_agreed_points_by_a_folder_of_runs(both, archive, tiny_set, tiny, tmp_path, capsys):
+def test_films_to_mark_and_agreed_points_by_a_folder_of_runs(
+    both, archive, tiny_set, tiny, tmp_path, capsys, monkeypatch
+):
     seen = films_in(tiny_set / "train" / "Cephalograms")[0]
     shutil.copy(seen, archive / "seen.png")
-    assert main(["suggest", str(both), "--films", str(archive), "--next", "2", "--out", str(tmp_path / "n.csv")]) == 0
+    unmarked = {"unmarked": {path.stem: f"{digest(path)}:" for path in films_in(archive)}}
+    runfolder.add_fingerprint(both, {"films": unmarked, "groups": {}})  # as where they trained without marks
+    monkeypatch.chdir(archive)
+    assert main(["suggest", str(both), "--films", ".", "--next", "2", "--out", str(tmp_path / "n.csv")]) == 0
     rows = rows_of(tmp_path / "n.csv")
+    assert all(row["film"].startswith("'=") for row in rows)
     assert "seen.png: the run has seen it" in capsys.readouterr().out
     assert len(rows) == 2
     assert all(float(row["members_px"]) > 0 for row in rows)

@@ -69,8 +69,9 @@ class Presence(Plugin[PresenceConfig]):
     @hookimpl
     def loss_terms(self, batch: Batch, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Cross-entropy over the landmarks that are marked, in the draw, or absent."""
-        absent = batch.extras["absent"]
-        weight = batch.valid.float() + self.config.balance * absent.float()
+        # A point is 0 unless it is marked and in the image: `valid` may be masked. A film without a valid one stands in.
+        marked = batch.points.any(-1).float()
+        weight = (marked + self.config.balance * batch.extras["absent"]) * batch.valid.any(1, keepdim=True)
         logits = outputs["presence"].float()
-        apart = F.binary_cross_entropy_with_logits(logits, batch.valid.float(), weight, reduction="sum")
+        apart = F.binary_cross_entropy_with_logits(logits, marked, weight, reduction="sum")
         return {"presence": (self.config.weight * apart, weight.sum())}

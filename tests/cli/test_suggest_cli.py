@@ -37,7 +37,9 @@ def test_a_file_that_is_there_is_left_as_it_is(run, tmp_path, capsys):
     assert "next.yaml is there already" in capsys.readouterr().err
     assert (tmp_path / "next.yaml").read_text() == "mine\n"
     assert main(["suggest", str(run), "--out", "nowhere/next.yaml"]) == 2
-    assert "cannot write nowhere/next.yaml: no such file" in capsys.readouterr().err
+    assert "there is no folder nowhere" in capsys.readouterr().err
+    assert main(["suggest", "no run", "--films", ".", "--out", "next.yaml"]) == 2  # before anything is looked at
+    assert "next.yaml is there already" in capsys.readouterr().err
     assert main(["suggest", str(run), "--out", "other.yaml"]) == 0
 
 

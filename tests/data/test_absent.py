@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.data.small_sets import noise_film, write_csv
 
 from ceph.data.check.counts import counts, find_in_counts
+from ceph.data.check.quick import quick_check
 from ceph.data.convert import convert
 from ceph.data.formats.film_table import absent_of
 from ceph.data.formats.find import read
+from ceph.data.formats.points import read_points
 from ceph.data.several import on_landmarks
+from ceph.runfolder import fingerprint
 
 NAMES = ["S", "N", "A", "B", "Pog`"]
 
@@ -50,6 +54,40 @@ def test_a_format_keeps_what_is_absent(source, tmp_path, name):
     assert not film.valid[:, [there.landmarks.index(symbol) for symbol in "AB"]].any()
 
 
+def test_a_name_with_a_semicolon_comes_back_out_of_the_table_of_films(tmp_path):
+    for film in ("one", "two"):
+        noise_film(tmp_path / "set" / "images" / f"{film}.png")
+    rows = ["film,mm_per_px,S_x,S_y,A; b_x,A; b_y", "one.png,0.1,3,4,absent,absent", "two.png,0.1,3,4,5,6"]
+    (tmp_path / "set" / "points.csv").write_text("\n".join(rows))
+    convert(tmp_path / "set", tmp_path / "there", "labelme")
+    assert absent(read(tmp_path / "there")) == {"one": ("A; b",)}
+
+
+def test_a_table_of_points_may_say_it_in_cells_and_what_evaluate_writes_is_read(tmp_path):
+    tables = {
+        "labels": ["image file,spacing(mm),p1x,p1y,p2x,p2y", "one.png,.1,3,4,absent,absent", "two.png,.1,3,4,5,6"],
+        "long": ["film,landmark,x,y", "one,S,3,4", "one,N,absent,absent", "two,S,3,4", "two,N,5,6"],
+        "ours": ["image_id,symbol,x_px,y_px,score,absent", "one,S,3,4,1,", "one,N,5,6,1,1", "two,S,3,4,1,"],
+    }
+    found = {}
+    for name, rows in tables.items():
+        for film in ("one", "two"):
+            noise_film(tmp_path / name / f"{film}.png")
+        (tmp_path / name / f"{name}.csv").write_text("\n".join(rows))
+        found[name] = absent(read(tmp_path / name, mm_per_px=0.1, landmarks=["S", "N"]))
+    assert found == {"labels": {"one": ("N",)}, "long": {"one": ("N",)}, "ours": {}}
+    assert read_points(tmp_path / "long" / "long.csv").marks["one"] == {"S": (3, 4)}
+
+
+def test_of_two_spellings_of_a_landmark_the_marked_one_is_there(tmp_path):
+    for film in ("one", "two"):
+        noise_film(tmp_path / f"{film}.png")
+    rows = ["one.png,.1,3,4,absent,absent,9,9", "two.png,.1,3,4,5,6,,"]
+    (tmp_path / "points.csv").write_text("\n".join(["film,mm_per_px,S_x,S_y,UMT_x,UMT_y,umt_x,umt_y", *rows]))
+    data = read(tmp_path)
+    assert (data.landmarks, absent(data)) == (("S", "UMT"), {})
+
+
 def test_it_stays_with_its_landmark_where_others_are_chosen(source):
     assert absent(chosen := read(source, landmarks=["B", "A"])) == {"f1": ("A",)}
     assert absent(on_landmarks(chosen, ["N", "A", "B"])) == {"f1": ("A",)}
@@ -61,6 +99,16 @@ def test_a_check_counts_it_and_does_not_miss_it(source):
     assert not any(text.startswith("A is missing") and "f1" in text for text in missing)
     assert any(text.startswith("B is missing") and "f1" in text for text in missing)
     assert counts(data)["absent"] == {"A": 1}
+    lines = quick_check(data.samples, [s.id for s in data.samples], data.landmarks)
+    assert [line[:11] for line in lines if "is marked" in line] == ["B is marked"]
+
+
+def test_it_is_part_of_what_a_run_has_seen(source):
+    data = read(source)
+    silent = [replace(sample, absent=None) for sample in data.samples]
+    marks = [fingerprint(s, [""] * len(s), data.landmarks)["films"] for s in (data.samples, silent)]
+    changed = [film for split in marks[0] for film in marks[0][split] if marks[0][split][film] != marks[1][split][film]]
+    assert changed == ["f1"]
 
 
 def test_tools_say_it_by_a_flag_a_choice_or_a_tag(source, tmp_path):

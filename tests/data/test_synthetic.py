@@ -22,6 +22,7 @@ from ceph.data.synthetic.film import draw_head, sella
 from ceph.data.synthetic.head import Head, smooth
 from ceph.data.synthetic.sets import FOLDERS, LANDMARKS, MACHINES, draw, draw_shape, shape_table, split_of, write
 from ceph.data.synthetic.sides import draw_sides
+from ceph.data.synthetic.teeth import draw_teeth, occlusion
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("CEPH_SHARED", ROOT.parent / "shared"))
@@ -288,6 +289,19 @@ def bare_head(tissue):
     canvas = Canvas(960, 880, 0.25)
     draw_head(canvas, head, np.random.default_rng(0), cvm_stage=3, ear_rod=False, tissue=tissue)
     return canvas, head
+
+
+def test_a_lost_tooth_leaves_a_gap_and_no_bracket():
+    mean = shape_table().mean_mm
+    head = Head(LANDMARKS, mean, mean, 2.0, np.array([200.0, 220.0]))
+    x, y = head.px(head["UPM"] - 4.2 * occlusion(head)).round().astype(int)
+    densest = []
+    for lost in ((), ("UPM",)):
+        canvases = [Canvas(480, 440, 0.5) for _ in range(20)]
+        for seed, canvas in enumerate(canvases):
+            draw_teeth(canvas, head, np.random.default_rng(seed), lost=lost)
+        densest.append(max(canvas.density[y, x] for canvas in canvases))
+    assert densest[0] > 1.2 > 0.5 > densest[1]
 
 
 def test_the_spine_of_a_varied_maxilla_fades_in_front_of_its_recess():

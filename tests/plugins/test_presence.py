@@ -16,14 +16,16 @@ from ceph_plugins.presence import Presence, PresenceConfig, PresenceHead
 
 
 def test_absent_and_marked_landmarks_count_and_unmarked_ones_do_not(make_batch):
-    valid = torch.tensor([[True, False, False]])
-    batch = dataclasses.replace(make_batch(valid), extras={"absent": torch.tensor([[False, True, False]])})
-    logits = torch.zeros(1, 3, requires_grad=True)
+    points = torch.tensor([[[5.0, 5], [0, 0], [0, 0], [6, 0]]]).expand(2, 4, 2)
+    valid = torch.tensor([[True, False, False, False], [False] * 4])  # the last landmark is masked; a film stands in
+    extras = {"absent": torch.tensor([[False, True, False, False]] * 2)}
+    batch = dataclasses.replace(make_batch(valid), points=points, extras=extras)
+    logits = torch.zeros(2, 4, requires_grad=True)
     given = Presence(PresenceConfig(weight=1, balance=3)).loss_terms(batch=batch, outputs={"presence": logits})
     total, count = given["presence"]
     total.backward()
-    assert (float(count), total.item()) == (4, pytest.approx(4 * np.log(2)))
-    assert logits.grad.sign().tolist() == [[-1, 1, 0]]
+    assert (float(count), total.item()) == (5, pytest.approx(5 * np.log(2)))
+    assert logits.grad.sign().tolist() == [[-1, 1, 0, -1], [0, 0, 0, 0]]
 
 
 def test_the_features_are_left_to_the_points():

@@ -200,6 +200,8 @@ def test_a_checkpoint_of_another_network_is_told_with_a_remedy(tiny, tmp_path):
     config.write_text(config.read_text().replace("width: 8", "width: 16").replace("stop_after: 1", "stop_after: null"))
     with pytest.raises(CheckpointError, match=r"does not fit the run's network(.|\n)*--init-from"):
         ceph.resume(run.folder)
+    with pytest.raises(CheckpointError, match=r"do not fit this network(.|\n)*environment.json"):
+        ceph.load(run.folder)
 
 
 def test_a_folder_holds_one_run(tiny, tmp_path):

@@ -49,11 +49,11 @@ def suggest(
     several disagree, the second look moves points, and radii are wide; of films that look alike one.
     """
     if films is not None:
-        _name_films(run, films, count or 20, out)
+        _name_films(run, films, count or 20, out and _free(out))
     elif count is not None:
         raise ConfigError("there are no films to name", key="--next", hint="give a folder of them: --films FOLDER")
     else:
-        _write_config(run, split, out or Path("next.yaml"))
+        _write_config(run, split, _free(out or Path("next.yaml")))
 
 
 def _write_config(run: Path, split: str, out: Path) -> None:
@@ -72,7 +72,7 @@ def _write_config(run: Path, split: str, out: Path) -> None:
 
 def _name_films(run: Path, folder: Path, count: int, out: Path | None) -> None:
     from ceph.cli.console import table
-    from ceph.data.names import shown
+    from ceph.data.names import guarded, shown
     from ceph.report.predictions import csv_text
     from ceph.tools.suggest_films import suggest_films
 
@@ -81,7 +81,7 @@ def _name_films(run: Path, folder: Path, count: int, out: Path | None) -> None:
     head = ["film", "doubt", *(f"{name}_px" for name in names)]
     rows = [(shown(str(c.film)), f"{c.doubt:.2f}", *(f"{c.measured[n]:.2f}" for n in names)) for c in chosen]
     if out is not None:
-        _write(out, csv_text([head, *rows]))
+        _write(out, csv_text(map(guarded, row) for row in [head, *rows]))
     typer.echo(table([tuple(head), *rows]))
     typer.echo(f"{len(chosen)} of {passed.films} films, the first to mark first; px of the network's image")
     for film, why in passed.over[:SHOWN]:
@@ -92,13 +92,18 @@ def _name_films(run: Path, folder: Path, count: int, out: Path | None) -> None:
         typer.echo(f"wrote {out}")
 
 
+def _free(out: Path) -> Path:
+    """The file, before the work is done. Raises ConfigError where one is there, or no folder for it."""
+    if out.exists():
+        raise ConfigError(f"{out} is there already", key="--out", hint="name another file, or remove it first")
+    if not out.parent.is_dir():
+        raise ConfigError(f"there is no folder {out.parent}", key="--out")
+    return out
+
+
 def _write(out: Path, text: str) -> None:
     try:
         with out.open("x", encoding="utf-8") as stream:
             stream.write(text)
-    except FileExistsError:
-        raise ConfigError(
-            f"{out} is there already", key="--out", hint="name another file, or remove it first"
-        ) from None
     except OSError as error:
         raise ConfigError(f"cannot write {out}: {(error.strerror or str(error)).lower()}", key="--out") from None

@@ -73,11 +73,11 @@ class Draw:
 class Batch:
     """What a training step sees, on the device: B films, K landmarks, coordinates in network pixels.
 
-    `image` [B, 1, H, W] float in 0..1; `points` [B, K, 2]; `valid` [B, K] bool; `index` [B] into the training samples,
-    -1 for an unmarked film; `mm_per_px` [B] of a network pixel; `film_to_network` [B, 3, 3] float64; `epoch` counts
-    from 0; `step` counts optimiser steps; `epochs_done` is the schedule's clock at the step's first micro-batch;
-    `reader` [B, K] whose points they are, -1 for a mean; `extras` {name: [B, ...]} what plugins sent along;
-    `draws` {name: Draw} further draws of the same films.
+    `image` [B, 1, H, W] float in 0..1; `points` [B, K, 2], 0 if not marked or out of it; `valid` [B, K] bool; `index`
+    [B] into the training samples, -1 for an unmarked film; `mm_per_px` [B] of a network pixel; `film_to_network` [B, 3,
+    3] float64; `epoch` counts from 0; `step` counts optimiser steps; `epochs_done` is the schedule's clock at the
+    step's first micro-batch; `reader` [B, K] whose points they are, -1 for a mean; `extras` {name: [B, ...]} what
+    plugins sent along; `draws` {name: Draw} further draws of the same films.
     """
 
     image: torch.Tensor

@@ -80,7 +80,7 @@ def export(run: Path | str, *, out: Path | str, settings: Sequence[str] = (), li
     with runfolder.writing(target):
         values = {**{name: twin.arrays() for name, twin in twins.items()}, "radius": radii}
         kept: dict[str, Any] = {f"{name}.{key}": a for name, arrays in values.items() for key, a in arrays.items()}
-        if kept:
+        if twins or radii:
             np.savez(target / VALUES, **kept)
         runfolder.write_text(target / RUNNER, runner(twins))
         content = manifest(trained, licence, LEVEL if radii else None, _hashes(target))

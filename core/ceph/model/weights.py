@@ -155,8 +155,11 @@ def transfer(
     return f"all weights; {shared} of {len(ours)} landmarks were known to them"
 
 
-def put(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Load a whole state; raises CheckpointError naming a tensor that only one of them has, or in another shape."""
+def put(network: nn.Module, state: Mapping[str, torch.Tensor], hint: str = "") -> None:
+    """Load a whole state; raises CheckpointError naming a tensor that only one of them has, or in another shape.
+
+    `hint` says what to do then, where it is not to give the network another shape.
+    """
     own = network.state_dict()
     wrong = sorted(
         n for n in own.keys() | state.keys() if n not in own or n not in state or own[n].shape != state[n].shape
@@ -166,7 +169,7 @@ def put(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
         raise CheckpointError(
             f"the weights do not fit this network: {len(wrong)} tensors differ, {wrong[0]!r} among them "
             f"(network: {sides[0]}; weights: {sides[1]})",
-            hint="use the model section, the landmarks and the plugins of the run that the weights come from",
+            hint=hint or "use the model section, the landmarks and the plugins of the run that the weights come from",
         )
     network.load_state_dict(state)
 

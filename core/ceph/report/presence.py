@@ -18,8 +18,8 @@ def presence_sentences(figures: Mapping[str, Any]) -> Iterable[str]:
         return
     absent, by = number(found, "n_absent"), found.get("by")
     yield (
-        f"{absent:.0f} landmarks are absent by the set's word; of two films, one that has such a landmark and one that "
-        f"lacks it, the first has the higher {by} in {digits(100 * auc, 1)} % of the pairs"
+        f"{absent:.0f} landmarks that other films have are absent by the set's word; of two films, one that has such a "
+        f"landmark and one that lacks it, the first has the higher {by} in {digits(100 * auc, 1)} % of the pairs"
     )
     kept = number(found, "kept_percent")
     if math.isfinite(kept):

@@ -32,6 +32,7 @@ from ceph.evaluation.predict import Prediction
 from ceph.evaluation.statistics import units_of
 from ceph.hooks.base import Run
 from ceph.measuring.agreement import measurement_figures
+from ceph.model.weights import put
 from ceph.run.assembly import make_hooks, make_model, make_stations
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import also_films, loader_workers, make_films, read_data
@@ -49,6 +50,10 @@ PREDICTING = {"build_model", "modules", "views", "members", *(f"build_{station}"
 
 TRAINING_SPLITS = ("train", "validation", OUT_OF_FOLD)
 HELD_OUT = ("validation", OUT_OF_FOLD)  # from which a run learns its radii
+UNFIT = (
+    "install the versions of ceph-trainer and of its plugins that {folder}/environment.json names, or start a new run "
+    "from these weights: ceph run --init-from {folder}"
+)
 ADAPT = "adapt"  # where the films of `ceph adapt` stand in the fingerprint
 
 
@@ -126,7 +131,7 @@ class Trained:
         with flushed_denormals(), explained(f"loading {network}, of {folder}", LOADED):
             with torch.random.fork_rng(devices=[]):  # its random weights are no draw of whoever loads it
                 self.model = make_model(self.config, self.hooks, self.run)
-            self.model.load_state_dict(content["model"])
+            put(self.model, content["model"], hint=UNFIT.format(folder=folder))
             self.runtime.place(self.model).eval()
 
     @cached_property

@@ -230,6 +230,8 @@ def fingerprint(samples: Sequence[Sample], digests: Sequence[str], landmarks: Se
     for sample, digest in zip(samples, digests, strict=True):
         marks = hashlib.blake2b(np.ascontiguousarray(sample.points).tobytes(), digest_size=16)
         marks.update(np.ascontiguousarray(sample.valid).tobytes() + np.float64(sample.mm_per_px).tobytes())
+        if sample.absent is not None:
+            marks.update(sample.absent.tobytes())
         if sample.labels:
             marks.update(repr(sorted(sample.labels.items())).encode())
         films.setdefault(sample.split, {})[sample.id] = f"{digest}:{marks.hexdigest()}"

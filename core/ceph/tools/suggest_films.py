@@ -21,6 +21,7 @@ from ceph import runfolder
 from ceph.data.cache import digests
 from ceph.data.geometry import letterbox_scale
 from ceph.data.images import film_size, read_film
+from ceph.data.unmarked import SPLIT as UNMARKED
 from ceph.errors import ConfigError, DataError
 from ceph.evaluation.predict import Prediction
 from ceph.run.gate import Gate
@@ -55,7 +56,7 @@ class Passed:
 def suggest_films(run: Path | str, folder: Path, count: int) -> tuple[list[Next], Passed]:
     """The `count` films below `folder` whose marking would teach a run, or a folder of several, most; first the first.
 
-    Films that the run has seen are passed over, as are those that cannot be read or are no lateral cephalograms.
+    Films that the run has seen marked are passed over, as are those that cannot be read or are no lateral cephalograms.
     Raises ConfigError where `run` is no run, or no film is left.
     """
     trained = load(run)
@@ -83,9 +84,10 @@ def suggest_films(run: Path | str, folder: Path, count: int) -> tuple[list[Next]
 
 
 def known_films(trained: Trained, films: Sequence[NamedFilm]) -> list[Path]:
-    """Those of the films that are, byte for byte, films that the run trained on or was validated with."""
-    splits = runfolder.mapping(runfolder.read_fingerprint(trained.folder), "films")
-    known = {str(marks).partition(":")[0] for split in splits for marks in runfolder.mapping(splits, split).values()}
+    """Those of the films that are, byte for byte, marked films that the run trained on or was scored with."""
+    seen = runfolder.read_fingerprint(trained.folder)
+    splits = set(runfolder.mapping(seen, "films")) - {UNMARKED}
+    known = {marks.partition(":")[0] for split in splits for marks in runfolder.labels(seen, "films", split).values()}
     paths = [film.path for film in films]
     return [path for path, digest in zip(paths, digests(paths), strict=True) if digest in known]
 

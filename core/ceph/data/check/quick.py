@@ -10,7 +10,7 @@ import numpy as np
 
 from ceph.data.check.findings import listed
 from ceph.data.formats.splits import OUT_OF_FOLD
-from ceph.data.types import Sample
+from ceph.data.types import Sample, absent_in
 from ceph.data.unmarked import SPLIT as UNMARKED
 
 ENDS = {(".jpg", ".jpeg"): b"\xff\xd9", (".png",): b"IEND"}
@@ -60,10 +60,9 @@ def _without_points(samples: Sequence[Sample], landmarks: Sequence[str]) -> Iter
     marked = np.stack([sample.valid.any(axis=0) for sample in samples])
     if bare := [sample for sample in samples if not sample.valid.any()]:
         yield f"{listed(bare)}: no landmark is marked"
-    for k, symbol in enumerate(landmarks):
-        n = int(marked[:, k].sum())
-        if n < len(samples) - len(bare):
-            yield f"{symbol} is marked in {n} of {len(samples)} films"
+    known = marked | absent_in(samples, len(landmarks)) | ~marked.any(axis=1, keepdims=True)
+    for k in np.flatnonzero(~known.all(axis=0)):
+        yield f"{landmarks[k]} is marked in {marked[:, k].sum()} of {len(samples)} films"
 
 
 def _cut_off(path: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ceph.data.formats.base import DataSet
 from ceph.data.formats.cldetection2023 import LANDMARKS
-from ceph.data.formats.film_table import Facts
+from ceph.data.formats.film_table import ABSENT, Facts
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import Films, head
 from ceph.data.formats.records import ONE_READER, Film, Found, marks_of
@@ -101,9 +101,10 @@ class ClDetectionCsv(InFiles):
         path = places.find(row[column])
         if path is None:
             row.fail(f"the film {row[column]!r} is not in {places.root}", hint="put the films into the folder")
-        marks = points_of(row, [(name, f"p{k}x", f"p{k}y") for k, name in enumerate(self._names(count), 1)])
-        facts = Facts(mm_per_px=row.spacing(self.spacing), source=f"CL-Detection {self.spacing}")
-        return Film(path, str(row.place), {ONE_READER: marks}, facts=facts, part=split)
+        points = [(name, f"p{k}x", f"p{k}y") for k, name in enumerate(self._names(count), 1)]
+        spacing, source = row.spacing(self.spacing), f"CL-Detection {self.spacing}"
+        facts = Facts(mm_per_px=spacing, source=source, absent=absent_in_row(row, points))
+        return Film(path, str(row.place), {ONE_READER: points_of(row, points)}, facts=facts, part=split)
 
     def _names(self, count: int) -> Sequence[str]:
         return self.landmarks or numbered(count)
@@ -114,10 +115,24 @@ def numbered(count: int) -> list[str]:
     return [f"p{k}" for k in range(1, count + 1)]
 
 
-def points_of(row: Row, columns: Sequence[tuple[str, str, str]]) -> dict[str, tuple[float, float]]:
-    """The points of a row by symbol, out of (symbol, column of x, column of y); one with empty cells is missing."""
-    found = {}
+def absent_in_row(row: Row, columns: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
+    """The symbols, out of (symbol, column of x, column of y), whose cells say that they are not on the film."""
+    found = []
     for symbol, x, y in columns:
+        said = [row[column].lower() == ABSENT for column in (x, y)]
+        if any(said) and not all(said):
+            row.fail(f"{symbol} is {ABSENT} in one of {x} and {y} only", hint="say it in both, or in neither")
+        found += [symbol] * all(said)
+    return tuple(found)
+
+
+def points_of(row: Row, columns: Sequence[tuple[str, str, str]]) -> dict[str, tuple[float, float]]:
+    """The points of a row by symbol, out of (symbol, column of x, column of y).
+
+    One with empty cells is missing, as is one that is said not to be on the film.
+    """
+    found, gone = {}, absent_in_row(row, columns)
+    for symbol, x, y in (each for each in columns if each[0] not in gone):
         if (row[x] == "") != (row[y] == ""):
             row.fail(f"{symbol} has {x if row[x] else y}, but not {y if row[x] else x}")
         if row[x]:

@@ -2,12 +2,15 @@
 
     film,id,split,group,machine,mm_per_px,spacing_source,absent
 
-`film` is the film's file without its ending; `absent` lists the landmarks that are not on the film (`UMT; LMT`). Any
-other column may be missing and any cell empty: then what the set itself says holds.
+`film` is the film's file without its ending; `absent` lists the landmarks that are not on the film (`UMT; LMT`; one
+with a semicolon in its name stands in double quotes). Any other column may be missing and any cell empty: then what the
+set itself says holds.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,8 +93,20 @@ def facts_of(row: Row) -> Facts:
         row.get("machine"),
         row.spacing("mm_per_px"),
         row.get("spacing_source"),
-        tuple(filter(None, map(str.strip, row.get(ABSENT).split(";")))),
+        tuple(_unlisted(row.get(ABSENT))),
     )
+
+
+def _unlisted(text: str) -> Iterator[str]:
+    """The names in a cell that lists them."""
+    for names in csv.reader(io.StringIO(text, newline=""), delimiter=";", skipinitialspace=True):
+        yield from filter(None, map(str.strip, names))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """A cell that lists `names`."""
+    cells = ((name, '"' + name.replace('"', '""') + '"') for name in names)
+    return "; ".join(quoted if ";" in name or name.startswith('"') else name for name, quoted in cells)
 
 
 def plain_name(name: str) -> bool:
@@ -109,7 +124,7 @@ def plain_name(name: str) -> bool:
 def write_table(folder: Path, films: Iterable[tuple[str, Sample]], landmarks: Sequence[str]) -> None:
     """Write the facts of `films`: the name of each film's file without its ending, and the film."""
     rows = [
-        (name, sample.id if sample.id != name else "", *facts_cells(sample), "; ".join(absent_of(sample, landmarks)))
+        (name, sample.id if sample.id != name else "", *facts_cells(sample), _listed(absent_of(sample, landmarks)))
         for name, sample in films
     ]
     said = any(row[-1] for row in rows)

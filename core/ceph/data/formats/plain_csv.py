@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ceph.data.formats.base import DataSet
-from ceph.data.formats.cldetection_csv import CSV_2023, CSV_2024, numbered, points_of
+from ceph.data.formats.cldetection_csv import CSV_2023, CSV_2024, absent_in_row, numbered, points_of
 from ceph.data.formats.film_table import ABSENT, TABLE, absent_of, facts_cells, facts_of
 from ceph.data.formats.in_files import InFiles
 from ceph.data.formats.locate import annotation_files, head
-from ceph.data.formats.records import ONE_READER, PREDICTED, Film, Found, marks_of
+from ceph.data.formats.records import ONE_READER, PREDICTED, Film, Found, Marks, marks_of
 from ceph.data.formats.spelling import clean
 from ceph.data.formats.splits import split_of
 from ceph.data.formats.tables import Row, header, number_text, parse_rows, table_of, write_rows
@@ -108,7 +108,7 @@ class PlainCsv(InFiles):
                         f"{film.path.name} stands twice",
                         hint="a film has one line, or one for each `reader`, and one split",
                     )
-                film.marks[reader] = points_of(row, _there(row, points, film))
+                film.marks[reader] = _noted(row, points, film)
         return None
 
     def _add_long(
@@ -134,7 +134,7 @@ class PlainCsv(InFiles):
                     row.fail("a point without a landmark's name")
                 if symbol in marks:
                     row.fail(f"{symbol} of {film.path.name} stands twice")
-                marks.update(points_of(row, _there(row, [(symbol, x, y)], film)))
+                marks.update(_noted(row, [(symbol, x, y)], film))
 
     def write(self, data: DataSet, folder: Path, films: Mapping[str, str]) -> None:
         """Write points.csv."""
@@ -150,14 +150,11 @@ class PlainCsv(InFiles):
         write_rows(folder / "points.csv", ("film", *FACTS, READER, *columns), rows)
 
 
-def _there(row: Row, points: Columns, film: Film) -> Columns:
-    """The columns of `points` but of those that the row says are not on the film, which it notes."""
-    gone = [(symbol, x, y) for symbol, x, y in points if ABSENT in (row[x].lower(), row[y].lower())]
-    for symbol, x, y in gone:
-        if row[x].lower() != row[y].lower():
-            row.fail(f"{symbol} is {ABSENT} in one of {x} and {y} only", hint="say it in both, or in neither")
+def _noted(row: Row, points: Columns, film: Film) -> Marks:
+    """The points of a row; those that it says are not on the film are noted there."""
+    for symbol in absent_in_row(row, points):
         film.lacks(symbol)
-    return [each for each in points if each not in gone]
+    return points_of(row, points)
 
 
 def _film(row: Row, column: str, found: Found, split: str) -> Film:
@@ -168,7 +165,8 @@ def _film(row: Row, column: str, found: Found, split: str) -> Film:
     if path is None:
         row.fail(f"the film {called!r} is not in {places.root}", hint=nearest(called, list(places.stems())))
     facts = facts_of(row)
-    facts = replace(facts, group=facts.group or patient)
+    # A column `absent` here is of points, as in what `ceph evaluate` writes.
+    facts = replace(facts, group=facts.group or patient, absent=())
     film = found.film(path, str(row.place))
     if not film.marks:
         film.facts, film.part = facts, split

@@ -244,7 +244,7 @@ def _absent(
     for symbol in dict.fromkeys(said):
         place = place_of(symbol, landmarks)
         if place is None:
-            findings.leave_out(f"that {symbol} is absent, a landmark that no film has marked")
+            findings.leave_out(f"that {symbol} is absent: no film has a landmark of that name marked")
         elif valid[:, place].any():
             findings.leave_out(f"that {symbol} is absent on film {called}, on which a reader marked it")
         else:

@@ -138,11 +138,13 @@ def _refuse_both(what: str, names: Sequence[str], marks: Flags, samples: Sequenc
 def _joined(sample: Sample, landmarks: Sequence[list[int]], readers: Sequence[list[int]]) -> Sample:
     """`sample` with the columns of each landmark as one, and the rows of each reader; at most one of them is valid."""
     points, valid, outside = np.where(sample.valid[..., None], sample.points, 0), sample.valid, sample.outside
-    absent = None if sample.absent is None else np.array([sample.absent[group].any() for group in landmarks])
     for axis, groups in ((1, landmarks), (0, readers)):
         points = np.stack([points.take(group, axis).sum(axis) for group in groups], axis)
         valid = np.stack([valid.take(group, axis).any(axis) for group in groups], axis)
         if outside is not None:
             outside = np.stack([outside.take(group, axis).any(axis) for group in groups], axis)
+    absent = None
+    if sample.absent is not None:  # of one spelling it may be said, and another be marked
+        absent = np.array([sample.absent[group].any() for group in landmarks]) & ~valid.any(axis=0)
     points = np.where(valid[..., None], points, np.nan)
     return replace(sample, points=points, valid=valid, outside=outside, absent=absent)

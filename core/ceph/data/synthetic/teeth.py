@@ -69,7 +69,7 @@ def draw_teeth(
             filling = head[molar] - 0.27 * 1.32 * apart * ahead + rng.uniform(3.2, 4.2) * up
             canvas.fill(head.ellipse(filling, (2.3, 1.3), rng.normal(0, 0.3)), 1.2)
         if braced:
-            for share in (0.0, 0.30, 0.58):
+            for share in (0.0, 0.30, 0.58)[premolar in lost :]:
                 bracket = head[premolar] + share * (head[tip] - head[premolar]) + 4.2 * up
                 canvas.fill(head.ellipse(bracket, (1.5, 1.2)), 0.9)
 
