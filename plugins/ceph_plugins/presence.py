@@ -69,7 +69,7 @@ class Presence(Plugin[PresenceConfig]):
     @hookimpl
     def loss_terms(self, batch: Batch, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Cross-entropy over the landmarks that are marked, in the draw, or absent."""
-        # A point is 0 unless it is marked and in the image: `valid` may be masked. A film without a valid one stands in.
+        # A point is 0 unless it is marked and in the image; `valid` may be masked, or none is: a film that stands in.
         marked = batch.points.any(-1).float()
         weight = (marked + self.config.balance * batch.extras["absent"]) * batch.valid.any(1, keepdim=True)
         logits = outputs["presence"].float()

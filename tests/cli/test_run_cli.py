@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -137,8 +136,10 @@ def test_an_unknown_split_names_the_ones_there_are(tiny_set, tmp_path, capsys):
 
 
 @pytest.mark.slow  # the short form: test_kills.py, rows 3 and 4
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, tmp_path, number, capsys):
+@pytest.mark.skipif(os.name == "nt", reason="needs the signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, tmp_path, name, capsys):
+    number = getattr(signal, name)
     longer = ("--set", "train.epochs=6", "--set", "train.warmup_epochs=9", "--plugin", "hard-mining")
     assert main(tiny_call(tiny_set, *longer, "--out", str(tmp_path / "whole"))) == 0
     run = tmp_path / "cut"
@@ -161,7 +162,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_set, tmp_path):
     run = tmp_path / "run"
     words = tiny_call(tiny_set, "--set", "train.epochs=500", "--set", "data.workers=1", "--out", str(run))
     take = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from ceph.__main__ import main; exit(main())"
-    ours, theirs = pty.openpty()
+    ours, theirs = pytest.importorskip("pty", reason="needs a terminal of POSIX").openpty()
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
     with subprocess.Popen([sys.executable, "-c", take, *words], start_new_session=True, **streams) as process:
         os.close(theirs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import shutil
 from pathlib import Path
 
@@ -119,7 +118,7 @@ def test_whoever_trained_a_run_and_whoever_names_a_file_or_a_config_is_not_asked
 @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 2), (b"\x04", 2)])
 def test_a_person_at_a_terminal_is_asked(stranger, monkeypatch, capsys, answer, code):
     _, marker = stranger
-    ours, theirs = pty.openpty()
+    ours, theirs = pytest.importorskip("pty", reason="needs a terminal of POSIX").openpty()
     with os.fdopen(theirs) as terminal:
         os.write(ours, answer)
         monkeypatch.setattr("sys.stdin", terminal)

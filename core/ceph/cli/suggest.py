@@ -80,8 +80,6 @@ def _name_films(run: Path, folder: Path, count: int, out: Path | None) -> None:
     names = list(chosen[0].measured)
     head = ["film", "doubt", *(f"{name}_px" for name in names)]
     rows = [(shown(str(c.film)), f"{c.doubt:.2f}", *(f"{c.measured[n]:.2f}" for n in names)) for c in chosen]
-    if out is not None:
-        _write(out, csv_text(map(guarded, row) for row in [head, *rows]))
     typer.echo(table([tuple(head), *rows]))
     typer.echo(f"{len(chosen)} of {passed.films} films, the first to mark first; px of the network's image")
     for film, why in passed.over[:SHOWN]:
@@ -89,6 +87,7 @@ def _name_films(run: Path, folder: Path, count: int, out: Path | None) -> None:
     if (more := len(passed.over) - SHOWN) > 0:
         typer.echo(f"  and {more} more")
     if out is not None:
+        _write(out, csv_text(map(guarded, row) for row in [head, *rows]))
         typer.echo(f"wrote {out}")
 
 

@@ -61,7 +61,7 @@ def _without_points(samples: Sequence[Sample], landmarks: Sequence[str]) -> Iter
     if bare := [sample for sample in samples if not sample.valid.any()]:
         yield f"{listed(bare)}: no landmark is marked"
     known = marked | absent_in(samples, len(landmarks)) | ~marked.any(axis=1, keepdims=True)
-    for k in np.flatnonzero(~known.all(axis=0)):
+    for k in np.flatnonzero(~known.all(axis=0)).tolist():
         yield f"{landmarks[k]} is marked in {marked[:, k].sum()} of {len(samples)} films"
 
 
