@@ -228,8 +228,8 @@ class Trained:
             keep(self.folder, name, self.landmarks, prediction, units)
             self.__dict__.pop("known", None)  # is read anew
         if data is None and name == "validation" and config.evaluate.also:
-            others = also_films(config, self.hooks, self.landmarks)
-            figures["also"] = {each: self._scored(each, own)[0] for each, own in others.items()}
+            others = also_films(config, self.hooks, self.landmarks).items()
+            figures["also"] = {each: self._scored(each, further)[0] for each, further in others}
         if data is None:
             self._write(name, figures, prediction, films, radii_mm)
             if (self.folder / runfolder.REPORT).exists():  # not before the run has ended
