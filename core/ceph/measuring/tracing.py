@@ -30,8 +30,8 @@ def write_tracings(found: Analysis, folder: Path) -> str:
     for the folder of a film.
     """
     beside = (film for film in map(Path, found.films) if film.parent.resolve() == folder.resolve() and film.exists())
-    if film := next(beside, None):
-        what = f"a picture would be written over a film: {film} lies in {folder}"
+    if over := next(beside, None):
+        what = f"a picture would be written over a film: {over} lies in {folder}"
         raise ConfigError(what, key="--tracings", hint="name a folder of its own")
     missing, taken = 0, set[str]()
     for f, film in enumerate(found.films):
