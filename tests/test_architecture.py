@@ -41,6 +41,7 @@ FLOORS = {
     "ceph.run.films": 5,
     "ceph.run": 6,
     "ceph.run.many": 7,
+    "ceph.run.members": 7,
     "ceph.run.predictions": 7,
     "ceph.ablation": 6,
     "ceph.__main__": 7,

@@ -82,7 +82,11 @@ def test_a_signal_strikes_no_pool_of_threads_but_between_two_results():
 
 
 def test_a_signal_of_a_program_that_has_its_own_handlers_is_not_lost_while_threads_work():
-    stopped, done = struck_in_threads()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        stopped, done = struck_in_threads()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert type(stopped) is KeyboardInterrupt, "Python's own"
     assert done < 200
 

@@ -66,7 +66,7 @@ def test_what_needs_no_plugin_imports_none(stranger, capsys):
 
 ASKING = {
     "evaluate": ["evaluate", "run"],
-    "suggest": ["suggest", "run"],
+    "suggest": ["suggest", "run", "--out", "new.yaml"],
     "resume": ["run", "--resume", "run"],
     "plan": ["plan", "run/config.yaml"],
     "run": ["run", "run/config.yaml", "--dry-run"],
