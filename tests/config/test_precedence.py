@@ -137,9 +137,9 @@ def test_python_values_are_checked_like_a_file(values):
 
 
 def test_every_shipped_preset_resolves_and_says_what_it_is_for():
-    assert layers.preset_names() == ["base", "demo", "fine-tune-hard", "high-res", "quick"]
+    assert layers.preset_names() == ["base", "demo", "fine-tune-hard", "high-res", "quick", "sharp"]
     for name in layers.preset_names():
-        assert resolve(preset=name).provenance["train.lr"] == f"preset {name}"
+        assert resolve(preset=name).provenance["train.epochs"] == f"preset {name}"
         assert (layers.PRESETS / f"{name}.yaml").read_text().startswith("# ")
     assert resolve(preset="high-res").config.model.backbone == resolve(preset="base").config.model.backbone
     for name in ("demo", "quick"):
