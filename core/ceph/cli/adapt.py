@@ -10,7 +10,6 @@ import typer
 from ceph.cli import options
 from ceph.cli.console import table
 from ceph.errors import ConfigError
-from ceph.runfolder import DRAWN
 
 if TYPE_CHECKING:
     from ceph.run.adapt import Adaptation
@@ -68,6 +67,8 @@ def told(made: Adaptation, run: Path) -> str:
         f"({gain.low_mm:.2f} to {gain.high_mm:.2f}, 95 %), each of {used} films by offsets of the others"
     )
     if made.folder is None:
+        from ceph.runfolder import DRAWN
+
         more = f"\nfive films can train it: ceph folds --set model.weights={DRAWN} (docs/synthetic.md)"
         return f"{expected}\nnot worth it: keep {run}; nothing was written{more * (str(run) == DRAWN)}"
     offsets = made.offsets
