@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ceph.evaluation.offsets import expected, learn, mean_shape, mirrored, turned, turns, ways
+from ceph.evaluation.offsets import errors_by_others, expected, learn, mean_shape, mirrored, turned, turns, ways
 from ceph.evaluation.stations import HeadOffsets
 
 K = 19
@@ -88,14 +88,14 @@ def test_landmarks_that_few_films_have_or_none_are_learned_as_far_as_they_go():
 
 def test_what_is_expected_is_a_gain_where_there_is_one_and_none_where_there_is_not():
     films, shape = clinic(6, 5), mean_shape(clinic(6, 5)[0])
-    gain = expected(*films, all_of(films[0]), shape, np.zeros(6, dtype=bool))
+    gain = expected(*errors_by_others(*films, all_of(films[0]), shape, np.zeros(6, dtype=bool)))
     assert gain.shown
     assert gain.gain_mm == pytest.approx(gain.before_mm - gain.after_mm)
     assert gain.low_mm < gain.gain_mm < gain.high_mm
     shown = 0
     for seed in range(40):
         films = clinic(6, seed, habit=0 * HABIT)
-        shown += expected(*films, all_of(films[0]), shape, np.zeros(6, dtype=bool)).shown
+        shown += expected(*errors_by_others(*films, all_of(films[0]), shape, np.zeros(6, dtype=bool))).shown
     assert shown <= 4
 
 

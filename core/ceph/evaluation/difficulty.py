@@ -28,6 +28,10 @@ class Shape(NamedTuple):
     mean: Points
     covariance: Floats
 
+    def moved(self, offsets_mm: Points, frame: Points) -> Shape:
+        """The shape of heads as another place marks them: offsets [K, 2] in mm, as they lie on `frame` [K, 2]."""
+        return Shape(self.mean + turned(offsets_mm[None], turns(frame[None], self.mean))[0], self.covariance)
+
     def apart_mm(self, points_mm: Points) -> Floats:
         """How far points [N, K, 2] are from where the others of their film put them, [N, K]; 0 where nothing is known.
 

@@ -153,24 +153,32 @@ def learn(moves: Points, valid: Flags, usual: Floats | None = None) -> Offsets:
     return Offsets(offsets, films, scatter, kept, strange)
 
 
-def expected(
+def errors_by_others(
     found: Points, marked: Points, valid: Flags, shape: Points, strange: Flags, usual: Floats | None = None
-) -> Gain:
-    """What offsets bring on a film that they were not learned from: each film by those of the others.
+) -> tuple[Floats, Floats]:
+    """Errors [N, K] in mm before and after, each film by offsets of the others; NaN where not `valid` [N, K].
 
-    Points [N, K, 2] and the shape [K, 2] are in mm, `usual` as for `learn`. The `strange` [N] neither teach nor count.
-    The interval is Student's over films.
+    Points [N, K, 2] and the shape [K, 2] are in mm, `usual` as for `learn`. The `strange` [N] do not teach and are NaN.
     """
     turn = turns(found, shape)
     moves, used = turned(np.where(valid[..., None], marked - found, 0), turn), np.flatnonzero(~strange)
-    before, after = np.zeros((2, len(used)))
-    for row, n in enumerate(used):
+    before, after = np.full((2, *valid.shape), np.nan)
+    for n in used:
         others = np.setdiff1d(used, n)
         left = moves[n] - learn(moves[others], valid[others], usual).offsets_mm
-        before[row], after[row] = (np.linalg.norm(v, axis=-1)[valid[n]].mean() / abs(turn[n]) for v in (moves[n], left))
-    gains = before - after
-    half = t_quantile(len(used) - 1, 0.95) * gains.std(ddof=1) / np.sqrt(len(used))
-    return Gain(*map(float, (before.mean(), after.mean(), gains.mean(), gains.mean() - half, gains.mean() + half)))
+        before[n], after[n] = (
+            np.where(valid[n], np.linalg.norm(v, axis=-1) / abs(turn[n]), np.nan) for v in (moves[n], left)
+        )
+    return before, after
+
+
+def expected(before: Floats, after: Floats) -> Gain:
+    """What offsets bring on a film that they were not learned from, by `errors_by_others`; Student's interval."""
+    there = ~np.isnan(before).all(axis=1)
+    first, then = (np.nanmean(errors[there], axis=1) for errors in (before, after))
+    gains = first - then
+    half = t_quantile(len(gains) - 1, 0.95) * gains.std(ddof=1) / np.sqrt(len(gains))
+    return Gain(*map(float, (first.mean(), then.mean(), gains.mean(), gains.mean() - half, gains.mean() + half)))
 
 
 def _complex(points: Points) -> NDArray[np.complex128]:

@@ -33,9 +33,9 @@ class Prediction:
     `stages` says where each station of decoding, in order, left points [N, K, 2] in film px and scores [N, K]; the last
     is the answer. `assumed_mm_per_px` [N] is the mm of a film pixel that a look at a film without spacing took it to
     have, else NaN; None where nobody looked. `outputs` {name: [N, ...]}, on the CPU, are of modules that see features.
-    `spread_px` [N, K] is the spread of the maps about the points (`spread.py`), `mm_per_px` [N] of the films' own
-    pixels, NaN where it is unknown; `presence` [N, K], 0..1, how sure it is that landmarks are on their films
-    (`presence.py`), NaN where the network has no head that says it.
+    `spread_px` [N, K] is the spread of the maps about the points before `adapt` (`spread.py`), `mm_per_px` [N] of the
+    films' own pixels, NaN where it is unknown; `presence` [N, K], 0..1, how sure it is that landmarks are on their
+    films (`presence.py`), NaN where the network has no head that says it.
     """
 
     points_px: Points
@@ -81,7 +81,8 @@ def predict(
             look = Look(frame, open_film, stations.mm_per_px, device)
             to_film = torch.linalg.inv(frame.film_to_network.double()).to(maps, non_blocking=True)
             decoded.append(stations.stages(maps, size, look, ensemble.model, to_film))
-            spreads.append(spread_of(maps, decoded[-1][-1].points, size))
+            found_at = next(stage for stage in reversed(decoded[-1]) if stage.station != "adapt")  # no doubt, a habit
+            spreads.append(spread_of(maps, found_at.points, size))
             frames.append(frame._replace(image=frame.image[:0]))
             assumed.append(look.assumed)
             sound.append(maps.isfinite().all())

@@ -22,6 +22,7 @@ LEVEL = 0.9
 LEVELS = np.array([*np.arange(50, 95, 5), 95, 97, 99]) / 100  # kept; what lies between is read off
 POOLED = 20.0  # films that the other landmarks count for in the quantile of one
 LEAST_FILMS = 10
+LEAST_POINTS = 20  # of fewer films than that
 PARTS = 10  # into which films are parted to count how often radii hold
 LARGE_MM = 4.0  # an error
 
@@ -66,6 +67,21 @@ def learn(errors_mm: Floats, hard_mm: Floats) -> Radii | None:
         own = _quantiles(ratios[known[:, k], k], int(films[k]))
         factors[k] = _shared(own, mid * pool, films[k])
     return Radii(factors, films, LEVELS)
+
+
+def learn_of_few(errors_mm: Floats, hard_mm: Floats) -> Radii | None:
+    """As `learn`, of too few films for a quantile of each landmark: one of all ratios, for all that are marked.
+
+    Points of a film err together, and a promise by films takes nine of them at a level of 0.9. So often as the level
+    says truth lies within these radii on average over sets of films; of one set of five more or less often. None for
+    few points.
+    """
+    known = ~np.isnan(errors_mm)
+    if known.sum() < LEAST_POINTS:
+        return None
+    films = known.sum(axis=0)
+    factors = np.quantile((errors_mm / hard_mm)[known], LEVELS)
+    return Radii(np.where(films[:, None] > 0, factors, np.nan), films, LEVELS)
 
 
 def _shared(own: Any, pooled: Any, films: int) -> Any:

@@ -116,11 +116,10 @@ def twins_of(trained: Trained) -> dict[str, Twin]:
 def radii_of(trained: Trained) -> dict[str, NDArray[Any]]:
     """What makes the radii of `LEVEL`: factors of landmarks, the mean shape, its covariance; {} where none is known."""
     known = trained.known
-    if known.radii is None or known.usual is None:
+    if known.radii is None or known.shape is None:
         return {}
-    shape = known.usual.shape
     factor = known.radii.radii_mm(np.ones((1, len(trained.landmarks))), LEVEL)[0]
-    return {"factor": factor, "mean": shape.mean, "covariance": shape.covariance}
+    return {"factor": factor, "mean": known.shape.mean, "covariance": known.shape.covariance}
 
 
 def _write_graph(trained: Trained, target: Path, *, maps: bool) -> None:

@@ -180,11 +180,11 @@ class Model:
         self.manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text("utf-8"))
         self.symbols = [landmark["symbol"] for landmark in self.manifest["landmarks"]]
         self.graph = self._session("model.onnx")
-        self.stations = []
+        self.stations = {}
         for name, make in STATIONS.items():
             graph = f"{name}.onnx"
             run = partial(self._run, self._session(graph)) if (self.folder / graph).exists() else None
-            self.stations.append((make(), run, self._values(name)))
+            self.stations[name] = make(), run, self._values(name)
         self.held_out = self._values("radius") if self.manifest["radius_level"] else None
 
     def _values(self, name: str) -> dict[str, NDArray[Any]]:
@@ -225,13 +225,15 @@ class Model:
 
         seen = Seen(maps[0][None], box.size, mm, look)
         points, scores = on_film[None] * box.scale + box.offset, scores[None]
-        for station, run, values in self.stations:
+        doubted = points  # before `adapt`, whose offsets are no doubt
+        for name, (station, run, values) in self.stations.items():
             points, scores = station(points, scores, seen, run, **values)
+            doubted = doubted if name == "adapt" else points
         if self.stations:
             on_film = (points[0] - box.offset) / box.scale
         if self.held_out is None:
             return Found(on_film, scores[0], None)
-        wide = spread(maps[0], points[0], box.size[1] / maps[0].shape[-1]) / box.scale
+        wide = spread(maps[0], doubted[0], box.size[1] / maps[0].shape[-1]) / box.scale
         shape = Shape(self.held_out["mean"], self.held_out["covariance"])
         hard = difficulty_px(on_film[None], wide[None], np.array([mm_per_px or math.nan]), shape)
         return Found(on_film, scores[0], self.held_out["factor"] * hard[0])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,24 @@ from ceph.data.files import read_text
 from ceph.data.plausible import impossible
 from ceph.data.types import Points, Sample
 from ceph.errors import ConfigError, DataError, Problem, nearest
-from ceph.evaluation.offsets import Gain, Offsets, expected, learn, mean_shape, mirrored, turned, turns, ways
+from ceph.evaluation.difficulty import Shape, difficulty
+from ceph.evaluation.difficulty import learn as learn_shape
+from ceph.evaluation.gate import Usual
+from ceph.evaluation.offsets import (
+    Gain,
+    Offsets,
+    errors_by_others,
+    expected,
+    learn,
+    mean_shape,
+    mirrored,
+    turned,
+    turns,
+    ways,
+)
+from ceph.evaluation.radius import Radii, learn_of_few
 from ceph.evaluation.stations import HeadOffsets
+from ceph.run import held_out
 from ceph.run.averaged import Averaged
 from ceph.run.films import films_of, plain_truth, read_data
 from ceph.run.report import report_if_possible
@@ -37,12 +54,16 @@ HEAD = (0.7, 1.4)  # how large a head can be, against the mean one of the run
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """What `films` have taught, and what it is expected to bring; `folder` is None where no gain is shown."""
+    """What `films` have taught, and what it is expected to bring; `folder` is None where no gain is shown.
+
+    `radii` are those of the points; None where too few points are marked.
+    """
 
     films: tuple[str, ...]
     landmarks: tuple[str, ...]
     offsets: Offsets
     gain: Gain
+    radii: Radii | None
     folder: Path | None
 
     @property
@@ -79,7 +100,7 @@ def adapt(
     if len(trained.landmarks) < 2:
         raise ConfigError(f"{where} finds a single landmark: it takes two to say how a head lies")
     marked = _marked(trained, films, ids)
-    shape, usual = _known(where, trained.landmarks)
+    shape, usual, heads = _known(where, trained.landmarks)
     found = trained.found(ADAPT, marked)
     mm = np.array([sample.mm_per_px for sample in marked.samples])[:, None, None]
     points, truth, valid = found.points_px * mm, np.where(found.valid[..., None], found.truth_px, 0) * mm, found.valid
@@ -97,10 +118,12 @@ def adapt(
     _require_enough(used)
     if used < FEW_FILMS:
         log.warning("only %d films: what they gain is uncertain; 5 to 10 tell much more", used)
-    gain = expected(points, truth, valid, shape, offsets.strange, usual)
-    made = Adaptation(ids, trained.landmarks, offsets, gain, target if gain.shown else None)
+    before, after = errors_by_others(points, truth, valid, shape, offsets.strange, usual)
+    gain, heads = expected(before, after), trained.known.shape or heads
+    radii = learn_of_few(after, difficulty(found.spread_px * mm[..., 0], heads.apart_mm(points)))
+    made = Adaptation(ids, trained.landmarks, offsets, gain, radii, target if gain.shown else None)
     if gain.shown:
-        _write(made, trained, resolved, marked, shape, target)
+        _write(made, trained, resolved, marked, shape, heads, target)
     return made
 
 
@@ -148,8 +171,8 @@ def _marked(trained: Trained, count: int | None, ids: Sequence[str] | None) -> F
     return films
 
 
-def _known(run: Path, landmarks: Sequence[str]) -> tuple[Points, NDArray[np.float64]]:
-    """Of films held out: the mean shape [K, 2] in mm of what the run has found, and where it errs (`offsets.ways`).
+def _known(run: Path, landmarks: Sequence[str]) -> tuple[Points, NDArray[np.float64], Shape]:
+    """Of films held out: the mean shape [K, 2] in mm of what the run has found, where it errs (`ways`), how heads lie.
 
     Raises ConfigError, DataError.
     """
@@ -166,7 +189,7 @@ def _known(run: Path, landmarks: Sequence[str]) -> tuple[Points, NDArray[np.floa
     shape = mean_shape(points)
     moves = turned(truth - points, turns(points, shape))
     valid = ~np.isnan(moves[..., 0])
-    return shape, ways(np.nan_to_num(moves), valid)
+    return shape, ways(np.nan_to_num(moves), valid), learn_shape(truth)
 
 
 def _refuse_mirrored(samples: Sequence[Sample], truth: Points, valid: np.ndarray[Any, Any], shape: Points) -> None:
@@ -181,7 +204,9 @@ def _refuse_mirrored(samples: Sequence[Sample], truth: Points, valid: np.ndarray
         raise DataError(wrong)
 
 
-def _write(made: Adaptation, trained: Trained, resolved: Resolved, films: Films, shape: Points, target: Path) -> None:
+def _write(
+    made: Adaptation, trained: Trained, resolved: Resolved, films: Films, shape: Points, heads: Shape, target: Path
+) -> None:
     station = HeadOffsets(torch.from_numpy(shape), torch.from_numpy(made.offsets.offsets_mm))
     names = [member.folder.name for member in trained.members]
     environment = runfolder.read_environment(trained.folder)
@@ -202,6 +227,10 @@ def _write(made: Adaptation, trained: Trained, resolved: Resolved, films: Films,
             (target / runfolder.INSIDE / name / runfolder.HELD_OUT).unlink(missing_ok=True)  # radii of the old place
         if names:
             runfolder.write_members(target, names)
+        if made.radii is not None:
+            gate = trained.known.usual or Usual(heads, math.nan, np.full(len(made.landmarks), math.nan))
+            usual = replace(gate, shape=heads.moved(made.offsets.offsets_mm, shape))
+            held_out.write(target, ADAPT, made.landmarks, made.radii, usual)
         for place in [Path(runfolder.INSIDE, name) for name in names] or [Path()]:  # each run alone is adapted as well
             content = checkpoint.load(trained.folder / place / runfolder.CHECKPOINTS, checkpoint.BEST)
             content["stations"] = {**content["stations"], "adapt": station.state_dict()}

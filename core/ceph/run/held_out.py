@@ -42,11 +42,14 @@ def keep(folder: Path, split: str, landmarks: Sequence[str], found: Prediction, 
     """
     radii = radius.learn(found.errors_mm, _held_out_difficulty(found, units))
     usual = gate.learn(_truth_mm(found), found.stages[gate.STAGE][1])
-    if radii is None or usual is None:
-        return
-    of_points = radii.levels, radii.factors, radii.films
-    shape, symbols = usual.shape, tuple(landmarks)
-    known = runfolder.HeldOut(split, symbols, *of_points, shape.mean, shape.covariance, usual.size_sd, usual.scores)
+    if radii is not None and usual is not None:
+        write(folder, split, landmarks, radii, usual)
+
+
+def write(folder: Path, split: str, landmarks: Sequence[str], radii: Radii, usual: Usual) -> None:
+    """Write what films of `split` have taught into the run `folder`; a usual score of NaN: the gate cannot tell."""
+    (mean, covariance), of_points = usual.shape, (radii.levels, radii.factors, radii.films)
+    known = runfolder.HeldOut(split, tuple(landmarks), *of_points, mean, covariance, usual.size_sd, usual.scores)
     runfolder.write_held_out(folder, known)
 
 
@@ -63,12 +66,13 @@ def _held_out_difficulty(found: Prediction, units: NDArray[np.int64]) -> Floats:
 class Known:
     """What a run folder says by its held-out films; of several runs without a word of their own, what the first says.
 
-    `radii` and `usual` are None where nothing is known of them; all is in the order of `landmarks`.
+    `radii` and `shape`, and `usual` of the gate, are None where nothing is known; all is in the order of `landmarks`.
     """
 
     def __init__(self, folder: Path, members: Sequence[Path], landmarks: Sequence[str]) -> None:
         self.landmarks = tuple(landmarks)
         self.radii: Radii | None = None
+        self.shape: Shape | None = None
         self.usual: Usual | None = None
         try:
             said = next((s for f in (folder, *members) if (s := runfolder.read_held_out(f)) is not None), None)
@@ -80,8 +84,9 @@ class Known:
         at = [said.landmarks.index(symbol) for symbol in landmarks]
         both = [2 * k + axis for k in at for axis in (0, 1)]
         self.radii = Radii(said.factors[at], said.films[at], said.levels)
-        shape = Shape(said.shape_mm[at], said.covariance[np.ix_(both, both)])
-        self.usual = Usual(shape, said.size_sd, said.scores[at])
+        self.shape = Shape(said.shape_mm[at], said.covariance[np.ix_(both, both)])
+        if not np.isnan(scores := said.scores[at]).all():
+            self.usual = Usual(self.shape, said.size_sd, scores)
 
     def radii_px(
         self, found: Prediction, level: float = radius.LEVEL, mirrored: Sequence[bool] | None = None
@@ -91,21 +96,23 @@ class Known:
         Where a film's spacing is unknown its head is taken to be as large as heads usually are. `mirrored` [N] says of
         which films the points are those of a head that faces the other way.
         """
-        if self.radii is None or self.usual is None:
+        if self.radii is None or self.shape is None:
             return None
         points = found.points_px
         if mirrored is not None:
             points = np.where(np.array(mirrored)[:, None, None], points * (-1, 1), points)
-        return self.radii.radii_mm(difficulty_px(points, found.spread_px, found.mm_per_px, self.usual.shape), level)
+        return self.radii.radii_mm(difficulty_px(points, found.spread_px, found.mm_per_px, self.shape), level)
 
     def radii_mm(self, found: Prediction, units: NDArray[np.int64] | None) -> Floats | None:
         """The radius [N, K] of each point in mm, NaN unknown; None where none is known.
 
         With `units` [N] the films are those from which radii are learned, equal ones one piece of evidence: each has
-        what the other ones teach.
+        what the other ones teach, where these are enough.
         """
         if units is not None:
-            return radius.held_out_radii(found.errors_mm, _held_out_difficulty(found, units), units)
+            own = radius.held_out_radii(found.errors_mm, _held_out_difficulty(found, units), units)
+            if self.radii is None or not np.isnan(own).all():
+                return own
         radii_px = self.radii_px(found)
         return None if radii_px is None else radii_px * found.mm_per_px[:, None]
 

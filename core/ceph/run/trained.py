@@ -220,7 +220,11 @@ class Trained:
         true = np.where(prediction.valid[..., None], prediction.truth_px, np.nan)
         of = prediction.points_px, true, films.samples, self.landmarks
         figures |= floor_figures(*of, found.readers, config.data.truth, units)
-        held_out = data is None and name in HELD_OUT and are_held_out(films.digests, seen["train"])
+        held_out = (
+            data is None
+            and name in HELD_OUT
+            and all(are_held_out(films.digests, seen[part]) for part in ("train", ADAPT))
+        )
         radii_mm = self.known.radii_mm(prediction, units if held_out else None)
         figures |= self.known.figures(prediction.errors_mm, radii_mm, films.samples)
         figures |= measurement_figures(*of, found.readers)
