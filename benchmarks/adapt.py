@@ -6,6 +6,8 @@ others are scored as they are, with the offsets of `ceph adapt`, with plain shru
 prior for all) and with the mean offset of the scored films themselves, which is what "known" means. `--own` is
 the truth that POINTS were trained by: how they err against it `ceph adapt` knows of a run, by films held out. With
 `--scored POINTS2` the films of these are scored, by offsets of k films of POINTS, and of all, which is another line.
+With `--radii` it is counted instead how often the other films' truth lies within the 90 % radius of a moved point: as
+the run of POINTS had it, and as k films teach it. POINTS is its predictions-out-of-fold.csv then, with held-out.json.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import numpy as np
 
 from ceph.data.formats.find import read
 from ceph.data.truth import combine
-from ceph.evaluation.offsets import expected, learn, mean_shape, turned, turns, ways
+from ceph.evaluation.offsets import errors_by_others, expected, learn, mean_shape, turned, turns, ways
+from ceph.evaluation.radius import LEVEL, learn_of_few
+from ceph.runfolder import read_held_out, read_predictions
 
 WRONG_MM = 20.0
 
@@ -61,11 +65,49 @@ def draw(found, marked, shape, usual, k, rng, scored_by=None):
     turn = turns(found, shape)
     moves, valid = turned(marked - found, turn), np.ones(found.shape[:2], dtype=bool)
     learned = learn(moves[few], valid[few], usual)
-    gain = expected(found[few], marked[few], valid[few], shape, learned.strange, usual)
+    gain = expected(*errors_by_others(found[few], marked[few], valid[few], shape, learned.strange, usual))
     offsets = [0.0, learned.offsets_mm, learned.offsets_mm if gain.shown else 0.0, plain(moves[few])]
     if scored_by is not None:
         return [scored_by(by) for by in (*offsets, None)]
     return [scored(moves[rest], turn[rest], by) for by in (*offsets, moves[rest].mean(axis=0))]
+
+
+def radii_of(points, ids, landmarks):
+    """Of films by a run's file of points: their radii [N, K] in mm, and how hard the points are."""
+    folder, split = Path(points).parent, Path(points).stem.removeprefix("predictions-")
+    kept, known = read_predictions(folder, split), read_held_out(folder)
+    at = [kept.landmarks.index(symbol) for symbol in landmarks]
+    radii = kept.radii_mm[np.ix_([kept.ids.index(i) for i in ids], at)]
+    factors = known.factors[[known.landmarks.index(symbol) for symbol in landmarks]]
+    return radii, radii / factors[:, np.argmin(np.abs(known.levels - LEVEL))]
+
+
+def draw_radii(found, marked, shape, usual, k, rng, old, hard):
+    """Percent covered, mean radius, the least and most covered landmark: of old radii, of those of k films; or None."""
+    films = rng.permutation(len(found))
+    few, rest = films[:k], films[k:]
+    turn, valid = turns(found, shape), np.ones(found.shape[:2], dtype=bool)
+    moves = turned(marked - found, turn)
+    learned = learn(moves[few], valid[few], usual)
+    before, after = errors_by_others(found[few], marked[few], valid[few], shape, learned.strange, usual)
+    if not expected(before, after).shown:
+        return None
+    left = np.linalg.norm(moves[rest] - learned.offsets_mm, axis=-1) / np.abs(turn[rest])[:, None]
+    cells = []
+    for radii in (old[rest], learn_of_few(after, hard[few]).radii_mm(hard[rest])):
+        within = 100 * (left <= radii)
+        cells.append((within.mean(), radii.mean(), *np.quantile(within.mean(axis=0), [0, 1])))
+    return cells
+
+
+def told_radii(films, draws):
+    """A row of the table of radii, of draws [D, 2, 4] of so many films."""
+    cells = [str(films)]
+    for way in (0, 1):
+        percent, mm, least, most = np.array(draws)[:, way].T
+        low, high = np.quantile(percent, [0.1, 0.9])
+        cells += [f"{percent.mean():.1f} % ({low:.1f} to {high:.1f})", f"{mm.mean():.2f} mm"]
+    return f"| {' | '.join(cells)} | {least.mean():.0f} to {most.mean():.0f} % |"
 
 
 def scorer(args, data, shape):
@@ -98,6 +140,7 @@ def main() -> None:
     parser.add_argument("--truth", default="mean")
     parser.add_argument("--own", help="default: not known")
     parser.add_argument("--scored", metavar="POINTS2")
+    parser.add_argument("--radii", action="store_true")
     parser.add_argument("--mm-per-px", type=float)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--films", type=int, nargs="*", default=(3, 5, 10, 20), help="how many are drawn")
@@ -115,6 +158,14 @@ def main() -> None:
     shape = mean_shape(found)
     turn, valid = turns(found, shape), np.ones(found.shape[:2], dtype=bool)
     usual = ways(turned(own - found, turn), valid) if args.own else None
+    if args.radii:
+        known = radii_of(args.points, [s.id for s in samples], data.landmarks)
+        print("| films | as they were | mean | of these films | mean | landmarks |\n|---|---|---|---|---|---|")
+        for k in args.films:
+            rng = np.random.default_rng(k)
+            draws = (draw_radii(found, marked, shape, usual, k, rng, *known) for _ in range(args.draws))
+            print(told_radii(k, [cells for cells in draws if cells]), flush=True)
+        return
     scored_by = args.scored and scorer(args, data, shape)
     print(f"{args.points}: {len(found)} films, {found.shape[1]} landmarks, truth {args.truth}, {args.draws} draws\n")
     print("| films | as they are | known | ours | ours, where shown to gain | plain shrunken | refused |")

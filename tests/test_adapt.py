@@ -15,7 +15,7 @@ import ceph
 from ceph.cli.app import main
 from ceph.data.formats.find import read
 from ceph.errors import ConfigError, DataError
-from ceph.runfolder import is_adapted, read_adapted, read_state
+from ceph.runfolder import is_adapted, read_adapted, read_held_out, read_state
 
 HABIT = {"Go": (0.06, -0.04), "Po": (-0.04, 0.03)}  # of the way from S to N
 STANDING = '''
@@ -142,7 +142,7 @@ def test_several_runs_that_predict_as_one_are_adapted_as_one(run, adapted, clini
     both = ceph.ensemble([one, run], out=tmp_path / "both").folder
     assert list(both.rglob("held-out.json"))
     made = ceph.adapt(both, clinic("both"), out=tmp_path / "ours")
-    assert not list(made.folder.rglob("held-out.json"))  # what held-out films said of radii holds at the old place
+    assert list(made.folder.rglob("held-out.json")) == [made.folder / "held-out.json"]  # that of the old place is gone
     film = clinic("films") / "f0.png"
     alone, _ = ceph.load(adapted.folder).predict([film])
     several = ceph.load(made.folder)
@@ -150,6 +150,17 @@ def test_several_runs_that_predict_as_one_are_adapted_as_one(run, adapted, clini
     for trained in (several, *several.members):
         np.testing.assert_allclose(trained.predict([film])[0], alone, atol=1e-3)
     assert several.evaluate(data=clinic("again"))[0]["mre_mm"] == pytest.approx(made.gain.after_mm, abs=0.1)
+
+
+def test_its_radii_are_taught_by_the_films_and_offsets_are_no_doubt(run, adapted, clinic):
+    ours, theirs, films = ceph.load(adapted.folder), ceph.load(run), [clinic("films") / f"f{n}.png" for n in range(4)]
+    found, before = ours.found_on(films), theirs.found_on(films)
+    np.testing.assert_allclose(found.spread_px, before.spread_px, rtol=1e-4)
+    assert np.isfinite(ours.known.radii_px(found)).all()
+    assert ours.known.usual is None  # the run it came from has no word on which films are none
+    for settled in (ours.evaluate()[0], ours.evaluate(data=clinic("again"))[0]):  # its own films taught: no better ones
+        assert settled["radius"]["covered_percent"] == pytest.approx(90, abs=9)
+    assert read_held_out(adapted.folder).split == "adapt"
 
 
 def test_films_that_taught_are_told_when_they_are_scored(adapted, clinic, caplog):

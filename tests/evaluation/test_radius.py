@@ -7,7 +7,7 @@ import pytest
 
 from ceph.evaluation.difficulty import apart_mm, difficulty
 from ceph.evaluation.difficulty import learn as learn_shape
-from ceph.evaluation.radius import LEVELS, coverage, held_out_radii, learn
+from ceph.evaluation.radius import LEVELS, coverage, held_out_radii, learn, learn_of_few
 
 LANDMARKS = tuple("abcdef")
 
@@ -50,6 +50,18 @@ def test_the_quantile_of_n_films_has_the_rank_of_one_film_more():
     errors = np.arange(1.0, 20.0)[:, None]  # 19 films of one landmark: 0.9 * 20 is the 18th
     found = learn(errors, np.ones((19, 1)))
     assert found.radii_mm(np.ones((1, 1)), 0.9)[0, 0] == pytest.approx(18.0)
+
+
+def test_few_films_give_one_factor_that_holds_on_average_over_such_sets():
+    covered = []
+    for seed in range(100):
+        errors, hard = drawn(45, seed)
+        errors[:5, 3] = np.nan
+        radii = learn_of_few(errors[:5], hard[:5]).radii_mm(hard[5:])
+        assert np.isnan(radii[:, 3]).all()
+        covered.append(np.delete(errors[5:] <= radii, 3, axis=1).mean())
+    assert 0.87 < np.mean(covered) < 0.92
+    assert learn_of_few(errors[:3], hard[:3]) is None
 
 
 def test_a_landmark_without_truth_has_no_radius_and_a_level_that_is_not_known_is_refused():
