@@ -59,7 +59,7 @@ def pack(run: Path, to: Path) -> str:
     state = json.loads((run / STATE).read_text(encoding="utf-8")) | {"pid": 0, "host": ""}
     (to / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
     made = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
-    kept = {key: made[key] for key in ("versions", "plugins")}
+    kept = {"licence": "MIT", **{key: made[key] for key in ("versions", "plugins")}}
     (to / ENVIRONMENT).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     prints = json.loads((run / FINGERPRINT).read_text(encoding="utf-8"))
     emptied = {key: {} if isinstance(value, dict) else value for key, value in prints.items()}

@@ -14,6 +14,7 @@ from ceph.cli.app import main
 from ceph.config.load import resolve
 from ceph.data.synthetic.sets import LANDMARKS, draw
 from ceph.errors import CheckpointError, ConfigError
+from ceph.exporting.card import manifest
 from ceph.model.network import LandmarkNetwork
 from ceph.run.gate import Gate
 from ceph.run.predictions import find_films, predict_films
@@ -34,6 +35,11 @@ def test_its_weights_are_small_and_those_of_its_card():
     assert WEIGHTS.stat().st_size <= 8e6
     sha256, card = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(), (SHIPPED / "README.md").read_text(encoding="utf-8")
     assert sha256 in card.split("`")
+
+
+def test_its_licence_goes_along_into_what_is_exported(drawn):
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    assert [manifest(drawn, said, None, {})["licence"] for said in (None, "CC0")] == ["MIT", "CC0"]
 
 
 def test_it_reads_films_that_it_has_not_seen(drawn):

@@ -25,8 +25,13 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help=options.RUN, show_default=False)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.", show_default=False)],
     licence: Annotated[
-        str, typer.Option(metavar="TEXT", help="Under what the model may be used, for its card.")
-    ] = "not stated",
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Under what the model may be used, for its card; default: as the run states.",
+            show_default=False,
+        ),
+    ] = None,
     set_: options.Settings = None,
 ) -> None:
     """Write a run as ONNX with a runner of one file that finds what `ceph predict` finds, and a model card.

@@ -20,8 +20,10 @@ FORMAT = 1
 PACKAGES = ("torch", "onnx", "onnxscript", "timm", "numpy")
 
 
-def manifest(trained: Trained, licence: str, radius_level: float | None, sha256: Mapping[str, str]) -> dict[str, Any]:
-    """What manifest.json holds; `sha256` are those of the folder's other files."""
+def manifest(
+    trained: Trained, licence: str | None, radius_level: float | None, sha256: Mapping[str, str]
+) -> dict[str, Any]:
+    """What manifest.json holds; `sha256` are those of the folder's other files. The `licence` is the run's if None."""
     stations, sizes = trained.evaluator.stations, trained.ensemble.sizes
     known = runfolder.read_fingerprint(trained.folder)
     spacing = stations.mm_per_px
@@ -32,7 +34,7 @@ def manifest(trained: Trained, licence: str, radius_level: float | None, sha256:
         "ceph": ceph.__version__,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "opset": OPSET,
-        "licence": licence,
+        "licence": licence or runfolder.read_environment(trained.folder).get("licence", "not stated"),
         "landmarks": [
             {"symbol": s, "definition": SYMBOLS[s].definition if s in SYMBOLS else None} for s in trained.landmarks
         ],

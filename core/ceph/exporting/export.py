@@ -53,12 +53,12 @@ class Exported:
     left_out: tuple[str, ...]
 
 
-def export(run: Path | str, *, out: Path | str, settings: Sequence[str] = (), licence: str = "not stated") -> Exported:
+def export(run: Path | str, *, out: Path | str, settings: Sequence[str] = (), licence: str | None = None) -> Exported:
     """Write the best checkpoint of `run` into a new folder `out`: graphs, a runner, what is known of the model.
 
     Predicts as `ceph predict` does in fp32 on the CPU. `settings` are `KEY=VALUE` texts as for `--set`, `licence` is
-    under what the model may be used. Raises ConfigError where `out` holds something, where a package is missing, and
-    naming the plugin whose part cannot be exported.
+    under what the model may be used; None: what environment.json of the run has as `licence`. Raises ConfigError where
+    `out` holds something, where a package is missing, and naming the plugin whose part cannot be exported.
     """
     if missing := [name for name in NEEDS if find_spec(name) is None]:
         raise ConfigError(f"exporting needs {' and '.join(missing)}", hint=INSTALL)

@@ -56,7 +56,7 @@ HEAD = (0.7, 1.4)  # how large a head can be, against the mean one of the run
 class Adaptation:
     """What `films` have taught, and what it is expected to bring; `folder` is None where no gain is shown.
 
-    `radii` are those of the points; None where too few points are marked.
+    `radii` are of its points, None where too few are marked.
     """
 
     films: tuple[str, ...]
@@ -211,6 +211,7 @@ def _write(
     names = [member.folder.name for member in trained.members]
     environment = runfolder.read_environment(trained.folder)
     now = runfolder.environment(environment.get("plugins", {}), str(trained.runtime.device), trained.folder)
+    now |= {"licence": environment["licence"]} if "licence" in environment else {}
     known = runfolder.read_fingerprint(trained.folder)
     taught = runfolder.fingerprint(films.samples, films.digests, made.landmarks)
     seen = {part: {**runfolder.mapping(known, part), ADAPT: _joined(taught[part])} for part in ("films", "groups")}
