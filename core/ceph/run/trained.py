@@ -29,6 +29,7 @@ from ceph.evaluation.floor import floor_figures
 from ceph.evaluation.means import Ensemble, Member
 from ceph.evaluation.metrics import intervals
 from ceph.evaluation.predict import Prediction
+from ceph.evaluation.stations import Stations
 from ceph.evaluation.statistics import units_of
 from ceph.hooks.base import Run
 from ceph.measuring.agreement import measurement_figures
@@ -137,9 +138,13 @@ class Trained:
     @cached_property
     def evaluator(self) -> Evaluator:
         """What turns this model into figures."""
+        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, self.stations(), self.others())
+
+    def stations(self) -> Stations:
+        """What turns the mean of maps into points."""
         stations = make_stations(self.config, self.hooks, self.run)
         stations.load_state_dict(self.stations_state)
-        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, stations, self.others())
+        return stations
 
     def others(self) -> tuple[Member, ...]:
         """Further networks whose maps are averaged with those of `model`."""
