@@ -18,9 +18,10 @@ from ceph import runfolder
 from ceph.config.load import Resolved, resolve_run
 from ceph.data.bare import bare_film, in_batches, load_bare, readable
 from ceph.data.check.quick import trained_on
-from ceph.data.dataset import Films, Loader, in_order
+from ceph.data.dataset import Films
 from ceph.data.formats.base import DataSet
 from ceph.data.formats.splits import OUT_OF_FOLD
+from ceph.data.loader import Loader, in_order
 from ceph.data.plausible import impossible
 from ceph.data.several import on_landmarks
 from ceph.data.types import Points, absent_in
