@@ -19,8 +19,9 @@ import torch
 
 import ceph
 from ceph import runfolder
-from ceph.data.dataset import Loader, in_order, to_batch
+from ceph.data.dataset import to_batch
 from ceph.data.geometry import inverse, transform
+from ceph.data.loader import Loader, in_order
 from ceph.data.truth import combine
 from ceph.evaluation.means import Seen, mean_of
 from ceph.evaluation.offsets import learn, mean_shape, turned, turns

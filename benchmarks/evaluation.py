@@ -18,7 +18,8 @@ from parts import add_arguments, job_of, resolved
 from protocol import head, in_turns, ratio
 
 from ceph.data.bare import bare_film, in_batches, load_bare, readable
-from ceph.data.dataset import Loader, in_order, to_batch
+from ceph.data.dataset import to_batch
+from ceph.data.loader import Loader, in_order
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import loader_workers
 from ceph.training.runtime import flushed_denormals

@@ -19,7 +19,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_map_only
 
-from ceph.data.dataset import Loader
+from ceph.data.loader import Loader
 from ceph.tools.bench import STAGES, Clock, evaluate, peak_memory_mb, stage_times, staged, timed
 from ceph.training.runtime import DTYPES, flushed_denormals
 

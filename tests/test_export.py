@@ -24,6 +24,7 @@ from ceph.data.images import read_film
 from ceph.data.look import windows
 from ceph.errors import ConfigError
 from ceph.evaluation.stations import HeadOffsets, shifted
+from ceph.evaluation.twin import Twin
 from ceph.exporting.graph import FilmGraph
 from ceph.view.maps import activation_maps
 
@@ -165,6 +166,42 @@ def test_a_station_that_needs_no_values_is_exported(tiny, tmp_path, tiny_set):
     ceph.export(run, out=tmp_path / "model")
     call = [sys.executable, "-I", str(tmp_path / "model" / "predict.py"), str(read(tiny_set).samples[0].path)]
     subprocess.run([*call, "--out", str(tmp_path / "own.csv")], check=True)
+
+
+@pytest.mark.slow
+def test_of_a_folder_of_runs_all_second_looks_are_exported(tiny, tmp_path, tiny_set):
+    settings = {"plugins": MORE, "evaluate": {"scales": [1.0]}}
+    runs = [
+        ceph.train(tiny(train={"epochs": 1, "seed": seed}, **settings), out=tmp_path / f"r{seed}").folder
+        for seed in (0, 1)
+    ]
+    ceph.ensemble(runs, out=tmp_path / "both")
+    both, films = ceph.load(tmp_path / "both"), [sample.path for sample in read(tiny_set).samples[:3]]
+    ceph.export(tmp_path / "both", out=tmp_path / "model")
+    call = [sys.executable, "-I", str(tmp_path / "model" / "predict.py"), *map(str, films), "--mm-per-px", "0.5"]
+    subprocess.run([*call, "--out", str(tmp_path / "own.csv")], check=True)
+    own = [[float(row[key]) for key in ("x_px", "y_px", "score")] for row in table(tmp_path / "own.csv")]
+    points, scores = both.predict(films, [0.5] * 3)
+    found = np.array(own).reshape(3, -1, 3)
+    assert np.linalg.norm(found[..., :2] - points, axis=-1).max() < 0.05
+    assert np.abs(found[..., 2] - scores).max() < 1e-3
+    single = ceph.load(tmp_path / "r0").predict(films, [0.5] * 3)[0]
+    assert np.linalg.norm(single - points, axis=-1).mean() > 0.05
+
+
+def test_stations_with_the_same_text_stand_once_in_the_runner():
+    from ceph.exporting.export import runner, unmoved
+
+    text = runner(
+        {"refiner": {"refiner": Twin(unmoved), "refiner_1": Twin(unmoved)}, "adapt": {"adapt": Twin(shifted)}}
+    )
+    assert text.count("def unmoved(") == 1
+    module: dict = {"__name__": "runner"}
+    exec(compile(text, "predict.py", "exec"), module)
+    assert [list(parts) for parts in module["STATIONS"].values()] == [["refiner", "refiner_1"], ["adapt"]]
+    points = np.ones((1, 3, 2))
+    for make in module["STATIONS"]["refiner"].values():
+        assert make()(points, points[..., 0], None, None)[0] is points
 
 
 def test_a_folder_that_holds_something_is_left_alone(run, exported):

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 import ceph
 from ceph import runfolder
@@ -12,6 +13,7 @@ from ceph.cli.app import main
 from ceph.data.cache import digest
 from ceph.data.formats.find import read
 from ceph.data.synthetic.sets import write
+from ceph.evaluation.stations import MeanLook
 from ceph.run.members import farthest_px
 from ceph.run.predictions import NamedFilm
 from ceph.run.train import check
@@ -52,6 +54,31 @@ def test_of_films_that_look_alike_one_is_taken_first():
     assert spread_out(np.array([0.9, 0.8, 0.3, 0.2]), looks, 3) == [0, 2, 3]
     assert spread_out(np.array([0.9, 0.8, 0.3, 0.2]), looks, 9)[-1] == 1
     assert ranks(np.array([3.0, 1.0, 1.0])).tolist() == [1.0, 0.25, 0.25]
+
+
+class Moves:
+    """A second look that moves points by what its model says, and writes into what it was given."""
+
+    def refine(self, points, scores, look, model):
+        del look
+        return points.add_(model), scores.mul_(model / 4)
+
+
+def test_the_second_looks_of_runs_see_the_same_points_and_their_mean_is_the_answer():
+    points, scores = torch.zeros(2, 3, 2), torch.ones(2, 3)
+    found, score = MeanLook([(Moves(), 1.0), (Moves(), 3.0)]).refine(points, scores, None, None)
+    assert found.unique().tolist() == [2.0]
+    assert score.unique().tolist() == [0.5]
+
+
+def test_all_runs_of_a_folder_look_again(tiny, tmp_path):
+    plugins = {"zoom": {"px": 32, "width": 8}}
+    run = ceph.train(tiny(train={"epochs": 1}, plugins=plugins), out=tmp_path / "r").folder
+    shutil.copytree(run, tmp_path / "r2")
+    ceph.ensemble([run, tmp_path / "r2"], out=tmp_path / "both")
+    found = load(tmp_path / "both")
+    looks = found.evaluator.stations.refiner.looks
+    assert [model.zoom for _, model in looks] == [member.ensemble.model.zoom for member in found.members]
 
 
 def test_a_broken_film_is_no_thumb(tmp_path):

@@ -9,7 +9,8 @@ import torch
 
 from ceph.data.augment import Augmentation, default_augmentation
 from ceph.data.cache import FilmCache, digests
-from ceph.data.dataset import Films, Loader, _received, bare_item, collate, film_points, in_order, to_batch
+from ceph.data.dataset import Films, bare_item, collate, film_points, to_batch
+from ceph.data.loader import Loader, _received, in_order
 from ceph.data.plan import Entry, plan_epoch
 from ceph.data.types import Sample
 from ceph.data.warps import DefaultWarp, Warp

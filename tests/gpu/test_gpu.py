@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import ceph
 from ceph.config.load import from_values, resolve
-from ceph.data.dataset import Loader
+from ceph.data.loader import Loader
 from ceph.data.plan import plan_epoch
 from ceph.errors import TrainingError
 from ceph.run.train import prepare

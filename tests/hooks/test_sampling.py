@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ceph.config.models import Config
-from ceph.data.dataset import Loader, to_batch
+from ceph.data.dataset import to_batch
 from ceph.data.formats.base import DataSet
+from ceph.data.loader import Loader
 from ceph.data.plan import plan_epoch
 from ceph.data.types import Sample
 from ceph.data.warps import Warp

@@ -18,7 +18,7 @@ from ceph.hooks.misuse import hooks_of
 from ceph.hooks.specs import VERBS
 from ceph.plugin import hookimpl
 from ceph.testing import ConformanceWarning, checks, runs, stage, suite
-from ceph.testing.contract import WRONG
+from ceph.testing.promises import WRONG
 
 NEUTRAL = {
     "weighted-loss": {"weights": {}},

@@ -15,7 +15,8 @@ from torch import nn
 
 import ceph
 from ceph.config.load import from_values
-from ceph.data.dataset import Loader, collate, to_batch
+from ceph.data.dataset import collate, to_batch
+from ceph.data.loader import Loader
 from ceph.data.plan import Entry
 from ceph.evaluation.means import Ensemble, Member
 from ceph.model.codec import DECODERS, GaussianDecoder

@@ -26,7 +26,7 @@ def ensemble(runs: Runs, out: Out) -> None:
     """Put runs of any backbones and sizes into one folder that predicts as a run does, by the mean of their maps.
 
     The first says which landmarks are found; one that lacks a landmark leaves it to the others. What decoding does
-    after the maps is the first one's.
+    after the maps is the first one's; of second looks the mean is taken.
     """
     from ceph.report.console import PlainConsole
     from ceph.report.tables import landmark_table, members_line

@@ -72,6 +72,19 @@ class Refiner(Protocol):
         ...
 
 
+class MeanLook:
+    """The mean of what the second looks of several runs find from the same points: a refiner, and each one's model."""
+
+    def __init__(self, looks: Sequence[tuple[Refiner, nn.Module]]) -> None:
+        self.looks = looks
+
+    def refine(self, points: torch.Tensor, scores: torch.Tensor, look: Look, _model: nn.Module) -> Found:
+        """As `Refiner.refine`; each run looks with its own model."""
+        found = [refiner.refine(points.clone(), scores.clone(), look, model) for refiner, model in self.looks]
+        mean_points, mean_scores = (torch.stack(part).mean(0) for part in zip(*found, strict=True))
+        return mean_points, mean_scores
+
+
 class Offsets(Protocol):
     """What `build_offsets` answers."""
 

@@ -19,6 +19,7 @@ from ceph.data import dicom, grey, names, spacing
 from ceph.errors import ConfigError
 from ceph.evaluation import difficulty, offsets, spread
 from ceph.evaluation.radius import LEVEL
+from ceph.evaluation.stations import MeanLook
 from ceph.evaluation.twin import Twin
 from ceph.exporting.card import card, manifest
 from ceph.exporting.graph import FilmGraph, write_graph
@@ -71,14 +72,15 @@ def export(run: Path | str, *, out: Path | str, settings: Sequence[str] = (), li
         target.mkdir(parents=True, exist_ok=True)
     radii = radii_of(trained)
     _write_graph(trained, target, maps=bool(twins or radii))
-    for name, twin in twins.items():
+    parts = {part: twin for several in twins.values() for part, twin in several.items()}
+    for part, twin in parts.items():
         if twin.network is not None:
             outputs = [f"found_{number}" for number in range(_outputs(twin))]
             inputs = [f"given_{number}" for number in range(len(twin.inputs))]
             with trained.hooks.blamed():
-                write_graph(twin.network, twin.inputs, (inputs, outputs), target / f"{name}.onnx")
+                write_graph(twin.network, twin.inputs, (inputs, outputs), target / f"{part}.onnx")
     with runfolder.writing(target):
-        values = {**{name: twin.arrays() for name, twin in twins.items()}, "radius": radii}
+        values = {**{part: twin.arrays() for part, twin in parts.items()}, "radius": radii}
         kept: dict[str, Any] = {f"{name}.{key}": a for name, arrays in values.items() for key, a in arrays.items()}
         if twins or radii:
             np.savez(target / VALUES, **kept)
@@ -89,28 +91,37 @@ def export(run: Path | str, *, out: Path | str, settings: Sequence[str] = (), li
     return Exported(target, content, left_out(trained))
 
 
-def twins_of(trained: Trained) -> dict[str, Twin]:
-    """The twin of each station after the decoder, in order. Raises ConfigError naming the plugin that has none."""
+def twins_of(trained: Trained) -> dict[str, dict[str, Twin]]:
+    """The twins of each station after the decoder, in order: one, or of each run's second look one, by their names.
+
+    Raises ConfigError naming the plugin that has none.
+    """
     stations, network = trained.evaluator.stations, trained.ensemble.model
     size, stride = trained.config.data.size, trained.config.model.stride
     map_size = -(-size[0] // stride), -(-size[1] // stride)
-    twins: dict[str, Twin] = {}
+    given = {"decode": stations.decoder.decode, "image_size": size, "map_size": map_size}
+    twins: dict[str, dict[str, Twin]] = {}
     for name in (*STATIONS[1:], "adapt"):
         station, owner = getattr(stations, name), stations.built_by.get(name)
         if station is None:
             continue
-        if not hasattr(station, "twin"):
+        parts = station.looks if isinstance(station, MeanLook) else [(station, network)]
+        if any(not hasattr(part, "twin") for part, _ in parts):
             plugin = owner.plugin if owner is not None else name
             raise ConfigError(
                 f"plugin '{plugin}' cannot be exported: its {name} works in torch only",
                 key=f"plugins.{plugin}",
                 hint="give it a method `twin` (docs/export.md), predict with `ceph predict`, or train without it",
             )
-        given = {"decode": stations.decoder.decode, "model": network, "image_size": size, "map_size": map_size}
-        twin = station.twin(**given)
-        if twin is not None:
-            twins[name] = twin
+        found = [part.twin(**given, model=model) for part, model in parts]
+        if any(found):
+            twins[name] = {f"{name}_{n}" if n else name: twin or Twin(unmoved) for n, twin in enumerate(found)}
     return twins
+
+
+def unmoved(points: NDArray[Any], scores: NDArray[Any], _film: Any, _graph: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A second look that moves nothing, beside others that do."""
+    return points, scores
 
 
 def radii_of(trained: Trained) -> dict[str, NDArray[Any]]:
@@ -155,7 +166,7 @@ def left_out(trained: Trained) -> tuple[str, ...]:
     return tuple(sorted(name for name in trained.hooks.blames("metrics") if name in trained.hooks.blames("modules")))
 
 
-def runner(twins: Mapping[str, Twin]) -> str:
+def runner(twins: Mapping[str, Mapping[str, Twin]]) -> str:
     """The text of the runner: the module of that name, with what it imports of ours and the stations in it."""
     text = (Path(__file__).parent / "runner.py").read_text("utf-8")
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith("from ceph.")]
@@ -168,10 +179,15 @@ def runner(twins: Mapping[str, Twin]) -> str:
             *(inspect.getsource(getattr(module, name)) for name in codes),
         )
     ]
-    stations = ", ".join(f'"{name}": {name}' for name in twins)
-    made = [*modules, *parts, *(twin.source(name) for name, twin in twins.items())]
-    whole = "\n\n".join([*made, f"STATIONS: dict[str, Any] = {{{stations}}}\n"])
-    return "".join(lines).replace("STATIONS: dict[str, Any] = {}\n", f"\n{whole}")
+    stations, bodies = [], dict[str, str]()
+    for name, several in twins.items():
+        for part, twin in several.items():
+            source = twin.source(part)
+            same = bodies.setdefault(source.partition("\n")[2], part)
+            parts.append(source if same == part else f"{part} = {same}\n")
+        stations.append(f"{name!r}: {{{', '.join(f'{part!r}: {part}' for part in several)}}}")
+    whole = "\n\n".join([*modules, *parts, f"STATIONS: dict[str, dict[str, Any]] = {{{', '.join(stations)}}}\n"])
+    return "".join(lines).replace("STATIONS: dict[str, dict[str, Any]] = {}\n", f"\n{whole}")
 
 
 def _hashes(folder: Path) -> dict[str, str]:

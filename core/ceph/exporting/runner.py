@@ -35,7 +35,7 @@ COLUMNS = ("film", "symbol", "x_px", "y_px", "score", "x_mm", "y_mm", "assumed_m
 ALWAYS, PLACES = 7, (3, 3, 4, 3, 3, 5, 2, 2)  # columns; decimals of numbers
 MAX_PIXELS, MIN_SIDE, ORIENTATION, PHOTOMETRIC = 100_000_000, 16, 0x0112, 0x0106
 LEAST_SHARE = 1e-3  # of a pixel, to be counted
-STATIONS: dict[str, Any] = {}
+STATIONS: dict[str, dict[str, Any]] = {}
 
 
 class FilmError(Exception):
@@ -180,12 +180,16 @@ class Model:
         self.manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text("utf-8"))
         self.symbols = [landmark["symbol"] for landmark in self.manifest["landmarks"]]
         self.graph = self._session("model.onnx")
-        self.stations = {}
-        for name, make in STATIONS.items():
-            graph = f"{name}.onnx"
-            run = partial(self._run, self._session(graph)) if (self.folder / graph).exists() else None
-            self.stations[name] = make(), run, self._values(name)
+        self.stations = {
+            name: [self._station(part, make()) for part, make in parts.items()] for name, parts in STATIONS.items()
+        }
         self.held_out = self._values("radius") if self.manifest["radius_level"] else None
+
+    def _station(self, part: str, move: Any) -> Any:
+        graph = f"{part}.onnx"
+        run = partial(self._run, self._session(graph)) if (self.folder / graph).exists() else None
+        values = self._values(part)
+        return lambda points, scores, film: move(points, scores, film, run, **values)
 
     def _values(self, name: str) -> dict[str, NDArray[Any]]:
         with np.load(self.folder / "stations.npz", allow_pickle=False) as kept:
@@ -226,8 +230,9 @@ class Model:
         seen = Seen(maps[0][None], box.size, mm, look)
         points, scores = on_film[None] * box.scale + box.offset, scores[None]
         doubted = points  # before `adapt`, whose offsets are no doubt
-        for name, (station, run, values) in self.stations.items():
-            points, scores = station(points, scores, seen, run, **values)
+        for name, parts in self.stations.items():
+            found = [part(points, scores, seen) for part in parts]  # of several runs' second looks the mean
+            points, scores = (np.mean(each, axis=0) for each in zip(*found, strict=True))
             doubted = doubted if name == "adapt" else points
         if self.stations:
             on_film = (points[0] - box.offset) / box.scale

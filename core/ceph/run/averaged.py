@@ -1,4 +1,4 @@
-"""Several runs as one: the maps of all are averaged; a film of a cross-validation is scored by who never saw it."""
+"""Several runs as one: the mean of all their maps; a film of a cross-validation is scored by who never saw it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from ceph.evaluation.folds import folds_of
 from ceph.evaluation.means import Member, OnLandmarks
 from ceph.evaluation.metrics import summarise
 from ceph.evaluation.predict import Prediction, joined
+from ceph.evaluation.stations import MeanLook, Stations
 from ceph.run.trained import Trained, timed
 
 TIMED = 8  # films by which the cost is measured where not all are predicted
 
 
 class Averaged(Trained):
-    """The runs of a folder as one: the landmarks, the frame and what comes after the maps are the first one's."""
+    """The runs of a folder as one: the landmarks, the frame and what comes after the maps are the first one's.
+
+    But for the second look: all runs of these landmarks look again at what the mean of the maps says.
+    """
 
     def __init__(self, folder: Path, resolved: Resolved, members: tuple[Trained, ...]) -> None:
         first = members[0]
@@ -37,8 +41,16 @@ class Averaged(Trained):
         """The other runs' networks, each at its own size; those that lack a landmark leave it."""
         return tuple(self._member(member) for member in self.members[1:])
 
+    def stations(self) -> Stations:
+        """The first run's, and the mean of the second looks of those runs that have one."""
+        own = super().stations()
+        alike = [member for member in self.members if member.landmarks == self.landmarks]
+        refiners = [(member.evaluator.stations.refiner, member) for member in alike]
+        looks = [(refiner, member.ensemble.model) for refiner, member in refiners if refiner is not None]
+        return replace(own, refiner=MeanLook(looks)) if looks else own
+
     def _member(self, other: Trained) -> Member:
-        module = other.evaluator.ready(other.model)
+        module = other.ensemble.model
         if other.landmarks != self.landmarks:
             known = other.landmarks
             module = OnLandmarks(module, [known.index(s) if s in known else -1 for s in self.landmarks])

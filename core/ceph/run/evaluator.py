@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ceph.config.models import Config
-from ceph.data.dataset import Films, Item, Loader, in_order
+from ceph.data.dataset import Films, Item
+from ceph.data.loader import Loader, in_order
 from ceph.data.types import Sample, absent_in
 from ceph.errors import ConfigError, nearest
 from ceph.evaluation.look import OpenFilm

@@ -19,8 +19,9 @@ from ceph.config.load import Resolved, from_values, resolve, resolve_run
 from ceph.config.models import Config
 from ceph.data.augment import refuse_albumentationsx
 from ceph.data.check.quick import quick_check, trained_on
-from ceph.data.dataset import Films, Loader
+from ceph.data.dataset import Films
 from ceph.data.formats.base import DataSet
+from ceph.data.loader import Loader
 from ceph.data.plan import derive, steps_per_epoch, unmarked_in
 from ceph.data.plausible import impossible
 from ceph.data.truth import MEAN

@@ -18,9 +18,10 @@ from ceph import runfolder
 from ceph.config.load import Resolved, resolve_run
 from ceph.data.bare import bare_film, in_batches, load_bare, readable
 from ceph.data.check.quick import trained_on
-from ceph.data.dataset import Films, Loader, in_order
+from ceph.data.dataset import Films
 from ceph.data.formats.base import DataSet
 from ceph.data.formats.splits import OUT_OF_FOLD
+from ceph.data.loader import Loader, in_order
 from ceph.data.plausible import impossible
 from ceph.data.several import on_landmarks
 from ceph.data.types import Points, absent_in
@@ -29,6 +30,7 @@ from ceph.evaluation.floor import floor_figures
 from ceph.evaluation.means import Ensemble, Member
 from ceph.evaluation.metrics import intervals
 from ceph.evaluation.predict import Prediction
+from ceph.evaluation.stations import Stations
 from ceph.evaluation.statistics import units_of
 from ceph.hooks.base import Run
 from ceph.measuring.agreement import measurement_figures
@@ -137,9 +139,13 @@ class Trained:
     @cached_property
     def evaluator(self) -> Evaluator:
         """What turns this model into figures."""
+        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, self.stations(), self.others())
+
+    def stations(self) -> Stations:
+        """What turns the mean of maps into points."""
         stations = make_stations(self.config, self.hooks, self.run)
         stations.load_state_dict(self.stations_state)
-        return Evaluator(self.config, self.hooks, self.runtime, self.landmarks, stations, self.others())
+        return stations
 
     def others(self) -> tuple[Member, ...]:
         """Further networks whose maps are averaged with those of `model`."""

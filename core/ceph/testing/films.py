@@ -13,7 +13,7 @@ from ceph.data.augment import STAGES, Augmentation
 from ceph.data.geometry import displace, resample, transform
 from ceph.data.types import Points
 from ceph.testing.compare import difference, snapshot
-from ceph.testing.contract import wrong_warps
+from ceph.testing.promises import wrong_warps
 from ceph.testing.rehearsal import Rehearsal, seed_everything
 from ceph.testing.subject import LeftOut, Subject
 

@@ -12,7 +12,7 @@ from ceph.errors import nearest
 from ceph.hooks.base import Plugin
 from ceph.hooks.specs import VERBS
 from ceph.hooks.trace import STEP_HOOKS
-from ceph.testing import contract, films, runs
+from ceph.testing import contract, films, promises, runs, waiting
 from ceph.testing.subject import LeftOut, Subject
 
 FOREIGN = "it does not answer "
@@ -130,13 +130,13 @@ def _bound(subject: Subject) -> Iterator[Check]:
     yield check("hooks-are-real", contract.hooks_are_real)
     for hook, verb in VERBS.items():
         rule = "takes what it is told and answers nothing" if verb == "tell" else "answers as specs.py promises"
-        yield check(f"answers-{hook}", contract.answers(hook), f"The hook {hook} {rule}.", left_out=unless(hook))
+        yield check(f"answers-{hook}", promises.answers(hook), f"The hook {hook} {rule}.", left_out=unless(hook))
     yield check("inputs-are-left-alone", contract.inputs_are_left_alone, left_out=unless(*VERBS))
     yield check("answers-repeat", contract.answers_repeat, left_out=unless(*contract.COMPARED))
     yield check("draws-are-its-own", contract.draws_are_its_own, left_out=unless(*VERBS))
     yield check("batch-shape-is-pure", contract.batch_shape_is_pure, left_out=unless("batch_shape"))
     yield check("memory-is-saved", contract.memory_is_saved, left_out=unless(*VERBS))
-    yield check("steps-do-not-wait", contract.steps_do_not_wait, left_out=unless(*STEP_HOOKS))
+    yield check("steps-do-not-wait", waiting.steps_do_not_wait, left_out=unless(*STEP_HOOKS))
     changing = unless("warps", "augmentations")
     yield check("transforms-keep-films", films.transforms_keep_films, left_out=unless("augmentations"))
     yield check("changes-pickle", films.changes_pickle, left_out=unless("warps", "augmentations", "truth", "extras"))

@@ -25,7 +25,8 @@ from ceph.config.load import Resolved
 from ceph.data.augment import STAGES as CHANGES
 from ceph.data.augment import Augmentation
 from ceph.data.cache import Film, FilmCache
-from ceph.data.dataset import Films, Item, Loader, State, collate, in_order, to_batch
+from ceph.data.dataset import Films, Item, State, collate, to_batch
+from ceph.data.loader import Loader, in_order
 from ceph.data.plan import Entry, derive
 from ceph.data.types import Batch
 from ceph.hooks import trace

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from ceph.config.load import Resolved
-from ceph.data.dataset import Loader
+from ceph.data.loader import Loader
 from ceph.data.plan import derive
 from ceph.errors import is_out_of_memory
 from ceph.run.assembly import make_forward

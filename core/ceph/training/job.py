@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ceph.data.dataset import Loader
+from ceph.data.loader import Loader
 from ceph.evaluation.stations import Stations
 from ceph.hooks.base import Run
 from ceph.hooks.verbs import Hooks
