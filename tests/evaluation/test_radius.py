@@ -110,4 +110,8 @@ def test_a_landmark_that_was_never_marked_says_nothing():
     shape = learn_shape(truth)
     assert (shape.apart_mm(heads(4))[:, 5] == 0).all()
     nothing = learn_shape(np.full((3, 6, 2), np.nan))
-    assert (difficulty(np.full((4, 6), 2.0), nothing.apart_mm(heads(4))) == 2).all()
+    assert (difficulty(np.ones((4, 6)), np.full((4, 6), 2.0), nothing.apart_mm(heads(4))) == 2).all()
+
+
+def test_of_two_points_alike_the_one_of_the_lower_score_is_the_harder():
+    assert difficulty(np.array([[1.0, 0.5, 0.0]]), np.full((1, 3), 2.0), np.zeros((1, 3))).tolist() == [[2, 3, 4]]

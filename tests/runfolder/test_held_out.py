@@ -43,5 +43,5 @@ def test_a_damaged_file_is_told_of(known, tmp_path, key, value, said):
 def test_a_file_of_another_format_says_nothing(known, tmp_path):
     write_held_out(tmp_path, known)
     path = tmp_path / "held-out.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
     assert read_held_out(tmp_path) is None

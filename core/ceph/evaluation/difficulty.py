@@ -1,4 +1,4 @@
-"""How hard a point is to find, by what its film says: how far its map spreads, how far it lies from its place.
+"""How hard a point is to find: how far its map spreads, how far it lies from its place on the film, and its score.
 
 Legend: N films, K landmarks. Points and spreads are in mm.
 """
@@ -82,13 +82,16 @@ def apart_mm(points_mm: Points, truth_mm: Points, units: NDArray[np.int64]) -> F
     return apart
 
 
-def difficulty_px(points_px: Points, spread_px: Floats, mm_per_px: Floats, shape: Shape) -> Floats:
+def difficulty_px(points_px: Points, scores: Floats, spread_px: Floats, mm_per_px: Floats, shape: Shape) -> Floats:
     """Of points [N, K, 2] in px of their films, in px; where `mm_per_px` [N] is NaN a head is as large as usual."""
     mm = np.where(np.isnan(mm_per_px), np.abs(turns(points_px, shape.mean)), mm_per_px)[:, None]
-    return difficulty(spread_px * mm, shape.apart_mm(points_px * mm[..., None])) / mm
+    return difficulty(scores, spread_px * mm, shape.apart_mm(points_px * mm[..., None])) / mm
 
 
-def difficulty(spread_mm: Floats, off_mm: Floats) -> Floats:
-    """In mm, by the spread of the maps and how far points are from where the others put them, of one shape."""
-    found: Floats = np.maximum(np.hypot(spread_mm, COUNTS * off_mm), LEAST_MM)
+def difficulty(scores: Floats, spread_mm: Floats, off_mm: Floats) -> Floats:
+    """In mm, by scores, the spread of the maps, how far points are from where the others put them; all of one shape.
+
+    A point whose score is 0 is twice as hard as one whose score is 1.
+    """
+    found: Floats = (2 - scores) * np.maximum(np.hypot(spread_mm, COUNTS * off_mm), LEAST_MM)
     return found

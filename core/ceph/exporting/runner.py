@@ -240,7 +240,7 @@ class Model:
             return Found(on_film, scores[0], None)
         wide = spread(maps[0], doubted[0], box.size[1] / maps[0].shape[-1]) / box.scale
         shape = Shape(self.held_out["mean"], self.held_out["covariance"])
-        hard = difficulty_px(on_film[None], wide[None], np.array([mm_per_px or math.nan]), shape)
+        hard = difficulty_px(on_film[None], scores, wide[None], np.array([mm_per_px or math.nan]), shape)
         return Found(on_film, scores[0], self.held_out["factor"] * hard[0])
 
     def assumed(self, film: NDArray[np.uint8]) -> float | None:

@@ -60,7 +60,8 @@ def _truth_mm(found: Prediction) -> Floats:
 def _held_out_difficulty(found: Prediction, units: NDArray[np.int64]) -> Floats:
     """Difficulties [N, K] in mm by the shape of films of other units."""
     mm = found.mm_per_px[:, None]
-    return difficulty(found.spread_px * mm, apart_mm(found.points_px * mm[..., None], _truth_mm(found), units))
+    apart = apart_mm(found.points_px * mm[..., None], _truth_mm(found), units)
+    return difficulty(found.scores, found.spread_px * mm, apart)
 
 
 class Known:
@@ -101,7 +102,8 @@ class Known:
         points = found.points_px
         if mirrored is not None:
             points = np.where(np.array(mirrored)[:, None, None], points * (-1, 1), points)
-        return self.radii.radii_mm(difficulty_px(points, found.spread_px, found.mm_per_px, self.shape), level)
+        hard = difficulty_px(points, found.scores, found.spread_px, found.mm_per_px, self.shape)
+        return self.radii.radii_mm(hard, level)
 
     def radii_mm(self, found: Prediction, units: NDArray[np.int64] | None) -> Floats | None:
         """The radius [N, K] of each point in mm, NaN unknown; None where none is known.

@@ -16,7 +16,7 @@ from ceph.runfolder.place import HELD_OUT
 from ceph.runfolder.records import finite, read_object, write_text
 
 Floats = NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2  # 1: scores had no part in difficulties
 
 
 @dataclass(frozen=True, eq=False)
