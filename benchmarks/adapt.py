@@ -22,7 +22,7 @@ import numpy as np
 from ceph.data.formats.find import read
 from ceph.data.truth import combine
 from ceph.evaluation.offsets import errors_by_others, expected, learn, mean_shape, turned, turns, ways
-from ceph.evaluation.radius import LEVEL, learn_of_few
+from ceph.evaluation.radius import Radii, learn_of_few
 from ceph.runfolder import read_held_out, read_predictions
 
 WRONG_MM = 20.0
@@ -73,16 +73,17 @@ def draw(found, marked, shape, usual, k, rng, scored_by=None):
 
 
 def radii_of(points, ids, landmarks):
-    """Of films by a run's file of points: their radii [N, K] in mm, and how hard the points are."""
+    """Of films by a run's file of points: their radii [N, K] in mm, how hard the points are, what its films teach."""
     folder, split = Path(points).parent, Path(points).stem.removeprefix("predictions-")
     kept, known = read_predictions(folder, split), read_held_out(folder)
     at = [kept.landmarks.index(symbol) for symbol in landmarks]
     radii = kept.radii_mm[np.ix_([kept.ids.index(i) for i in ids], at)]
-    factors = known.factors[[known.landmarks.index(symbol) for symbol in landmarks]]
-    return radii, radii / factors[:, np.argmin(np.abs(known.levels - LEVEL))]
+    of = [known.landmarks.index(symbol) for symbol in landmarks]
+    taught = Radii(known.factors[of], known.films[of], known.levels)
+    return radii, radii / taught.radii_mm(np.ones((1, len(of)))), taught
 
 
-def draw_radii(found, marked, shape, usual, k, rng, old, hard):
+def draw_radii(found, marked, shape, usual, k, rng, old, hard, taught):
     """Percent covered, mean radius, the least and most covered landmark: of old radii, of those of k films; or None."""
     films = rng.permutation(len(found))
     few, rest = films[:k], films[k:]
@@ -94,7 +95,7 @@ def draw_radii(found, marked, shape, usual, k, rng, old, hard):
         return None
     left = np.linalg.norm(moves[rest] - learned.offsets_mm, axis=-1) / np.abs(turn[rest])[:, None]
     cells = []
-    for radii in (old[rest], learn_of_few(after, hard[few]).radii_mm(hard[rest])):
+    for radii in (old[rest], learn_of_few(after, hard[few], taught).radii_mm(hard[rest])):
         within = 100 * (left <= radii)
         cells.append((within.mean(), radii.mean(), *np.quantile(within.mean(axis=0), [0, 1])))
     return cells

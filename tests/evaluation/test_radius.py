@@ -52,16 +52,19 @@ def test_the_quantile_of_n_films_has_the_rank_of_one_film_more():
     assert found.radii_mm(np.ones((1, 1)), 0.9)[0, 0] == pytest.approx(18.0)
 
 
-def test_few_films_give_one_factor_that_holds_on_average_over_such_sets():
+@pytest.mark.parametrize(("elsewhere", "apart"), [(learn(*drawn(400, 1000)), 0.04), (None, 0.2)])
+def test_few_films_widen_radii_from_elsewhere_and_these_hold_on_average_over_such_sets(elsewhere, apart):
     covered = []
     for seed in range(100):
         errors, hard = drawn(45, seed)
+        errors *= 1.5
         errors[:5, 3] = np.nan
-        radii = learn_of_few(errors[:5], hard[:5]).radii_mm(hard[5:])
+        radii = learn_of_few(errors[:5], hard[:5], elsewhere).radii_mm(hard[5:])
         assert np.isnan(radii[:, 3]).all()
-        covered.append(np.delete(errors[5:] <= radii, 3, axis=1).mean())
+        covered.append(np.delete(errors[5:] <= radii, 3, axis=1).mean(axis=0))
     assert 0.87 < np.mean(covered) < 0.92
-    assert learn_of_few(errors[:3], hard[:3]) is None
+    assert np.abs(np.mean(covered, axis=0) - 0.9).max() < apart
+    assert learn_of_few(errors[:3], hard[:3], None) is None
 
 
 def test_a_landmark_without_truth_has_no_radius_and_a_level_that_is_not_known_is_refused():

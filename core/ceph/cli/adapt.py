@@ -78,4 +78,5 @@ def told(made: Adaptation, run: Path) -> str:
         if abs(x) + abs(y) >= LEAST_MM
     ]
     header = ["LANDMARK", "RIGHT", "DOWN", "SCATTER", "FILMS"]
-    return f"{table(rows, header=header)}\nmm on the mean head\n{expected}\nwrote {made.folder}"
+    radii = "" if made.radii is None else f", with radii by these {used} films"
+    return f"{table(rows, header=header)}\nmm on the mean head\n{expected}\nwrote {made.folder}{radii}"

@@ -69,18 +69,21 @@ def learn(errors_mm: Floats, hard_mm: Floats) -> Radii | None:
     return Radii(factors, films, LEVELS)
 
 
-def learn_of_few(errors_mm: Floats, hard_mm: Floats) -> Radii | None:
-    """As `learn`, of too few films for a quantile of each landmark: one of all ratios, for all that are marked.
+def learn_of_few(errors_mm: Floats, hard_mm: Floats, elsewhere: Radii | None) -> Radii | None:
+    """As `learn`, of too few films for a quantile of each landmark: the radii of `elsewhere`, all by one factor.
 
-    Points of a film err together, and a promise by films takes nine of them at a level of 0.9. So often as the level
-    says truth lies within these radii on average over sets of films; of one set of five more or less often. None for
-    few points.
+    The factor is a quantile of all points; where nothing is known from elsewhere, landmarks are alike. Points of a film
+    err together, and a promise by films takes nine of them at a level of 0.9: so often as the level says truth lies
+    within these radii on average over sets of films, of one set of five more or less often. None for few points.
     """
-    known = ~np.isnan(errors_mm)
+    alike = np.ones((1, errors_mm.shape[1]))
+    there = (alike if elsewhere is None else elsewhere.radii_mm(alike))[0]
+    ratios = errors_mm / (hard_mm * there)
+    known = ~np.isnan(ratios)
     if known.sum() < LEAST_POINTS:
         return None
     films = known.sum(axis=0)
-    factors = np.quantile((errors_mm / hard_mm)[known], LEVELS)
+    factors = there[:, None] * _quantiles(ratios[known], int(known.sum()))
     return Radii(np.where(films[:, None] > 0, factors, np.nan), films, LEVELS)
 
 

@@ -120,7 +120,8 @@ def adapt(
         log.warning("only %d films: what they gain is uncertain; 5 to 10 tell much more", used)
     before, after = errors_by_others(points, truth, valid, shape, offsets.strange, usual)
     gain, heads = expected(before, after), trained.known.shape or heads
-    radii = learn_of_few(after, difficulty(found.scores, found.spread_px * mm[..., 0], heads.apart_mm(points)))
+    hard = difficulty(found.scores, found.spread_px * mm[..., 0], heads.apart_mm(points))
+    radii = learn_of_few(after, hard, trained.known.radii)
     made = Adaptation(ids, trained.landmarks, offsets, gain, radii, target if gain.shown else None)
     if gain.shown:
         _write(made, trained, resolved, marked, shape, heads, target)
