@@ -161,7 +161,7 @@ def resume(
         resolved = resolve_run(where, without=without, settings=longer)
         prepared = prepare(resolved)
         runfolder.require_same_data(where, prepared.fingerprint)
-        itself = Origin(tuple(content["landmarks"]), content["stations"])
+        itself = Origin(prepared.run.landmarks, content["stations"])
         job = build(prepared, new_network(prepared), where, itself, evaluated=trained.best_epoch >= 0)
         prepared.hooks.tell("run_start", run=job.run, model=job.model)
         progress = restore(job, content, tuple(without))
@@ -377,12 +377,8 @@ def build(
     prepared: Prepared, model: nn.Module, where: Path, origin: Origin | None = None, *, evaluated: bool = False
 ) -> Job:
     """Everything around the network that training needs, of a run that has been `evaluated` before or not."""
-    config, hooks, runtime, run = (
-        prepared.config,
-        prepared.hooks,
-        prepared.runtime,
-        replace(prepared.run, origin=origin),
-    )
+    config, hooks, runtime = prepared.config, prepared.hooks, prepared.runtime
+    run = replace(prepared.run, origin=origin)
     with explained(f"moving {describe_size(model)} to {describe(runtime)}", NETWORK):
         runtime.place(model)
     stations = make_stations(config, hooks, run)
@@ -519,4 +515,4 @@ def transfer_from(model: nn.Module, source: Path, run: Run) -> tuple[str, Origin
         )
     theirs, parts = tuple(content["landmarks"]), content.get("parts", ())
     told = f"{source}: {transfer(model, content['model'], theirs, run.landmarks, parts)}"
-    return told, Origin(theirs, content["stations"])
+    return told, Origin(theirs, content.get("stations", {}))
