@@ -28,7 +28,7 @@ from ceph.data.truth import MEAN
 from ceph.data.types import Sample
 from ceph.errors import ConfigError, DataError, Problem
 from ceph.hooks import trace
-from ceph.hooks.base import Run
+from ceph.hooks.base import Origin, Run
 from ceph.hooks.misuse import hooks_of
 from ceph.hooks.trust import agree
 from ceph.hooks.verbs import Hooks
@@ -105,15 +105,16 @@ def train(
         stack.enter_context(recorded_by(ranks, where, prepared.data))
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = new_network(prepared)
-        source = source_of(settings, init_from)
+        source, origin = source_of(settings, init_from), None
         if source is not None:
-            log.info("initial weights from %s", transfer_from(model, source, prepared.run))
+            told, origin = transfer_from(model, source, prepared.run)
+            log.info("initial weights from %s", told)
         else:
             told = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
             log.info("initial weights: %s; %s", told, describe_size(model))
         if ranks.first:
             write_description(resolved, prepared, where, source)
-        job = build(prepared, model, where)
+        job = build(prepared, model, where, origin)
         prepared.hooks.tell("run_start", run=job.run, model=job.model)
         return drive(job, Progress(), where, watcher or Silent(), prepared.data)
 
@@ -161,7 +162,8 @@ def resume(
         resolved = resolve_run(where, without=without, settings=longer)
         prepared = prepare(resolved)
         runfolder.require_same_data(where, prepared.fingerprint)
-        job = build(prepared, new_network(prepared), where, evaluated=trained.best_epoch >= 0)
+        itself = Origin(prepared.run.landmarks, content["stations"])
+        job = build(prepared, new_network(prepared), where, itself, evaluated=trained.best_epoch >= 0)
         prepared.hooks.tell("run_start", run=job.run, model=job.model)
         progress = restore(job, content, tuple(without))
         ranks.require_same((progress.epoch, progress.batch), "checkpoint")
@@ -372,9 +374,12 @@ def new_network(prepared: Prepared) -> nn.Module:
         return make_model(config, prepared.hooks, prepared.run)
 
 
-def build(prepared: Prepared, model: nn.Module, where: Path, *, evaluated: bool = False) -> Job:
+def build(
+    prepared: Prepared, model: nn.Module, where: Path, origin: Origin | None = None, *, evaluated: bool = False
+) -> Job:
     """Everything around the network that training needs, of a run that has been `evaluated` before or not."""
-    config, hooks, runtime, run = prepared.config, prepared.hooks, prepared.runtime, prepared.run
+    config, hooks, runtime = prepared.config, prepared.hooks, prepared.runtime
+    run = replace(prepared.run, origin=origin)
     with explained(f"moving {describe_size(model)} to {describe(runtime)}", NETWORK):
         runtime.place(model)
     stations = make_stations(config, hooks, run)
@@ -488,10 +493,14 @@ def source_of(config: Config, init_from: Path | str | None) -> Path | None:
     return None if named is None else runfolder.located(named)
 
 
-def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
-    """Start from the best checkpoint of a run, or from a file of weights; warns where its maps mean something else."""
+def transfer_from(model: nn.Module, source: Path, run: Run) -> tuple[str, Origin | None]:
+    """Start from the best checkpoint of a run, or from a file of weights; warns where its maps mean something else.
+
+    Returns what was done, for the log, and what the run was.
+    """
     if not source.is_dir():
-        return f"{source}: {transfer(model, read_weights(source, key='--init-from'), run.landmarks, run.landmarks)}"
+        weights = read_weights(source, key="--init-from")
+        return f"{source}: {transfer(model, weights, run.landmarks, run.landmarks)}", None
     runfolder.require_run(source)
     if members := runfolder.read_members(source):
         raise ConfigError(f"{source} is several runs", key="--init-from", hint=f"name one: {members[0]}")
@@ -506,4 +515,5 @@ def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
             *(source, before, run.config.loss.name, now),
         )
     theirs, parts = tuple(content["landmarks"]), content.get("parts", ())
-    return f"{source}: {transfer(model, content['model'], theirs, run.landmarks, parts)}"
+    told = f"{source}: {transfer(model, content['model'], theirs, run.landmarks, parts)}"
+    return told, Origin(theirs, content.get("stations", {}))
