@@ -180,7 +180,7 @@ def hooks_page() -> str:
 
 def door() -> Iterator[str]:
     """What `ceph.plugin` gives beside plain types and errors: each with its fields or signature, and its docstring."""
-    for name in ("Run", "Sample", "Batch", "DataSet", "Warp", "Figure", "Duration", "Plugin", "PluginConfig"):
+    for name in ("Run", "Origin", "Sample", "Batch", "DataSet", "Warp", "Figure", "Duration", "Plugin", "PluginConfig"):
         thing = getattr(plugin_door, name)
         yield f"### `{name}`\n\n{inspect.getdoc(thing)}\n"
         if dataclasses.is_dataclass(thing):

@@ -26,7 +26,7 @@ from ceph.data.dataset import seen_from
 from ceph.data.geometry import letterbox, letterbox_scale
 from ceph.data.images import read_film
 from ceph.data.plan import Entry
-from ceph.run.train import prepare
+from ceph.run.prepare import prepare
 
 LARGE = (2400, 2000)
 

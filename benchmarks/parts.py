@@ -14,7 +14,8 @@ from ceph.config.load import resolve
 from ceph.data.dataset import collate, to_batch
 from ceph.data.plan import derive, plan_epoch
 from ceph.model.codec import float_maps
-from ceph.run.train import build, make_model, prepare
+from ceph.run.prepare import prepare
+from ceph.run.train import build, make_model
 from ceph.tools.bench import Preloaded, few, timed
 from ceph.training.loss import cross_entropy
 from ceph.training.optim import adamw

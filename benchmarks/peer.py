@@ -31,7 +31,8 @@ from ceph.config.load import resolve
 from ceph.data.images import read_film
 from ceph.model.weights import load_backbone_weights
 from ceph.report.progress import Silent
-from ceph.run.train import build, make_model, prepare
+from ceph.run.prepare import prepare
+from ceph.run.train import build, make_model
 from ceph.stop import StopRequest
 from ceph.training.engine import train_epoch
 from ceph.training.progress import Progress

@@ -10,7 +10,8 @@ import torch
 
 from ceph.cli.app import main
 from ceph.config.load import from_values
-from ceph.run.train import build, make_model, prepare
+from ceph.run.prepare import prepare
+from ceph.run.train import build, make_model
 from ceph.tools.bench import STAGES, Clock, bench, few, staged, timed
 
 

@@ -3,18 +3,18 @@
     from ceph.plugin import Plugin, PluginConfig, hookimpl
 
 `Plugin`, `PluginConfig` and `hookimpl` make a plugin, `Duration` is the type of a setting that says how long; `Run`,
-`Batch` and `Sample` are what its hooks are given, `Config` is the type of `run.config`; `Warp` is what its `warps`
-answer, `View` and `Member` what `views` and `members` do, `Figure` what its `metrics` may, `DataSet` what the readers
-of its `dataset_formats` give, with `DataError` for a folder that cannot be read; `ConfigError`, `Problem` and `nearest`
-are for `check_run`; `generator` gives random numbers that are a pure function of their keys; `moving_average` and
-`reader_disagreement_mm` are arithmetic that several plugins need; `similarity`, `transform` and `procrustes` are the
-core's geometry, `Matrix`, `Points` and `Flags` its types; `mean_shape`, `turns`, `turned`, `learned_offsets` and
-`HeadOffsets` are offsets in the frame of the head, as `ceph adapt` has them; `gaussians` draws the core's targets,
-`soft_points` reads points from raw maps with a gradient; `landmark_network` builds a network such as the core's own,
-for `modules`; `load` gives the network of another run; `Twin` is a station without torch, for `ceph export`; `log`
-reaches the run's log; `write_text` puts a file into the run folder in one move, through no link, and `guarded` makes a
-table's cell that no spreadsheet takes for a formula. The hooks themselves stand in `ceph/hooks/specs.py`, each with its
-shapes and the moment it fires.
+`Batch` and `Sample` are what its hooks are given, `Config` is the type of `run.config` and `Origin` of `run.origin`;
+`Warp` is what its `warps` answer, `View` and `Member` what `views` and `members` do, `Figure` what its `metrics` may,
+`DataSet` what the readers of its `dataset_formats` give, with `DataError` for a folder that cannot be read;
+`ConfigError`, `Problem` and `nearest` are for `check_run`; `generator` gives random numbers that are a pure function of
+their keys; `moving_average` and `reader_disagreement_mm` are arithmetic that several plugins need; `similarity`,
+`transform` and `procrustes` are the core's geometry, `Matrix`, `Points` and `Flags` its types; `mean_shape`, `turns`,
+`turned`, `learned_offsets` and `HeadOffsets` are offsets in the frame of the head, as `ceph adapt` has them;
+`gaussians` draws the core's targets, `soft_points` reads points from raw maps with a gradient; `landmark_network`
+builds a network such as the core's own, for `modules`; `load` gives the network of another run; `Twin` is a station
+without torch, for `ceph export`; `log` reaches the run's log; `write_text` puts a file into the run folder in one move,
+through no link, and `guarded` makes a table's cell that no spreadsheet takes for a formula. The hooks themselves stand
+in `ceph/hooks/specs.py`, each with its shapes and the moment it fires.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ceph.evaluation.offsets import mean_shape, turned, turns
 from ceph.evaluation.stations import HeadOffsets
 from ceph.evaluation.twin import Twin
 from ceph.files import write_text
-from ceph.hooks.base import Plugin, PluginConfig, Run, hookimpl
+from ceph.hooks.base import Origin, Plugin, PluginConfig, Run, hookimpl
 from ceph.model.codec import gaussians, soft_points
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ __all__ = [
     "HeadOffsets",
     "Matrix",
     "Member",
+    "Origin",
     "Plugin",
     "PluginConfig",
     "Points",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,14 +74,20 @@ def expected(points: Points, trust: Floats, mean: Floats, covariance: Floats) ->
         noise = NOISE_MM**2 / np.repeat(weights, 2, axis=1)[:, None] * np.eye(2 * K)
         bent = _complex(np.linalg.solve(covariance + noise, _flat(off)[..., None])[..., 0] @ covariance)
         weights = np.maximum(trust / (1 + (np.abs(off - bent) / far) ** 2) ** 2, 1e-6)
-    free = np.stack([_flat(mode) for mode in (0 * middle + 1, 0 * middle + 1j, middle, 1j * middle)])
-    free *= FREE_MM * np.sqrt(K) / np.linalg.norm(free, axis=1, keepdims=True)
+    free = _free(middle)
     precision = np.linalg.inv(covariance + noise + free.T @ free)
     blocks = np.linalg.inv(precision.reshape(-1, K, 2, K, 2)[:, np.arange(K), :, np.arange(K)])  # [K, N, 2, 2]
     rest = np.einsum("knij,nkj->nki", blocks, (precision @ _flat(off)[..., None]).reshape(-1, K, 2))
     place = a + turn * (middle + off - rest @ (1, 1j) - b)
     agree = np.sum(trust * (weights > trust / 4), axis=1) / trust.sum(axis=1)
     return Expected(np.stack([place.real, place.imag], -1), np.abs(turn[:, 0]), agree)
+
+
+def _free(middle: NDArray[np.complexfloating[Any, Any]]) -> Floats:
+    """Shifts, turn and size [4, 2 K] of a shape [K], as far as they may go."""
+    free = np.stack([_flat(mode) for mode in (0 * middle + 1, 0 * middle + 1j, middle, 1j * middle)])
+    free *= FREE_MM * np.sqrt(len(middle)) / np.linalg.norm(free, axis=1, keepdims=True)
+    return free
 
 
 def _flat(values: NDArray[np.complexfloating[Any, Any]]) -> Floats:
@@ -126,6 +133,22 @@ class ShapeModel:
     def expected(self, points: Points, trust: Floats) -> Expected:
         """Where the others put each point [N, K, 2] of films in any similarity's frame; `trust` [N, K] in 0..1."""
         return expected(points, trust, self.mean, self.covariance)
+
+    def of(self, landmarks: NDArray[np.int64]) -> ShapeModel:
+        """The model of these of its landmarks [M] alone; what fewer others leave open is added to their spreads."""
+        rows = (2 * landmarks[:, None] + (0, 1)).ravel()
+        mean, covariance = self.mean[landmarks], self.covariance[np.ix_(rows, rows)]
+        mean = mean - mean.mean(axis=0)
+        more = _left_open(mean, covariance) - _left_open(self.mean, self.covariance)[landmarks]
+        return ShapeModel(mean, covariance, np.sqrt(self.spread_mm[landmarks] ** 2 + np.maximum(more, 0)))
+
+
+def _left_open(mean: Floats, covariance: Floats) -> Floats:
+    """The mean square [K] in mm^2 of how far landmarks are from where the others put them, by the model itself."""
+    K, free = len(mean), _free(mean @ (1, 1j))
+    precision = np.linalg.inv(covariance + NOISE_MM**2 * np.eye(2 * K) + free.T @ free).reshape(K, 2, K, 2)
+    off = np.linalg.inv(precision[np.arange(K), :, np.arange(K)]) @ precision.reshape(K, 2, 2 * K)
+    return np.asarray(np.einsum("kim,mn,kin->k", off, covariance, off))
 
 
 def fit(shapes: Points) -> ShapeModel:
@@ -235,7 +258,7 @@ class ShapeCheck:
         return Twin(
             put_right_on_film,
             values={**self._values(self.model), "seen": self._seen(len(self.model.mean))},
-            uses=(Expected, _flat, _complex, expected, put_right),
+            uses=(Expected, _free, _flat, _complex, expected, put_right),
             constants=constants,
             network=Sought(decode, image_size),
             inputs=(torch.rand(1, *map_size), torch.zeros(1, 2), torch.ones(1)),
@@ -253,14 +276,30 @@ class ShapeCheck:
         parts = parts if self.seen is None else {**parts, "seen": self.seen}
         return {name: torch.from_numpy(part) for name, part in parts.items()}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take the shape model of the run that was trained."""
         if not state:
             log.warning("shape-constraint: the run was trained without a shape model; points stay as they are")
             return
-        parts = dict(state)
-        self.seen = parts.pop("seen").numpy() if "seen" in parts else None
-        self.model = ShapeModel(**{name: part.double().numpy() for name, part in parts.items()})
+        self.model, self.seen = model_in(state)
+
+
+def model_in(state: Mapping[str, torch.Tensor]) -> tuple[ShapeModel, NDArray[np.int64] | None]:
+    """The shape model of a `ShapeCheck`'s state that is not empty, and the landmarks that it is of (None: all)."""
+    parts = dict(state)
+    seen = parts.pop("seen").numpy() if "seen" in parts else None
+    return ShapeModel(**{name: part.double().numpy() for name, part in parts.items()}), seen
+
+
+def model_before(run: Run) -> tuple[ShapeModel | None, NDArray[np.int64]]:
+    """The shape model of the run that this one starts from, if any, and the landmarks [M] that it has of `run`'s."""
+    if run.origin is None or not (state := run.origin.state("constraint", "shape-constraint")):
+        return None, np.zeros(0, np.int64)
+    model, seen = model_in(state)
+    known = run.origin.landmarks if seen is None else [run.origin.landmarks[k] for k in seen]
+    shared = [k for k, symbol in enumerate(run.landmarks) if symbol in known]
+    theirs = [known.index(run.landmarks[k]) for k in shared]
+    return model.of(np.array(theirs)) if len(shared) >= LEAST_LANDMARKS else None, np.array(shared)
 
 
 def _bells(centre: torch.Tensor, wide: torch.Tensor, image_size: tuple[int, int], size: Sequence[int]) -> torch.Tensor:
@@ -292,20 +331,23 @@ class ShapeConstraint(Plugin[ShapeConstraintConfig]):
 
     @hookimpl
     def build_constraint(self, run: Run) -> ShapeCheck:
-        """Give the check against the shapes of the training films, or against those in the checkpoint."""
+        """Give the check against the shapes of the training films, of the run it starts from, or in the checkpoint."""
         if not run.samples:
             return ShapeCheck(None, self.config.least_mm, self.config.spreads)
-        seen, K, model = seen_together(run.samples), len(run.landmarks), None
-        shapes = complete_shapes_mm(run.samples, seen)
+        seen, K = seen_together(run.samples), len(run.landmarks)
+        shapes, model, why = complete_shapes_mm(run.samples, seen), None, "too few films have all landmarks"
         if len(shapes) >= LEAST_FILMS and len(seen) >= LEAST_LANDMARKS:
             model = fit(shapes)
-            if len(seen) < K:
-                left = ", ".join(symbol for k, symbol in enumerate(run.landmarks) if k not in seen)
-                log.warning("shape-constraint: too few films have all landmarks; left alone: %s", left)
         else:
-            log.warning(
-                "shape-constraint: %d films with all of %d landmarks make no shape model (it takes %d and %d); "
-                "points stay as they are",
+            model, seen = model_before(run)
+            why = "the run that it starts from lacks some landmarks"
+            log.log(
+                logging.WARNING if model is None else logging.INFO,
+                "shape-constraint: %d films with all of %d landmarks make no shape model (it takes %d and %d); %s",
                 *(len(complete_shapes_mm(run.samples, np.arange(K))), K, LEAST_FILMS, LEAST_LANDMARKS),
+                "points stay as they are" if model is None else "that of the run that it starts from is taken",
             )
+        if model is not None and len(seen) < K:
+            left = ", ".join(symbol for k, symbol in enumerate(run.landmarks) if k not in seen)
+            log.warning("shape-constraint: %s; left alone: %s", why, left)
         return ShapeCheck(model, self.config.least_mm, self.config.spreads, seen if model and len(seen) < K else None)

@@ -121,7 +121,7 @@ def test_landmarks_and_spacing_are_those_of_the_config(tiny_set, tmp_path, capsy
 
 
 def test_a_run_tells_of_a_film_that_is_in_both_its_splits_and_looks_at_no_test_film(films, tiny, caplog, monkeypatch):
-    from ceph.run import train as run
+    from ceph.run import prepare as run
 
     source, again = film_files(films)[0], film_files(films, "valid")[0]
     again.write_bytes(source.read_bytes())

@@ -10,7 +10,7 @@ from tests.data.small_sets import shared_data
 from ceph.cli.app import main
 from ceph.config.load import from_values
 from ceph.report.sheet import sheet
-from ceph.run.train import prepare
+from ceph.run.prepare import prepare
 from ceph.tools.preview import draw_films, preview, when_drawn
 from ceph.training.engine import planned_epoch
 from ceph.training.progress import Progress

@@ -21,7 +21,7 @@ from ceph.model.codec import GaussianDecoder, gaussians
 from ceph.report.predictions import render
 from ceph.run.assembly import make_stations
 from ceph.run.predictions import NamedFilm, predict_films
-from ceph.run.train import as_resolved, prepare
+from ceph.run.prepare import as_resolved, prepare
 from ceph.runfolder import stages_file, write_stages
 from ceph.training import checkpoint
 

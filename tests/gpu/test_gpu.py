@@ -21,7 +21,7 @@ from ceph.config.load import from_values, resolve
 from ceph.data.loader import Loader
 from ceph.data.plan import plan_epoch
 from ceph.errors import TrainingError
-from ceph.run.train import prepare
+from ceph.run.prepare import prepare
 from ceph.training import checkpoint
 from ceph.training.batch_norm import synchronise
 from ceph.training.graphs import Graphed

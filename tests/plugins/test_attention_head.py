@@ -8,7 +8,8 @@ from tests.training.runs import last_weights
 import ceph
 from ceph.config.load import from_values
 from ceph.run.assembly import make_model
-from ceph.run.train import check, prepare
+from ceph.run.prepare import prepare
+from ceph.run.train import check
 from ceph_plugins.attention_head import AttentionHeadConfig, CoordinateAttention
 
 

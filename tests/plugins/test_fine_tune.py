@@ -13,7 +13,7 @@ from ceph.config.load import from_values
 from ceph.hooks.verbs import Hooks
 from ceph.model.network import LandmarkNetwork
 from ceph.model.zoo import create_model
-from ceph.run.train import prepare
+from ceph.run.prepare import prepare
 from ceph.training.optim import adamw, warmup_cosine
 from ceph_plugins.fine_tune import FineTune, FineTuneConfig, split_by_rate, stages
 

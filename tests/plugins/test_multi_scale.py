@@ -13,7 +13,7 @@ from ceph.config.load import from_values
 from ceph.data.plan import plan_epoch
 from ceph.errors import ConfigError
 from ceph.hooks.verbs import Hooks
-from ceph.run.train import prepare
+from ceph.run.prepare import prepare
 from ceph_plugins.multi_scale import MultiScale, MultiScaleConfig, scaled, stage
 
 BASE = (480, 384)

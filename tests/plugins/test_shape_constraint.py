@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 import ceph
 from ceph.data.geometry import similarity, transform
+from ceph.hooks.base import Origin
 from ceph.model.codec import GaussianDecoder, gaussians
+from ceph.training import checkpoint
 from ceph_plugins.shape_constraint import ShapeCheck, ShapeConstraint, ShapeConstraintConfig, fit
 
 STRIDE, SIZE, MAP = 4, (480, 384), (120, 96)
@@ -194,12 +196,76 @@ def test_of_a_union_of_sets_the_landmarks_that_enough_films_have_together_are_he
         assert off[:, [k for k in range(19) if k != 2]].max() < 1
 
 
-def test_a_run_keeps_the_model_and_evaluates_with_it(tiny, tmp_path, monkeypatch):
+def test_a_model_cut_to_some_landmarks_has_the_spreads_of_one_that_is_fitted_to_them():
+    points, some = heads(300), np.array([3, 17, 0, 5, 9, 12, 8])
+    whole, cut, fitted = fit(points), fit(points).of(some), fit(points[:, some])
+    assert (cut.spread_mm > 1.3 * whole.spread_mm[some]).any()  # fewer others leave more open
+    np.testing.assert_allclose(cut.spread_mm, fitted.spread_mm, rtol=0.15)
+    seen, trust = heads(20, seed=2)[:, some], np.ones((20, 7))
+    np.testing.assert_allclose(cut.expected(seen, trust).points, fitted.expected(seen, trust).points, atol=1.0)
+
+
+def starting_from(run, landmarks, state, films=4):
+    """The run with few films, from weights of a run that knew `landmarks`."""
+    origin = Origin(tuple(landmarks), {"mm_per_px": 0.5, "constraint": {"shape-constraint": state}})
+    return dataclasses.replace(films_of(run, heads(films)), origin=origin)
+
+
+def test_too_few_films_go_on_with_the_shapes_of_the_run_that_they_start_from(make_run, caplog):
+    run = make_run()
+    order = np.random.default_rng(0).permutation(19)
+    theirs = [run.landmarks[k] for k in order]  # another order, and one of ours lacks
+    theirs[3], known = "new", np.delete(np.arange(19), order[3])
+    before = ShapeCheck(fit(heads(80)[:, order]), 5.0, 3.5).state_dict()
+    with caplog.at_level(logging.INFO, "ceph"):
+        station = built(starting_from(run, theirs, before))
+    lost = run.landmarks[order[3]]
+    assert "4 films with all of 19 landmarks" in caplog.text
+    assert "that of the run that it starts from is taken" in caplog.text
+    assert f"left alone: {lost}" in caplog.text
+    points = heads(6, seed=6)
+    ghost = np.clip(points + np.isin(np.arange(19), [order[3], order[0]])[:, None] * 50, 5, 180)
+    pred = 0.7 * maps_of(ghost) + 0.3 * maps_of(points)
+    for one in (station, built(dataclasses.replace(run, samples=()), station.state_dict())):
+        off = errors_mm(decoded(pred.clone(), one), points)
+        assert off[:, known].max() < 1 < 20 < off[:, order[3]].min()
+
+
+@pytest.mark.parametrize(("films", "shared", "knows"), [(4, 19, False), (4, 4, True), (60, 19, True)])
+def test_own_films_come_first_and_a_start_that_knows_no_shape_of_ours_changes_nothing(
+    make_run, caplog, films, shared, knows
+):
+    run = make_run()
+    state = ShapeCheck(fit(heads(80)), 5.0, 3.5).state_dict() if knows else {}
+    theirs = (*run.landmarks[:shared], *"abcdefghijklmno"[: 19 - shared])
+    found, plain = (
+        built(each).state_dict() for each in (starting_from(run, theirs, state, films), films_of(run, heads(films)))
+    )
+    assert ("points stay as they are" in caplog.text) == (films == 4) == (not found)
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(part, plain[name]) for name, part in found.items())
+
+
+def test_a_run_keeps_the_model_and_evaluates_with_it_and_one_that_starts_from_it_too(
+    tiny, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 5)
     run = ceph.train(tiny(train={"epochs": 1}, plugins={"shape-constraint": {}}), out=tmp_path / "run")
     trained = ceph.load(run.folder)
     assert trained.evaluator.stations.constraint.model.mean.shape == (29, 2)
     assert trained.evaluate()[0]["mre_mm"] == run.metrics["mre_mm"]
+    monkeypatch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 1000)
+    few = tiny(train={"epochs": 1}, plugins={"shape-constraint": {}})
+    folder = ceph.train(few, out=tmp_path / "few", init_from=run.folder).folder
+    shapes = [checkpoint.load(folder / "checkpoints", name)["stations"] for name in (checkpoint.BEST, checkpoint.LAST)]
+    with caplog.at_level(logging.INFO, "ceph"):
+        ceph.resume(folder, epochs=2)
+    shapes.append(checkpoint.load(folder / "checkpoints", checkpoint.LAST)["stations"])
+    for kept in (each["constraint"]["shape-constraint"] for each in shapes):
+        np.testing.assert_allclose(kept["covariance"], trained.evaluator.stations.constraint.model.covariance)
+        assert all(torch.equal(part, shapes[0]["constraint"]["shape-constraint"][name]) for name, part in kept.items())
+    assert "that of the run that it starts from is taken" in caplog.text
+    assert "points stay as they are" not in caplog.text
 
 
 @pytest.mark.parametrize("wrong", [{"spreads": 0}, {"least_mm": -1}, {"limit": 3}])

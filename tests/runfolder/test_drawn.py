@@ -64,7 +64,9 @@ def test_a_training_starts_from_it_landmarks_by_symbol():
     network = LandmarkNetwork(config.model.backbone, len(ours), width=config.model.width)
     fresh = network.head.weight.detach().clone()
     run = Run(ours, config.data.size, 1, 1, 0, (), torch.device("cpu"), config)
-    assert "2 of 3 landmarks" in transfer_from(network, runfolder.located("drawn"), run)
+    told, origin = transfer_from(network, runfolder.located("drawn"), run)
+    assert "2 of 3 landmarks" in told
+    assert origin.landmarks == LANDMARKS
     theirs = checkpoint.load(WEIGHTS.parent, WEIGHTS.name)["model"]
     for here, symbol in ((0, "Sn"), (2, "S")):
         assert torch.equal(network.head.weight[here], theirs["head.weight"][LANDMARKS.index(symbol)].float())

@@ -21,7 +21,8 @@ from ceph.data.plan import Entry
 from ceph.evaluation.means import Ensemble, Member
 from ceph.model.codec import DECODERS, GaussianDecoder
 from ceph.run.evaluator import Evaluator
-from ceph.run.train import build, new_network, prepare
+from ceph.run.prepare import prepare
+from ceph.run.train import build, new_network
 from ceph.training import engine
 from ceph.training.graphs import Graphed
 from ceph.training.loss import CRITERIA

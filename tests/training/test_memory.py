@@ -14,7 +14,8 @@ from ceph.config.load import from_values
 from ceph.errors import CheckpointError, DataError, PluginError, TrainingError
 from ceph.hooks.verbs import Hooks
 from ceph.plugin import Plugin, hookimpl
-from ceph.run.train import build, new_network, prepare
+from ceph.run.prepare import prepare
+from ceph.run.train import build, new_network
 from ceph.training.engine import restore
 from ceph.training.memory import NETWORK, explained, predicting
 

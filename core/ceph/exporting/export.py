@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ceph import runfolder
 from ceph.data import dicom, grey, names, spacing
@@ -105,7 +106,9 @@ def twins_of(trained: Trained) -> dict[str, dict[str, Twin]]:
         station, owner = getattr(stations, name), stations.built_by.get(name)
         if station is None:
             continue
-        parts = station.looks if isinstance(station, MeanLook) else [(station, network)]
+        parts: Sequence[tuple[Any, nn.Module]] = (
+            station.looks if isinstance(station, MeanLook) else [(station, network)]
+        )
         if any(not hasattr(part, "twin") for part, _ in parts):
             plugin = owner.plugin if owner is not None else name
             raise ConfigError(

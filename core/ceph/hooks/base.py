@@ -76,12 +76,30 @@ class Plugin(Generic[ConfigT]):
 
 
 @dataclass(frozen=True, eq=False)
+class Origin:
+    """The run whose weights a run starts from: its `landmarks` (symbols in its order), and what its stations knew.
+
+    `stations` are their states, {"constraint": {plugin: state}, ...}, of its landmarks and not of the new run's, and
+    `state(station, plugin)` is one of them. Of a run that goes on it is the run itself, as its last checkpoint has it.
+    """
+
+    landmarks: tuple[str, ...]
+    stations: Mapping[str, Any]
+
+    def state(self, station: str, plugin: str) -> Mapping[str, Any]:
+        """What that station of a plugin gave as its `state_dict()`; empty where there was none."""
+        found: Mapping[str, Any] = self.stations.get(station, {}).get(plugin, {})
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """What a plugin may know of the run.
 
     `size` is (H, W) in network px; `samples` are the training split's, `unmarked` those of `data.unmarked`; `config` is
     the whole resolved config, frozen (`run.config.train.lr`); `folder` is the run folder, from `run_start` on;
-    `readers` are the names of the rows of a sample's points.
+    `readers` are the names of the rows of a sample's points; `origin` is the run that it starts from, from the stations
+    on (None: it starts from no run, or is finished and has been loaded).
     """
 
     landmarks: tuple[str, ...]
@@ -95,3 +113,4 @@ class Run:
     folder: Path | None = None
     unmarked: tuple[Sample, ...] = ()
     readers: tuple[str, ...] = ()
+    origin: Origin | None = None

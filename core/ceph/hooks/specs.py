@@ -186,7 +186,8 @@ class Specs(Protocol):
         Answer: `decode(maps [B, K, h, w] activations, image_size (H, W))` -> points [B, K, 2] in network px, scores
         [B, K]. `default()` builds the core's own. `run` is as in `check_run`. Fires: setup, once, and when a finished
         run is loaded, without samples. What a station learned it may give as `state_dict()`, tensors and plain values;
-        that is kept in `last` and `best`, and `load_state_dict(state)` follows building.
+        that is kept in `last` and `best`, and `load_state_dict(state)` follows building. A new run that starts from
+        another's weights (`--init-from`) finds the state that the station had there in `run.origin`.
         """
 
     @one

@@ -21,8 +21,9 @@ from ceph.fanout.train import Say, Workforce, raise_failures, train_all
 from ceph.fanout.workers import Task
 from ceph.run.assembly import make_hooks
 from ceph.run.films import make_films, read_data
+from ceph.run.prepare import AnyConfig, of_a_new_run, prepare
 from ceph.run.report import report_if_possible
-from ceph.run.train import AnyConfig, Result, of_a_new_run, prepare, write_description
+from ceph.run.train import Result, write_description
 from ceph.run.trained import load
 from ceph.training.engine import LAST, last_epoch
 

@@ -10,57 +10,47 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from ceph import runfolder
-from ceph.config.load import Resolved, from_values, resolve, resolve_run
+from ceph.config.load import Resolved, resolve_run
 from ceph.config.models import Config
-from ceph.data.augment import refuse_albumentationsx
-from ceph.data.check.quick import quick_check, trained_on
 from ceph.data.dataset import Films
 from ceph.data.formats.base import DataSet
 from ceph.data.loader import Loader
-from ceph.data.plan import derive, steps_per_epoch, unmarked_in
-from ceph.data.plausible import impossible
-from ceph.data.truth import MEAN
-from ceph.data.types import Sample
-from ceph.errors import ConfigError, DataError, Problem
+from ceph.data.plan import derive
+from ceph.errors import ConfigError
 from ceph.hooks import trace
-from ceph.hooks.base import Run
+from ceph.hooks.base import Origin, Run
 from ceph.hooks.misuse import hooks_of
 from ceph.hooks.trust import agree
-from ceph.hooks.verbs import Hooks
 from ceph.model.network import parts_of
 from ceph.model.weights import describe_size, load_backbone_weights, read_weights, transfer
 from ceph.report.progress import Silent
 from ceph.run.assembly import (
     make_criterion,
     make_forward,
-    make_hooks,
     make_model,
     make_optimizer,
     make_stations,
     make_targets,
 )
 from ceph.run.evaluator import Evaluator, make_monitor
-from ceph.run.films import also_films, loader_workers, make_films, plain_truth, read_data, training_films
+from ceph.run.films import loader_workers
+from ceph.run.prepare import AnyConfig, Prepared, of_a_new_run, prepare
 from ceph.run.report import report_if_possible
 from ceph.run.trained import load
 from ceph.stop import stop_between_steps
 from ceph.training import checkpoint
 from ceph.training.engine import finished, fit, restore, save_last
 from ceph.training.job import Job
-from ceph.training.memory import FREE, LOADED, NETWORK, explained, predicting
+from ceph.training.memory import LOADED, NETWORK, explained, predicting
 from ceph.training.progress import Progress, Watcher
 from ceph.training.ranks import Ranks, one_voice
 from ceph.training.runtime import Runtime, flushed_denormals, start
 
 log = logging.getLogger("ceph")
-
-FEW_VALIDATION = 5
-AnyConfig = Resolved | Mapping[str, Any] | Path | str
 
 
 @dataclass(frozen=True)
@@ -105,15 +95,16 @@ def train(
         stack.enter_context(recorded_by(ranks, where, prepared.data))
         torch.manual_seed(derive(settings.train.seed, "weights"))
         model = new_network(prepared)
-        source = source_of(settings, init_from)
+        source, origin = source_of(settings, init_from), None
         if source is not None:
-            log.info("initial weights from %s", transfer_from(model, source, prepared.run))
+            told, origin = transfer_from(model, source, prepared.run)
+            log.info("initial weights from %s", told)
         else:
             told = load_backbone_weights(model, settings.model.backbone, settings.model.weights)
             log.info("initial weights: %s; %s", told, describe_size(model))
         if ranks.first:
             write_description(resolved, prepared, where, source)
-        job = build(prepared, model, where)
+        job = build(prepared, model, where, origin)
         prepared.hooks.tell("run_start", run=job.run, model=job.model)
         return drive(job, Progress(), where, watcher or Silent(), prepared.data)
 
@@ -161,7 +152,8 @@ def resume(
         resolved = resolve_run(where, without=without, settings=longer)
         prepared = prepare(resolved)
         runfolder.require_same_data(where, prepared.fingerprint)
-        job = build(prepared, new_network(prepared), where, evaluated=trained.best_epoch >= 0)
+        itself = Origin(prepared.run.landmarks, content["stations"])
+        job = build(prepared, new_network(prepared), where, itself, evaluated=trained.best_epoch >= 0)
         prepared.hooks.tell("run_start", run=job.run, model=job.model)
         progress = restore(job, content, tuple(without))
         ranks.require_same((progress.epoch, progress.batch), "checkpoint")
@@ -234,137 +226,6 @@ def recorded_by(ranks: Ranks, where: Path, data: DataSet) -> Iterator[None]:
     report_if_possible(where, data)
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """What a config comes to before anything is built or written: hooks asked, data read, machine chosen."""
-
-    config: Config
-    hooks: Hooks
-    runtime: Runtime
-    data: DataSet
-    run: Run
-    train: Films
-    validation: Films
-    also: Mapping[str, Films]
-    fingerprint: Mapping[str, Any]
-    said: tuple[logging.LogRecord, ...] = ()  # of the films and by plugins, for the log of a new run
-
-
-def as_resolved(config: AnyConfig) -> Resolved:
-    """Resolve a file or a mapping; what is resolved already is taken as it is."""
-    if isinstance(config, Resolved):
-        return config
-    return from_values(config) if isinstance(config, Mapping) else resolve(Path(config))
-
-
-def of_a_new_run(config: AnyConfig) -> Resolved:
-    """Resolve it. Raises ConfigError where it is that of a run that has trained on."""
-    resolved = as_resolved(config)
-    if resolved.config.train.schedule_from:
-        raise ConfigError(
-            "the schedule of a new run begins at 0; `--resume` alone sets another",
-            key="train.schedule_from",
-            hint="--set train.schedule_from=0",
-        )
-    return resolved
-
-
-@explained("reading the data set and the plugins", FREE)
-def prepare(resolved: Resolved) -> Prepared:
-    """Read the data and check the run: all that `ceph run --dry-run` does. Test splits are not looked at."""
-    refuse_albumentationsx()
-    config = resolved.config
-    runtime = start(config.train.device, config.train.precision)
-    hooks = make_hooks(resolved)
-    if not runtime.ranks.first:  # one process writes, logs and tells those that only observe
-        log.disabled = True
-        hooks.leave_out_observers()
-    refuse_more_ranks(config, runtime.ranks)
-    with runfolder.heard() as said:  # before there is a log
-        data = read_data(config, hooks)
-        training = training_films(data, config, hooks)
-        validation = make_films(data, "validation", config)
-        refuse_doubtful(config, [*training.samples, *validation.samples], data.landmarks)
-        untrained = not_learned(data, training, validation, config, hooks)
-        marked, batch = len(training) - training.unmarked, config.train.batch_size
-        batch -= unmarked_in(batch, config.data.unmarked_share) if training.unmarked else 0
-        run = Run(
-            landmarks=data.landmarks,
-            size=config.data.size,
-            epochs=config.train.epochs,
-            steps_per_epoch=steps_per_epoch(marked, batch, config.train.accumulate),
-            seed=config.train.seed,
-            samples=tuple(training.samples[:marked]),
-            unmarked=tuple(training.samples[marked:]),
-            device=runtime.device,
-            config=config,
-            readers=data.readers,
-        )
-        make_monitor(config.train.monitor, run.landmarks, also=config.evaluate.also)
-        hooks.tell("check_run", run=run)
-        used, digests = [*training.samples, *validation.samples], [*training.digests, *validation.digests]
-        for line in quick_check(used, digests, data.landmarks):
-            log.warning("%s (ceph data check tells more)", line)
-        fingerprint = {**runfolder.fingerprint(used, digests, data.landmarks), runfolder.UNTRAINED: list(untrained)}
-        runtime.ranks.require_same((config, fingerprint), "config and films")
-        also = also_films(config, hooks, data.landmarks)
-        for films in also.values():
-            for line in trained_on(films.samples, films.digests, fingerprint["films"]):
-                log.warning(line)
-    return Prepared(config, hooks, runtime, data, run, training, validation, also, fingerprint, tuple(said))
-
-
-def refuse_doubtful(config: Config, samples: Sequence[Sample], landmarks: Sequence[str]) -> None:
-    """Refuse points that cannot be right, unless `data.doubtful_points` says to train on them; then warn of them."""
-    problems = impossible(samples, landmarks)
-    if problems and config.data.doubtful_points == "refuse":
-        train = "mend them, take these films out, or, if they are meant so: --set data.doubtful_points=train"
-        raise DataError([*problems, Problem("nothing trains on such points", "data.doubtful_points", hint=train)])
-    for problem in problems:
-        log.warning(problem.what)
-
-
-def not_learned(data: DataSet, training: Films, validation: Films, config: Config, hooks: Hooks) -> tuple[str, ...]:
-    """The landmarks that no training film has by `data.truth`, of which a warning tells.
-
-    Raises DataError where no film of a split has any; few validation films are a warning.
-    """
-    truth = plain_truth(config, data)
-    marked = {
-        films.samples[0].split: np.stack(
-            [s.valid.any(axis=0) if own else truth(s, 0)[1] for s in films.samples]  # a plugin may take any reader
-        )
-        for films, own in ((training, hooks.answers("truth")), (validation, False))
-    }
-    for split, flags in marked.items():
-        if not flags.any():
-            by = "" if config.data.truth == MEAN else f" by {config.data.truth}"
-            raise DataError(
-                f"none of the {len(flags)} films of {split} has a marked landmark{by}",
-                key="data.path",
-                hint="add annotations, or see data.truth and data.landmarks: nothing trains or is scored without",
-            )
-    if (scored := int(marked["validation"].any(axis=1).sum())) < FEW_VALIDATION:
-        log.warning(
-            "%d validation film%s with points: too few to choose the best epoch by, or to say how good a run is",
-            *(scored, "s" if scored > 1 else ""),
-        )
-    untrained = tuple(s for k, s in enumerate(data.landmarks) if not marked["train"][:, k].any())
-    if untrained:
-        log.warning(runfolder.NOT_LEARNED, ", ".join(untrained))
-    return untrained
-
-
-def refuse_more_ranks(config: Config, ranks: Ranks) -> None:
-    """Refuse what works in one process only, and warn of processes without work."""
-    if ranks.count == 1:
-        return
-    if config.train.compile:
-        raise ConfigError("works in one process only so far", key="train.compile", hint="--set train.compile=false")
-    if config.train.batch_size < ranks.count:
-        log.warning("a batch of %d films leaves some of %d processes idle", config.train.batch_size, ranks.count)
-
-
 def new_network(prepared: Prepared) -> nn.Module:
     """The network of a config, with random weights."""
     config, landmarks = prepared.config, len(prepared.run.landmarks)
@@ -372,9 +233,12 @@ def new_network(prepared: Prepared) -> nn.Module:
         return make_model(config, prepared.hooks, prepared.run)
 
 
-def build(prepared: Prepared, model: nn.Module, where: Path, *, evaluated: bool = False) -> Job:
+def build(
+    prepared: Prepared, model: nn.Module, where: Path, origin: Origin | None = None, *, evaluated: bool = False
+) -> Job:
     """Everything around the network that training needs, of a run that has been `evaluated` before or not."""
-    config, hooks, runtime, run = prepared.config, prepared.hooks, prepared.runtime, prepared.run
+    config, hooks, runtime = prepared.config, prepared.hooks, prepared.runtime
+    run = replace(prepared.run, origin=origin)
     with explained(f"moving {describe_size(model)} to {describe(runtime)}", NETWORK):
         runtime.place(model)
     stations = make_stations(config, hooks, run)
@@ -488,10 +352,14 @@ def source_of(config: Config, init_from: Path | str | None) -> Path | None:
     return None if named is None else runfolder.located(named)
 
 
-def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
-    """Start from the best checkpoint of a run, or from a file of weights; warns where its maps mean something else."""
+def transfer_from(model: nn.Module, source: Path, run: Run) -> tuple[str, Origin | None]:
+    """Start from the best checkpoint of a run, or from a file of weights; warns where its maps mean something else.
+
+    Returns what was done, for the log, and what the run was.
+    """
     if not source.is_dir():
-        return f"{source}: {transfer(model, read_weights(source, key='--init-from'), run.landmarks, run.landmarks)}"
+        weights = read_weights(source, key="--init-from")
+        return f"{source}: {transfer(model, weights, run.landmarks, run.landmarks)}", None
     runfolder.require_run(source)
     if members := runfolder.read_members(source):
         raise ConfigError(f"{source} is several runs", key="--init-from", hint=f"name one: {members[0]}")
@@ -506,4 +374,5 @@ def transfer_from(model: nn.Module, source: Path, run: Run) -> str:
             *(source, before, run.config.loss.name, now),
         )
     theirs, parts = tuple(content["landmarks"]), content.get("parts", ())
-    return f"{source}: {transfer(model, content['model'], theirs, run.landmarks, parts)}"
+    told = f"{source}: {transfer(model, content['model'], theirs, run.landmarks, parts)}"
+    return told, Origin(theirs, content.get("stations", {}))

@@ -37,7 +37,8 @@ from ceph.model.codec import Targets, soft_points
 from ceph.model.network import add_parts, seen_by_parts
 from ceph.run.assembly import make_criterion, make_model, make_optimizer, make_stations, make_targets
 from ceph.run.films import read_data, training_films
-from ceph.run.train import Prepared, Result, prepare
+from ceph.run.prepare import Prepared, prepare
+from ceph.run.train import Result
 from ceph.testing import stage
 from ceph.testing.subject import Subject
 from ceph.training.loss import Criterion
@@ -83,7 +84,7 @@ class Material:
 @cache
 def material() -> Material:
     """Films, a network and two batches, made once a process."""
-    from ceph.run.train import as_resolved
+    from ceph.run.prepare import as_resolved
 
     prepared = prepare(as_resolved(stage.values()))
     hooks, config, run = prepared.hooks, prepared.config, prepared.run

@@ -21,7 +21,8 @@ from ceph.hooks.specs import VERBS
 from ceph.hooks.verbs import Hooks
 from ceph.report.progress import Silent
 from ceph.run.assembly import make_model
-from ceph.run.train import Prepared, Result, build, prepare
+from ceph.run.prepare import Prepared, prepare
+from ceph.run.train import Result, build
 from ceph.stop import StopRequest
 from ceph.testing import stage
 from ceph.testing.subject import LeftOut, Subject, asserted

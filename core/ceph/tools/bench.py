@@ -35,7 +35,8 @@ from ceph.model.weights import describe_size
 from ceph.report.progress import Silent
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import loader_workers
-from ceph.run.train import Prepared, build, describe, new_network, prepare
+from ceph.run.prepare import Prepared, prepare
+from ceph.run.train import build, describe, new_network
 from ceph.stop import StopRequest
 from ceph.training.engine import train_epoch
 from ceph.training.job import Job

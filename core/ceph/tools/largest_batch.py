@@ -23,7 +23,8 @@ from ceph.data.loader import Loader
 from ceph.data.plan import derive
 from ceph.errors import is_out_of_memory
 from ceph.run.assembly import make_forward
-from ceph.run.train import build, describe, new_network, prepare
+from ceph.run.prepare import prepare
+from ceph.run.train import build, describe, new_network
 from ceph.tools.bench import peak_memory_mb, wall
 from ceph.training.engine import planned_epoch, train_step
 from ceph.training.job import Job

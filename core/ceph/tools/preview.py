@@ -11,7 +11,7 @@ import numpy as np
 from ceph.data.dataset import Films
 from ceph.data.plan import Entry, EpochPlan, plan_epoch
 from ceph.report.sheet import Picture, Tile, sheet
-from ceph.run.train import AnyConfig, Prepared, as_resolved, prepare
+from ceph.run.prepare import AnyConfig, Prepared, as_resolved, prepare
 
 NOTES = (  # above the films
     "A row is a training film: first as it is, at the network's size, then as epochs of the run are given it.",
