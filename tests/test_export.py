@@ -6,6 +6,7 @@ import ast
 import csv
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from ceph.errors import ConfigError
 from ceph.evaluation.stations import HeadOffsets, shifted
 from ceph.evaluation.twin import Twin
 from ceph.exporting.graph import FilmGraph
+from ceph.training import checkpoint
 from ceph.view.maps import activation_maps
 
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
@@ -94,6 +96,31 @@ def test_the_folder_alone_finds_what_the_run_finds(run, exported, tiny_set, tmp_
     assert np.quantile(np.linalg.norm((both[0] - both[1])[:, :2], axis=-1), 0.98) < 0.05
     assert np.quantile(np.abs(both[0] - both[1])[:, 2:], 0.98, axis=0).max() < 0.01
     assert len(np.unique(both[0][:, 3])) > 20
+
+
+@pytest.mark.slow
+def test_offsets_of_adapt_are_exported_and_widen_no_radius(run, tiny_set, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    content = checkpoint.load(folder / "checkpoints", checkpoint.BEST)
+    shape = torch.from_numpy(ceph.load(run).known.shape.mean)
+    content["stations"]["adapt"] = HeadOffsets(shape, torch.full_like(shape, 9.0)).state_dict()
+    checkpoint.save(folder / "checkpoints", checkpoint.BEST, content)
+    films = [str(sample.path) for sample in read(tiny_set).samples[:3]]
+    ceph.export(folder, out=tmp_path / "model")
+    call = [sys.executable, "-I", str(tmp_path / "model" / "predict.py"), *films, "--mm-per-px", "0.5"]
+    subprocess.run([*call, "--out", str(tmp_path / "own.csv")], check=True)
+    for name, folder_ in (("run", run), ("moved", folder)):
+        given = ["--out", str(tmp_path / f"{name}.csv"), "--mm-per-px", "0.5", "--gate", "off"]
+        assert main(["predict", str(folder_), *films, *given]) == 0
+    told = ("x_px", "y_px", "radius_mm")
+    own, plain, moved = (
+        np.array([[float(row[key]) for key in told] for row in table(tmp_path / f"{name}.csv")])
+        for name in ("own", "run", "moved")
+    )
+    assert np.linalg.norm((own - moved)[:, :2], axis=-1).max() < 0.05
+    assert np.abs(own - moved)[:, 2].max() < 0.02
+    assert np.linalg.norm((plain - moved)[:, :2], axis=-1).min() > 3
+    assert np.median(moved[:, 2] / plain[:, 2]) < 1.3
 
 
 def test_a_header_s_spacing_and_a_name_like_a_formula_are_told_as_the_run_tells_them(
