@@ -158,6 +158,7 @@ def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, 
     assert same_weights(last_weights(tmp_path / "whole"), last_weights(run))
 
 
+@pytest.mark.slow  # the short form: SIGHUP to all processes, row 4 of test_kills.py
 def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_set, tmp_path):
     run = tmp_path / "run"
     words = tiny_call(tiny_set, "--set", "train.epochs=500", "--set", "data.workers=1", "--out", str(run))
