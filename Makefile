@@ -31,7 +31,7 @@ types: $(STAMP)
 
 soak: $(STAMP)
 	$(INSTALL) -e ".[dev,sinks]"
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow" --hypothesis-profile soak
 
 lowest:
 	$(PYTHON) -m venv .venv-lowest

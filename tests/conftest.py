@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A deadline of 200 ms is a test with a clock: on a busy machine it fails where nothing is wrong. So is `too_slow`.
-settings.register_profile("ceph", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How many examples are tried is said here alone: few in `make test`, which draws others each time, many in `make soak`.
+settings.register_profile("ceph", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("ceph"), max_examples=200)
 settings.load_profile("ceph")
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and by all that a test starts
@@ -78,7 +80,7 @@ def folds_run(once, tiny_set):
     return once("folds", make)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(tiny_set):
     """A config that trains a tiny network for two epochs; keyword arguments `section={...}` change it."""
 
@@ -94,3 +96,11 @@ def tiny(tiny_set):
         return base
 
     return config
+
+
+@pytest.fixture(scope="session")
+def tiny_run(once, tiny):
+    """The folder of a finished run of the tiny config as it is; not to be changed."""
+    import ceph
+
+    return once("run", lambda folder: ceph.train(tiny(), out=folder))

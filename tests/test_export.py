@@ -33,48 +33,66 @@ from ceph.view.maps import activation_maps
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
-STANDING = '''
-from ceph.plugin import Plugin, PluginConfig, hookimpl
+CONSTRAINT = "build_constraint", "constrain", "maps, decode, image_size, look"
+REFINER = "build_refiner", "refine", "look, model"
+
+
+def standing(hook, method, given, twin="twin = lambda self, **_: Twin(stay)"):
+    """The text of a plugin whose station leaves points where they are, and needs no values for it."""
+    return f"""
+from ceph.plugin import Plugin, PluginConfig, Twin, hookimpl
+
+def stay(points, scores, film, graph):
+    return points, scores
 
 class Standing(Plugin[PluginConfig]):
-    """Leaves points where they are."""
-
     @hookimpl
-    def build_constraint(self, run):
+    def {hook}(self, run):
         class Station:
-            def constrain(self, points, scores, maps, decode, image_size, look):
+            def {method}(self, points, scores, {given}):
                 return points, scores
 
+            {twin}
+
         return Station()
-'''
+"""
 
 
 MORE = {"zoom": {"px": 32, "width": 8}}
 
 
 @pytest.fixture(scope="module", params=[{}, pytest.param(MORE, marks=pytest.mark.slow)], ids=["plain", "more"])
-def run(request, tiny_set, tmp_path_factory):
-    """A run with radii and a shape model of few films that rules out much; slow: of two scales, with a second look."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 5)
-        for part in ("radius", "gate"):
-            patch.setattr(f"ceph.evaluation.{part}.LEAST_FILMS", 2)
+def run(request, once, tiny_set):
+    """A run with radii, a shape model of few films that rules out much, and a refiner that needs no values.
+
+    Slow: of two scales, with a second look.
+    """
+
+    def make(folder):
+        folder.mkdir()
+        (folder / "standing.py").write_text(standing(*REFINER))
+        refiner = request.param or {"standing": {"from": str(folder / "standing.py")}}
         config = {
             "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
             "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
             "train": {"epochs": 1, "batch_size": 4, "precision": "fp32", "device": "cpu"},
             "evaluate": {"scales": [1.0, 1.25] if request.param else [1.0]},
-            "plugins": {"shape-constraint": {"spreads": 1.0, "least_mm": 1.0}, **request.param},
+            "plugins": {"shape-constraint": {"spreads": 1.0, "least_mm": 1.0}, **refiner},
         }
-        return ceph.train(config, out=tmp_path_factory.mktemp("export") / "run").folder
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ceph_plugins.shape_constraint.LEAST_FILMS", 5)
+            for part in ("radius", "gate"):
+                patch.setattr(f"ceph.evaluation.{part}.LEAST_FILMS", 2)
+            run = ceph.train(config, out=folder / "run").folder
+        assert main(["export", str(run), "--out", str(folder / "model"), "--licence", "CC0"]) == 0
+
+    return once("more" if request.param else "plain", make) / "run"
 
 
 @pytest.fixture(scope="module")
 def exported(run):
     """Its export, by the command."""
-    out = run.parent / "model"
-    assert main(["export", str(run), "--out", str(out), "--licence", "CC0"]) == 0
-    return out
+    return run.parent / "model"
 
 
 def table(path):
@@ -166,8 +184,9 @@ def test_the_manifest_says_what_the_folder_is(exported, run):
     content = json.loads((exported / "manifest.json").read_text())
     assert [each["symbol"] for each in content["landmarks"]] == list(ceph.load(run).landmarks)
     assert content["licence"] == "CC0"
-    assert content["stations"] == ["constraint", "refiner"][: len(content["stations"])]
-    assert all((exported / f"{name}.onnx").is_file() for name in content["stations"])
+    assert content["stations"] == ["constraint", "refiner"]
+    assert (exported / "constraint.onnx").is_file()
+    assert (exported / "refiner.onnx").is_file() == ("zoom" in ceph.load(run).hooks.names)
     assert content["accuracy"]["validation"]["n_images"] > 0
     for name, digest in content["sha256"].items():
         assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == digest
@@ -175,7 +194,7 @@ def test_the_manifest_says_what_the_folder_is(exported, run):
 
 
 def test_a_plugin_without_a_twin_is_named(tiny, tmp_path):
-    (tmp_path / "standing.py").write_text(STANDING)
+    (tmp_path / "standing.py").write_text(standing(*CONSTRAINT, twin=""))
     plugins = {"standing": {"from": str(tmp_path / "standing.py")}}
     run = ceph.train(tiny(train={"epochs": 1}, plugins=plugins), out=tmp_path / "run").folder
     with pytest.raises(ConfigError, match=r"plugin 'standing' cannot be exported: its constraint"):
@@ -183,11 +202,9 @@ def test_a_plugin_without_a_twin_is_named(tiny, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow  # beside a station with values: the run of the tests above
 def test_a_station_that_needs_no_values_is_exported(tiny, tmp_path, tiny_set):
-    twin = "            def twin(self, **_):\n                return Twin(stay)\n\n        return Station()"
-    stay = "def stay(points, scores, film, graph):\n    return points, scores\n\nclass Standing"
-    text = STANDING.replace("        return Station()", twin).replace("class Standing", stay)
-    (tmp_path / "standing.py").write_text(text.replace("import Plugin,", "import Plugin, Twin,"))
+    (tmp_path / "standing.py").write_text(standing(*CONSTRAINT))
     plugins = {"standing": {"from": str(tmp_path / "standing.py")}}
     run = ceph.train(tiny(train={"epochs": 1}, plugins=plugins), out=tmp_path / "run").folder
     ceph.export(run, out=tmp_path / "model")

@@ -10,7 +10,6 @@ import sys
 import time
 from contextlib import redirect_stdout
 from importlib.util import find_spec
-from io import StringIO
 
 import pytest
 from tests.cli.test_run_cli import TINY, tiny_call
@@ -29,16 +28,20 @@ def command(*words):
 
 
 @pytest.fixture(scope="module")
-def done(tiny_set, tmp_path_factory):
-    """Two cells with two seeds, as printed and written; three of the runs were there."""
-    out = tmp_path_factory.mktemp("ablation") / "out"
-    for run, plugins in (("none/s0", ()), ("none/s1", ()), ("hard-mining/s1", ("--plugin", "hard-mining"))):
-        words = tiny_call(tiny_set, *plugins, "--set", f"train.seed={run[-1]}", "--out", str(out / run))
-        assert main(words) == 0
-    more = ("--plugin", "hard-mining", "--seeds", "2", "--json", f"{out}.json", "--markdown", f"{out}.md")
-    with redirect_stdout(StringIO()) as said:
-        assert main(call(tiny_set, out, *more)) == 0
-    return out, said.getvalue()
+def done(once, tiny_set):
+    """Two cells with two seeds, as written and printed; three of the runs were there."""
+
+    def make(folder):
+        out = folder / "out"
+        for run, plugins in (("none/s0", ()), ("none/s1", ()), ("hard-mining/s1", ("--plugin", "hard-mining"))):
+            words = tiny_call(tiny_set, *plugins, "--set", f"train.seed={run[-1]}", "--out", str(out / run))
+            assert main(words) == 0
+        more = ("--plugin", "hard-mining", "--seeds", "2", "--json", f"{out}.json", "--markdown", f"{out}.md")
+        with (folder / "said").open("w") as said, redirect_stdout(said):
+            assert main(call(tiny_set, out, *more)) == 0
+
+    folder = once("ablation", make)
+    return folder / "out", (folder / "said").read_text()
 
 
 def test_two_cells_and_two_seeds_end_in_an_effect(done):
@@ -62,26 +65,6 @@ def test_two_cells_and_two_seeds_end_in_an_effect(done):
     page = (out.parent / "out.md").read_text()
     assert "--plugin hard-mining" in page
     assert "train.epochs: 2" in page
-
-
-def test_the_same_command_again_trains_nothing_and_a_split_is_only_scored(done, tiny_set, tmp_path, capfd):
-    out = tmp_path / "out"
-    shutil.copytree(done[0], out)
-    assert main(["evaluate", str(out / "none" / "s0"), "--split", "test"]) == 0
-    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
-    assert before
-    again = call(tiny_set, out, "--plugin", "hard-mining", "--seeds", "1", "--split", "test")
-    assert main(again) == 0
-    text = capfd.readouterr().out
-    assert "2 runs (2 cells, seeds 0), 1 done" in text
-    assert "\ntest: 2 films" in text
-    assert "one seed (0)" in text
-    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")} == before
-    assert (out / "hard-mining" / "s0" / "predictions-test.csv").is_file()
-    assert main(again) == 0
-    assert "2 done" in capfd.readouterr().out
-    log = (out / "hard-mining" / "s0.log").read_text()
-    assert log.count("$ ceph") == 2
 
 
 def test_another_config_in_the_same_folder_is_refused(done, tiny_set, capsys):
@@ -115,20 +98,29 @@ class Broken(Plugin[BrokenConfig]):
 """
 
 
-def test_a_cell_that_fails_is_named_with_its_log_and_does_not_stop_the_others(done, tiny_set, tmp_path, capfd):
+def test_a_cell_that_fails_is_named_with_its_log_and_what_is_trained_is_only_scored(done, tiny_set, tmp_path, capfd):
     out = tmp_path / "out"
     shutil.copytree(done[0], out)
-    shutil.rmtree(out / "hard-mining" / "s1")
     (tmp_path / "broken.py").write_text(BROKEN)
-    words = ("--plugin", f"{tmp_path}/broken.py", "--plugin", "hard-mining", "--design", "add-one", "--seeds", "1")
-    assert main(call(tiny_set, out, *words, "--set", "train.seed=1")) == 1
+    assert main(["evaluate", str(out / "none" / "s0"), "--split", "test"]) == 0
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+    assert before
+    scored = ("--plugin", "hard-mining", "--seeds", "1", "--split", "test")
+    assert main(call(tiny_set, out, "--plugin", f"{tmp_path}/broken.py", "--design", "add-one", *scored)) == 1
     text, err = capfd.readouterr()
+    assert "3 runs (3 cells, seeds 0), 1 done" in text
     assert err.count("error:") == 1
-    assert f"broken/s1 failed: see {out}/broken/s1.log" in err
-    assert "broken/s1: failed, see" in text
-    assert "on purpose" in (out / "broken" / "s1.log").read_text()
-    for cell in ("none", "hard-mining"):
-        assert "validation" in json.loads((out / cell / "s1" / "metrics.json").read_text())
+    assert f"broken/s0 failed: see {out}/broken/s0.log" in err
+    assert "broken/s0: failed, see" in text
+    assert "on purpose" in (out / "broken" / "s0.log").read_text()
+    assert (out / "hard-mining" / "s0" / "predictions-test.csv").is_file()  # a failure does not stop the others
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert main(call(tiny_set, out, *scored)) == 0
+    text = capfd.readouterr().out
+    assert "2 runs (2 cells, seeds 0), 2 done" in text
+    assert "\ntest: 2 films" in text
+    assert "one seed (0)" in text
+    assert (out / "hard-mining" / "s0.log").read_text().count("$ ceph") == 2
 
 
 def interrupted(words, log):

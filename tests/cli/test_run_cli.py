@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,12 +47,9 @@ def test_the_main_job_ends_with_a_table_and_the_run_s_path(tiny_set, tmp_path, c
     assert [entry["split"] for entry in opened] == ["test"]
 
 
-def test_another_clinic_s_films_are_scored_without_touching_the_run(tiny_set, tmp_path, capsys):
-    run, other = tmp_path / "run", tmp_path / "other"
-    assert main(tiny_call(tiny_set, "--out", str(run))) == 0
+def test_another_clinic_s_films_are_scored_without_touching_the_run(tiny_run, tmp_path, capsys):
+    run, other = shutil.copytree(tiny_run, tmp_path / "run"), tmp_path / "other"
     assert main(["data", "synth", str(other), "--films", "4", "--seed", "9", "--height", "400"]) == 0
-    import shutil
-
     for split in ("train", "valid"):
         shutil.rmtree(other / split)
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
@@ -129,9 +127,8 @@ def test_resume_takes_nothing_but_without(tmp_path, capsys):
     assert "--init-from" in err
 
 
-def test_an_unknown_split_names_the_ones_there_are(tiny_set, tmp_path, capsys):
-    assert main(tiny_call(tiny_set, "--out", str(tmp_path / "run"))) == 0
-    assert main(["evaluate", str(tmp_path / "run"), "--split", "test1"]) == 2
+def test_an_unknown_split_names_the_ones_there_are(tiny_run, capsys):
+    assert main(["evaluate", str(tiny_run), "--split", "test1"]) == 2
     assert "did you mean 'test'?" in capsys.readouterr().err
 
 
@@ -158,6 +155,7 @@ def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(tiny_set, 
     assert same_weights(last_weights(tmp_path / "whole"), last_weights(run))
 
 
+@pytest.mark.slow  # the short form: SIGHUP to all processes, row 4 of test_kills.py
 def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_set, tmp_path):
     run = tmp_path / "run"
     words = tiny_call(tiny_set, "--set", "train.epochs=500", "--set", "data.workers=1", "--out", str(run))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 
-import ceph
 from ceph.cli.app import main
 from ceph.tools.suggest import suggest
 
 
 @pytest.fixture
-def run(tiny, tmp_path, monkeypatch):
+def run(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return ceph.train(tiny(), out="first run").folder
+    return Path(shutil.copytree(tiny_run, "first run"))
 
 
 def test_it_writes_a_config_and_prints_the_command_that_starts_it(run, tmp_path, capsys):

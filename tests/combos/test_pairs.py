@@ -39,8 +39,6 @@ HOSTED = EXTRAS - {"tensorboard"}  # theirs take seconds to begin a run: only in
 THERE = [name for name in NAMES if name not in EXTRAS or importlib.util.find_spec(name) is not None]
 QUICK = [name for name in THERE if name not in HOSTED]
 PAIRS = list(itertools.combinations(NAMES, 2))
-HALF = (len(QUICK) + 1) // 2
-SAMPLE = {tuple(sorted((QUICK[i], QUICK[(i + HALF) % len(QUICK)]))) for i in range(HALF)}
 
 
 @cache
@@ -60,50 +58,57 @@ def refused(one, other):
     return declared or bool(set(sole_answers(one)) & set(sole_answers(other)))
 
 
-@pytest.fixture(scope="module")
-def finished(tiny_set, tmp_path_factory):
-    """The folder of a run, from which `distill` learns."""
-    data = {"path": str(tiny_set), "size": [64, 64], "workers": 0}
-    model = {"backbone": "test_resnet", "weights": "none", "width": 8}
-    config = {"data": data, "model": model, "train": {"epochs": 1, "batch_size": 4, "device": "cpu"}}
-    return ceph.train(config, out=tmp_path_factory.mktemp("finished") / "run").folder
-
-
 # An epoch of one step each, so that what a plugin remembers of the first acts in the second.
 TWO_STEPS = {"epochs": 2, "batch_size": 12, "warmup_epochs": 0}
 
 
-def resolved(tiny, names, finished, train=TWO_STEPS):
-    needed = {**SETTINGS, "distill": [f"runs=[{finished}]"]}
+def resolved(tiny, names, teacher, train=TWO_STEPS):
+    needed = {**SETTINGS, "distill": [f"runs=[{teacher}]"]}
     settings = [f"plugins.{name}.{setting}" for name in names for setting in needed.get(name, [])]
     return from_values(tiny(train=train), plugins=names, settings=settings)
 
 
-def test_the_sample_has_every_plugin_that_can_run_here():
-    assert {name for pair in SAMPLE for name in pair} == set(QUICK)
+def sink_marks(names):
+    """A sink's package may warn of what it itself uses."""
+    return [pytest.mark.filterwarnings("ignore::DeprecationWarning")] if EXTRAS & set(names) else []
+
+
+def parameters(named, *marks):
+    return [pytest.param(names, marks=[*marks, *sink_marks(names)], id="+".join(names)) for names in named]
+
+
+def companies():
+    """The plugins that can run here in two companies, each of which goes together."""
+    made: list[list[str]] = [[], []]
+    for name in QUICK:
+        first = sorted(made, key=len)
+        next(company for company in first if not any(refused(name, other) for other in company)).append(name)
+    return made
+
+
+REFUSED = [pair for pair in PAIRS if refused(*pair)]
+TOGETHER = [pair for pair in PAIRS if pair not in REFUSED]
+
+
+def test_every_plugin_is_looked_at():
     assert len(NAMES) >= 17
     assert set(SETTINGS) | EXTRAS <= set(NAMES)
+    assert sorted(itertools.chain(*companies())) == QUICK
 
 
-def marks(pair):
-    found = [] if pair in SAMPLE else [pytest.mark.slow]
-    # A sink's package may warn of what it itself uses.
-    return [*found, pytest.mark.filterwarnings("ignore::DeprecationWarning")] if EXTRAS & set(pair) else found
+@pytest.mark.parametrize("pair", parameters(REFUSED))
+def test_two_plugins_that_cannot_go_together_are_refused_by_their_names(pair, tiny, tiny_run):
+    with pytest.raises(ConfigError) as found:
+        resolved(tiny, pair, tiny_run)
+    assert all(name in str(found.value) for name in pair)
 
 
-@pytest.mark.parametrize("pair", [pytest.param(p, marks=marks(p), id="+".join(p)) for p in PAIRS])
-def test_two_plugins_named_in_either_order_train_to_the_same_weights(pair, tiny, tmp_path, monkeypatch, finished):
+@pytest.mark.parametrize("names", [*parameters(companies()), *parameters(TOGETHER, pytest.mark.slow)])
+def test_plugins_named_in_either_order_train_to_the_same_weights(names, tiny, tmp_path, monkeypatch, tiny_run):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    for name in set(pair) - set(THERE):
+    for name in set(names) - set(THERE):
         pytest.skip(f"{name} needs the extra of that name: pip install 'ceph-trainer[{name}]'")
-    if refused(*pair):
-        with pytest.raises(ConfigError) as found:
-            resolved(tiny, pair, finished)
-        assert all(name in str(found.value) for name in pair)
-        return
-    folders = [
-        ceph.train(resolved(tiny, ns, finished), out=tmp_path / "-".join(ns)).folder for ns in (pair, pair[::-1])
-    ]
+    folders = [ceph.train(resolved(tiny, ns, tiny_run), out=tmp_path / ns[0]).folder for ns in (names, names[::-1])]
     for folder in folders:
         assert "switched off" not in (folder / "log.txt").read_text()
         assert checkpoint.load(folder / "checkpoints", checkpoint.LAST)["progress"]["step"] == 2
@@ -117,16 +122,16 @@ def learned(resolved, out):
 
 
 # Those which only observe change nothing that is learned.
-LEARNING = [p for p in PAIRS if not EXTRAS & set(p) and not refused(*p)]
-FAST = {("anisotropic-targets", "shape-constraint"), ("hard-mining", "hard-only"), ("distill", "mean-teacher")}
+LEARNING = [pair for pair in TOGETHER if not EXTRAS & set(pair)]
+FAST = {("distill", "mean-teacher"), ("hard-mining", "hard-only")}
 LEARN = {"epochs": 8, "batch_size": 4, "lr": 3e-3, "warmup_epochs": 0}
 
 
 @pytest.mark.parametrize(
     "pair", [pytest.param(p, marks=[] if p in FAST else [pytest.mark.slow], id="+".join(p)) for p in LEARNING]
 )
-def test_a_short_run_with_two_plugins_ends_nearer_than_it_began(pair, tiny, tmp_path, finished):
-    errors_mm = learned(resolved(tiny, pair, finished, LEARN), tmp_path / "run")
+def test_a_short_run_with_two_plugins_ends_nearer_than_it_began(pair, tiny, tmp_path, tiny_run):
+    errors_mm = learned(resolved(tiny, pair, tiny_run, LEARN), tmp_path / "run")
     assert errors_mm[-1] < errors_mm[0]
 
 

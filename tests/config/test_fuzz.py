@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ceph.config.load import from_values, resolve
@@ -39,7 +39,6 @@ def only_config_errors(call) -> None:
     assert text
 
 
-@settings(max_examples=120, deadline=None)
 @given(st.one_of(YAMLISH, st.text(max_size=60)))
 def test_any_file(text):
     with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +47,6 @@ def test_any_file(text):
         only_config_errors(lambda: resolve(file))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=40))
 def test_any_bytes(data):
     with tempfile.TemporaryDirectory() as folder:
@@ -57,19 +55,16 @@ def test_any_bytes(data):
         only_config_errors(lambda: resolve(file))
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.lists(st.one_of(YAMLISH, st.text(max_size=20), SETTINGS), max_size=3))
 def test_any_settings(texts):
     only_config_errors(lambda: resolve(settings=texts))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(WORDS[:8]), JSON, max_size=5))
 def test_any_python_values(values):
     only_config_errors(lambda: from_values(values))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=8) | st.sampled_from(WORDS), max_size=2), st.lists(st.text(max_size=8), max_size=2))
 def test_any_names(plugins, without):
     only_config_errors(lambda: resolve(plugins=plugins, without=without))

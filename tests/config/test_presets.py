@@ -9,16 +9,18 @@ import torch
 from tests.training.runs import last_weights, same_weights
 
 import ceph
-from ceph.config.load import resolve
+from ceph.config.dump import dump_yaml
+from ceph.config.load import from_values, resolve
 from ceph.training import checkpoint
 
 SMALL = ["data.size=[64, 64]", "model.backbone=test_resnet", "model.weights=none", "model.width=8", "train.device=cpu"]
 
 
-@pytest.fixture
-def heatmap_run(tiny, tmp_path):
+@pytest.fixture(scope="module")
+def heatmap_run(tiny, tmp_path_factory):
     """A run trained on heatmaps at a high rate."""
-    return ceph.train(tiny(loss={"name": "adaptive-wing"}, train={"lr": 3e-3}), out=tmp_path / "first").folder
+    config = tiny(loss={"name": "adaptive-wing"}, train={"lr": 3e-3})
+    return ceph.train(config, out=tmp_path_factory.mktemp("heatmap") / "first").folder
 
 
 def optimiser_rates(folder):
@@ -42,8 +44,9 @@ def test_fine_tune_hard_is_what_a_hand_patched_script_asked_for_in_vain():
 
 def test_fine_tune_hard_over_a_run_s_config_keeps_its_data_network_and_weights(tiny, tmp_path):
     first = tiny(plugins={"weighted-loss": {"weights": {"Go": 3.0}}}, train={"stop_after": 1, "epochs": 60})
-    run = ceph.train(first, out=tmp_path / "first").folder
-    before, after = (resolve(run / "config.yaml", preset=name).config for name in (None, "fine-tune-hard"))
+    file = tmp_path / "config.yaml"
+    file.write_text(dump_yaml(from_values(first).own_values(), {}))
+    before, after = (resolve(file, preset=name).config for name in (None, "fine-tune-hard"))
     assert (after.data, after.model, after.train.batch_size) == (before.data, before.model, 4)
     assert after.plugins["weighted-loss"]["weights"] == {"Go": 3.0}
     assert (after.train.epochs, after.train.stop_after) == (20, None)

@@ -237,7 +237,7 @@ def test_a_link_to_the_whole_set_is_fine(small, tmp_path):
     assert len(read(tmp_path / "link").samples) == 6
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode), table=st.booleans())
 def test_arbitrary_bytes_raise_nothing_but_data_errors(small, content, table):
     file = small / TABLE if table else small / "train" / SENIOR / "train000.json"
@@ -252,7 +252,7 @@ def test_arbitrary_bytes_raise_nothing_but_data_errors(small, content, table):
         file.write_bytes(whole)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1), character=st.characters(max_codepoint=0x2FF))
 def test_a_changed_character_is_read_or_named(small, place, character):
     file = small / "train" / SENIOR / "train000.json"

@@ -315,7 +315,7 @@ def test_the_missing_extra_is_named(tmp_path, monkeypatch):
         read_film(path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4), cut=st.floats(0.1, 2))
 def test_a_damaged_file_is_read_or_named(tmp_path, changes, cut):
     frame = compressed(OWN_RANGE, "JPEG", quality=80)

@@ -70,7 +70,7 @@ def reads_or_names(name, folder, file):
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1), what=st.characters() | st.sampled_from(["", "-", "9" * 50, "1e999", "\0", ",", '"', "<"]))
 def test_a_mutated_file_is_read_or_named(written, name, place, what):
     folder = written / name
@@ -93,7 +93,7 @@ JSON_VALUES = st.recursive(
 
 
 @pytest.mark.parametrize("name", [name for name, file in sorted(FILES.items()) if file.endswith(".json")])
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), value=JSON_VALUES, drop=st.booleans())
 def test_a_mutated_field_is_read_or_named(written, name, data, value, drop):
     folder = written / name

@@ -164,7 +164,7 @@ def test_an_annotation_that_links_out_of_the_folder_is_refused(small, tmp_path):
         read(small, mm_per_px=MM)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=120) | st.text(alphabet="0123456789,.-+eE \n", max_size=200).map(str.encode))
 def test_arbitrary_bytes_raise_nothing_but_data_errors(small, content):
     file = senior(small)

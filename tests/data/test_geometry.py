@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ceph.data.geometry import (
@@ -67,7 +67,6 @@ def test_every_map_has_its_inverse(film, angle, zoom, x, y, point):
     assert transform(inverse(matrix), there)[0] == pytest.approx(np.array(point), abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     angle=st.floats(-20, 20),
     zoom=st.floats(0.8, 1.25),
@@ -83,7 +82,6 @@ def test_a_blob_follows_its_point_through_any_matrix(angle, zoom, x, y, tilt):
     assert centre_of(seen) == pytest.approx(transform(matrix, film[None])[0], abs=0.1)
 
 
-@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_a_blob_follows_its_point_through_a_smooth_field(seed):
     rng = np.random.default_rng(seed)

@@ -229,7 +229,7 @@ def test_a_film_of_95_megapixels_is_no_bomb_and_warns_of_nothing(tmp_path):
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     suffix=st.sampled_from([".jpg", ".png", ".bmp", ".tif"]),
     edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),

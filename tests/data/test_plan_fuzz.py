@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ceph.data.plan import epoch_order, plan_epoch
@@ -11,7 +11,6 @@ from ceph.data.plan import epoch_order, plan_epoch
 WEIGHTS = st.lists(st.floats(0, 1e12) | st.just(0.0), min_size=1, max_size=40).filter(lambda w: sum(w) > 0)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     films=st.integers(1, 60),
     batch=st.integers(1, 17),
@@ -47,7 +46,6 @@ def test_any_plan_is_whole_repeats_itself_and_is_shared_by_all_ranks(
         assert {entry for part in parts for entry in part[index]} == set(one)
 
 
-@settings(max_examples=150, deadline=None)
 @given(weights=WEIGHTS, seed=st.integers(0, 2**63), epoch=st.integers(0, 1000))
 @example(weights=[0.0, 5e-324, 0.0], seed=0, epoch=0)
 def test_any_weights_draw_each_film_as_often_as_its_chance_says_up_or_down_to_a_whole_number(weights, seed, epoch):

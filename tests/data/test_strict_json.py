@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ceph.data.strict_json import MAX_DEPTH, Field, depth, parse_json, read_json
@@ -60,7 +60,6 @@ def test_the_deepest_allowed_nesting_is_read():
     assert parse_json("[" * MAX_DEPTH + "]" * MAX_DEPTH, FILE) is not None
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -71,7 +70,6 @@ def test_reads_all_valid_json_as_the_standard_parser_does(value):
     assert parse_json(json.dumps(value), FILE) == json.loads(json.dumps(value))
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.text(alphabet='{}[]",:\\0e9.-+ntfalsru N', max_size=40))
 def test_arbitrary_text_raises_nothing_but_data_errors(text):
     with contextlib.suppress(DataError):

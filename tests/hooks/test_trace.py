@@ -205,8 +205,8 @@ def test_a_run_ends_with_the_share_of_each_plugin(tiny, tmp_path):
     assert share_line(found) in (result.folder / "log.txt").read_text()
 
 
-def test_a_run_without_plugins_has_no_shares(tiny, tmp_path):
-    assert not (ceph.train(tiny(train={"epochs": 1}), out=tmp_path / "run").folder / FILE).exists()
+def test_a_run_without_plugins_has_no_shares(tiny_run):
+    assert not (tiny_run / FILE).exists()
 
 
 @pytest.mark.parametrize(("workers", "films"), [(0, 12), (2, 0)])

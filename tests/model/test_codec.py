@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ceph.data.types import Batch
@@ -19,7 +19,6 @@ def to_network(map_points, stride=4):
 
 @pytest.mark.parametrize("kind", ["distribution", "heatmap"])
 @pytest.mark.parametrize("decoder", SUB_PIXEL)
-@settings(max_examples=150, deadline=None)
 @given(x=st.floats(0, 19), y=st.floats(0, 23), sigma=st.sampled_from([1.0, 1.5, 2.0, 2.5]))
 def test_encoding_and_decoding_agree_to_a_fiftieth_of_a_map_pixel(kind, decoder, x, y, sigma):
     points = to_network([[[x, y]]])

@@ -93,10 +93,8 @@ def test_its_state_is_taken_back_bit_for_bit_before_and_after_the_model_is_seen(
     assert same_weights(model.state_dict(), model_then)
 
 
-def test_a_resumed_run_has_the_same_average_and_best_holds_it(tiny, tmp_path):
-    settings = {"plugins": {"ema": {}}, "train": {"epochs": 2}}
-    whole = ceph.train(tiny(**settings), out=tmp_path / "whole").folder
-    half = ceph.train(tiny(plugins={"ema": {}}, train={"epochs": 2, "stop_after": 1}), out=tmp_path / "half").folder
+def test_a_resumed_run_has_the_same_average_and_best_holds_it(whole, tiny, tmp_path):
+    half = ceph.train(tiny(plugins={"ema": {}}, train={"stop_after": 1}), out=tmp_path / "half").folder
     config = half / "config.yaml"
     config.write_text(config.read_text().replace("stop_after: 1", "stop_after: null"))
     ceph.resume(half)
@@ -125,12 +123,14 @@ def test_the_whole_shelf_trains_beside_the_four_and_resumes_in_the_same_weights(
     assert (whole / "metrics.jsonl").read_text() == (half / "metrics.jsonl").read_text()
 
 
-def test_training_itself_is_not_changed(tiny, tmp_path):
-    runs = [
-        ceph.train(tiny(plugins=plugins, train={"epochs": 1}), out=tmp_path / str(len(plugins))).folder
-        for plugins in ({}, {"ema": {}})
-    ]
-    assert same_weights(*map(last_weights, runs))
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """The folder of an uninterrupted run with it."""
+    return ceph.train(tiny(plugins={"ema": {}}), out=tmp_path_factory.mktemp("ema") / "whole").folder
+
+
+def test_training_itself_is_not_changed(whole, tiny_run):
+    assert same_weights(last_weights(whole), last_weights(tiny_run))
 
 
 @pytest.mark.parametrize("wrong", [{"decay": 1.0}, {"decay": -0.1}])

@@ -6,7 +6,7 @@ import albumentations as A
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -135,7 +135,6 @@ def test_a_dot_on_a_film_is_where_its_point_says_after_loading(tmp_path, size):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 4))
-@settings(max_examples=60, deadline=None)
 def test_no_map_mirrors_the_film_or_has_a_horizon_in_it(seed, strength):
     matrix, _ = augmentation(strength=strength, elastic=0).draw_warp(seed, SIZE)
     corners = np.array([[0, 0], [SIZE[1] - 1, 0], [SIZE[1] - 1, SIZE[0] - 1], [0, SIZE[0] - 1]], float)
@@ -146,7 +145,6 @@ def test_no_map_mirrors_the_film_or_has_a_horizon_in_it(seed, strength):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 200), st.sampled_from([(480, 384), (64, 64), (256, 320), (33, 100)]))
-@settings(max_examples=60, deadline=None)
 def test_the_elastic_field_is_too_gentle_to_fold(seed, amplitude_px, size):
     field = elastic_field(np.random.default_rng(seed), size, amplitude_px)
     assert field.shape == (*size, 2)

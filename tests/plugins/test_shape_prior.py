@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -59,14 +59,12 @@ def test_the_modes_are_those_in_which_the_shapes_differ():
     torch.testing.assert_close(MODEL.limit[4:], tensor(3 * SD))
 
 
-@settings(max_examples=25, deadline=None)
 @given(SIMILARITY, st.tuples(*[st.floats(-1, 1)] * MODES))
 def test_a_shape_of_the_subspace_costs_nothing_in_any_frame(similarity, amounts):
     points = tensor(moved(shapes_of([amounts * SD]), *similarity))
     assert MODEL.implausible(points, everywhere(points)).abs().max() < 2e-4
 
 
-@settings(max_examples=25, deadline=None)
 @given(SIMILARITY, st.integers(100, 199))
 def test_what_is_implausible_does_not_depend_on_the_frame(similarity, seed):
     shapes = shapes_of(np.zeros((1, MODES))) + np.random.default_rng(seed).normal(size=(1, K, 2)) * 0.05

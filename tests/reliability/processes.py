@@ -122,15 +122,14 @@ class Nursery:
             self.close()
             raise RuntimeError(f"the first run of the nursery ended with {first!r}")
 
-    def start(self, words, folder: Path, *, uid: int | None = None, largest: int | None = None) -> Process:
-        """Start `ceph WORDS`, its output in `folder`."""
+    def start(self, words, folder: Path, **order) -> Process:
+        """Start `ceph WORDS`, its output in `folder`; nursery.py says what else an order may hold."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "err").touch()
-        (folder / "out").touch()
         for name in ("out", "err"):
+            (folder / name).touch()
             (folder / name).chmod(0o666)
-        order = {"words": words, "out": str(folder / "out"), "err": str(folder / "err"), "uid": uid, "bytes": largest}
-        pid = self._ask(order)
+        streams = {"out": str(folder / "out"), "err": str(folder / "err")}
+        pid = self._ask({"words": words, **streams, **order})
         self.running.add(pid)
         return Process(pid, folder, lambda: self._end_of(pid))
 

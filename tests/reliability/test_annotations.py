@@ -260,7 +260,6 @@ def test_row_12_a_wrong_type_a_doubled_and_an_unknown_key_are_errors_with_their_
         assert re.search(rf"c\.yaml:{4 if wrong == 'twice' else 3}:\d+: {section}\.{key}", str(error.value))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.recursive(st.just("1"), lambda inner: st.tuples(inner, st.integers(1, 90)).map(lambda t: "[" * t[1] + t[0])))
 def test_row_11_brackets_of_any_depth_raise_nothing_but_data_errors(text):
     with pytest.raises(CephError):

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.reliability.processes import SETTINGS, Nursery, Process, one_message, run_words, settings, wait_for
+from tests.reliability.processes import SETTINGS, Nursery, one_message, run_words, settings, wait_for
 
 from ceph.training import checkpoint
 
@@ -40,19 +40,13 @@ TRUTH = ("truth(self, sample)", "return np.ones((2**31, 2)), sample.valid[0]")
 
 
 class Home:
-    """A run of one epoch, its films, and a nursery for processes that may take little."""
+    """A run of one epoch, its films, and the nursery of processes that may take little."""
 
-    def __init__(self, folder: Path, films: Path) -> None:
-        self.films, self.run = folder / "films", folder / "run"
+    def __init__(self, folder: Path, films: Path, nursery: Nursery) -> None:
+        self.films, self.run, self.start = folder / "films", folder / "run", nursery.start
         shutil.copytree(films, self.films)
-        self.nursery = Nursery(*run_words(self.films, self.run, epochs=1))
-
-    def start(self, words, io: Path, **limits) -> Process:
-        io.mkdir(parents=True)
-        for name in ("out", "err"):
-            (io / name).touch()
-        pid = self.nursery._ask({"words": words, "out": str(io / "out"), "err": str(io / "err"), **limits})
-        return Process(pid, io, lambda: self.nursery._ask({"wait": pid}))
+        code, errors = nursery.run(run_words(self.films, self.run, epochs=1), folder / "io")
+        assert code == 0, errors
 
     def ends(self, words, io: Path, **limits) -> str:
         """The one message of `ceph WORDS`, which fails."""
@@ -65,12 +59,10 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def home(tiny_set):
+def home(tiny_set, nursery):
     with tempfile.TemporaryDirectory(prefix="ceph-exhausted-") as name:  # any user may enter it
         Path(name).chmod(0o755)
-        home = Home(Path(name), tiny_set)
-        yield home
-        home.nursery.close()
+        yield Home(Path(name), tiny_set, nursery)
 
 
 def trains(home, out, *more):

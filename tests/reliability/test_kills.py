@@ -95,7 +95,7 @@ MOMENTS = (
 )
 
 
-@tries(2, 30)
+@tries(1, 30)
 def test_row_02_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(tiny_set, tmp_path, tries, whole):
     reference, nursery = whole
     kinds = [(reference, SHELF)]
@@ -125,7 +125,7 @@ def test_row_02_a_run_killed_at_any_moment_and_resumed_ends_in_the_same_weights(
         assert (expected / "metrics.jsonl").read_text() == (run / "metrics.jsonl").read_text()
         off += [name for name in sinks if f"'{name}'" in errors and "switched off" in errors]
     print(f"row 2: {tries} tries, {cut} killed before their end; went on from epoch {dict(went_on)}; sinks off: {off}")
-    assert cut >= tries // 2
+    assert cut >= max(1, tries // 2)
     assert went_on[1] > 0
 
 
@@ -141,19 +141,24 @@ class StopAt(Silent):
             signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("workers", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
-def test_row_03_resumed_within_an_epoch_or_after_it_a_run_ends_in_the_same_weights(tiny, tmp_path, workers, whole):
+# Between two epochs a run of any number of workers stops in tests/training/test_run.py, too.
+LONG = [pytest.param(*words, marks=pytest.mark.slow) for words in ((3, 0), (2, 1), (3, 1), (2, 2), (3, 2))]
+
+
+@pytest.mark.parametrize(("steps", "workers"), [(2, 0), *LONG])  # of three, twelve films in batches of four
+def test_row_03_resumed_within_an_epoch_or_after_it_a_run_ends_in_the_same_weights(
+    tiny, tmp_path, steps, workers, whole
+):
     reference, _ = whole
     plugins = {name: dict(section) for name, section in plugins_of(reference).items()}
     config = tiny(plugins=plugins, train={"epochs": EPOCHS}, data={"workers": workers})
-    for steps in (2, 3):  # twelve films in batches of four; the last signal comes between two epochs
-        run = tmp_path / str(steps)
-        with pytest.raises(Interrupted):
-            ceph.train(config, out=run, watcher=StopAt(steps))
-        state = checkpoint.load(run / "checkpoints", checkpoint.LAST)["progress"]
-        assert (state["epoch"], state["step"]) == (int(steps == 3), steps)
-        ceph.resume(run)
-        assert same_weights(last_weights(reference), last_weights(run))
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        ceph.train(config, out=run, watcher=StopAt(steps))
+    state = checkpoint.load(run / "checkpoints", checkpoint.LAST)["progress"]
+    assert (state["epoch"], state["step"]) == (int(steps == 3), steps)
+    ceph.resume(run)
+    assert same_weights(last_weights(reference), last_weights(run))
 
 
 def plugins_of(run):
@@ -222,17 +227,18 @@ def test_row_04_a_signal_leaves_a_checkpoint_of_the_last_step_and_a_second_one_e
     print(f"row 4: {tries} tries, {early} of them before training began")
 
 
-def test_row_04_a_signal_to_all_processes_of_a_job_leaves_a_checkpoint_too(tiny_set, tmp_path, nursery):
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        run, folder = tmp_path / number.name, tmp_path / f"{number.name}-io"
-        process = nursery.start(run_words(tiny_set, run, epochs=500, workers=2), folder)
-        assert wait_for(lambda run=run, process=process: began(run) and len(process.children()) > 1)
-        time.sleep(0.3)
-        process.signal_all(number)
-        code, errors = process.wait(60), process.errors()
-        assert code == 128 + number, errors
-        assert one_message(errors), errors
-        assert "the checkpoint is written" in errors
+# As Ctrl-C and a closed terminal send them.
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", pytest.param("SIGTERM", marks=pytest.mark.slow)])
+def test_row_04_a_signal_to_all_processes_of_a_job_leaves_a_checkpoint_too(tiny_set, tmp_path, nursery, name):
+    number, run = getattr(signal, name), tmp_path / "run"
+    process = nursery.start(run_words(tiny_set, run, epochs=500, workers=2), tmp_path / "io")
+    assert wait_for(lambda: began(run) and len(process.children()) > 1)
+    time.sleep(0.3)
+    process.signal_all(number)
+    code, errors = process.wait(60), process.errors()
+    assert code == 128 + number, errors
+    assert one_message(errors), errors
+    assert "the checkpoint is written" in errors
 
 
 SOON = [("run", signal.SIGHUP), ("plan", signal.SIGINT)]
@@ -298,7 +304,7 @@ class Pause(Plugin[PluginConfig]):
 """
 
 
-@tries(3, 20)
+@tries(2, 20)
 def test_row_15_a_run_that_comes_late_to_the_lock_leaves_the_other_s_folder_alone(tiny_set, tmp_path, tries, whole):
     reference, nursery = whole
     run, chance = tmp_path / "run", random.Random(tries)
@@ -338,7 +344,7 @@ def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@tries(4, 24)
+@tries(3, 24)
 def test_row_15_of_many_runs_that_start_at_once_in_one_folder_one_goes_on(tiny_set, tmp_path, tries, whole):
     reference, nursery = whole
     run = tmp_path / "run"

@@ -99,7 +99,7 @@ class Fault:
 
     def __enter__(self) -> Path:
         if self.kind == "largest file":
-            self.limits = {"largest": self.chance.randrange(2_000, 300_000)}
+            self.limits = {"bytes": self.chance.randrange(2_000, 300_000)}
         elif self.kind == "no permission":
             for path in (self.run, *self.run.rglob("*")):
                 path.chmod(0o555 if path.is_dir() else 0o444)

@@ -11,17 +11,18 @@ from ceph.run.trained import load
 
 
 @pytest.fixture(scope="session")
-def trained_once(tmp_path_factory, tiny_set):
-    folder = tmp_path_factory.mktemp("reported") / "run"
+def trained_once(once, tiny_set):
     config = {
         "data": {"path": str(tiny_set), "size": [64, 64], "workers": 0},
         "model": {"backbone": "test_resnet", "weights": "none", "width": 8},
         "train": {"epochs": 3, "batch_size": 4, "precision": "fp32", "device": "cpu"},
         "plugins": {"weighted-loss": {"weights": "auto"}, "hard-mining": {"warmup_epochs": 1}, "multi-scale": {}},
     }
-    train(config, out=folder)
-    load(folder).evaluate("test")
-    return folder
+
+    def make(folder):
+        load(train(config, out=folder / "run").folder).evaluate("test")
+
+    return once("reported", make) / "run"
 
 
 @pytest.fixture

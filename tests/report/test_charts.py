@@ -7,7 +7,7 @@ import re
 from xml.etree.ElementTree import fromstring
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ceph.report import charts
@@ -71,7 +71,6 @@ def test_charts_of_nothing_known_do_not_fail():
     charts.dot_chart("t", [Dot("a", 0.0, 0.0)], x_label="x", y_label="y", slopes=[(1, "one")])
 
 
-@settings(deadline=None)
 @given(st.floats(1e-3, 1e3), st.floats(1.2, 1e4), st.booleans())
 def test_ticks_are_few_in_order_and_within_the_axis(low, factor, log):
     axis = Axis(low, low * factor, 0, 100, log)
@@ -81,7 +80,6 @@ def test_ticks_are_few_in_order_and_within_the_axis(low, factor, log):
     assert all(low * 0.999 <= tick <= low * factor * 1.001 for tick in ticks)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 200), max_size=12))
 def test_labels_keep_their_distance_and_order_where_they_fit(places):
     moved = spread(places, 12, 0, 200)

@@ -24,11 +24,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_plugin"
 TINY = ["data.size=[64,64]", "model.backbone=test_resnet", "model.weights=none", "train.epochs=3", "train.device=cpu"]
 
 
-def test_the_example_keeps_the_rules():
-    plugin = discovery.load(str(EXAMPLE / "src" / "dynamic_weights" / "__init__.py") + ":DynamicWeights").plugin_class
-    assert failures(plugin, name="dynamic-weights") == {}
-
-
 def test_the_example_imports_nothing_of_ours_but_the_door():
     text = (EXAMPLE / "src" / "dynamic_weights" / "__init__.py").read_text()
     assert [line for line in text.splitlines() if "import" in line and "ceph" in line] == [

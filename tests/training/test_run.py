@@ -18,7 +18,7 @@ from ceph.errors import CephError, CheckpointError, ConfigError, DataError, Plug
 from ceph.report.curves import best_epoch
 from ceph.report.progress import Silent
 from ceph.report.record import read_record
-from ceph.runfolder import read_settings, read_state
+from ceph.runfolder import locked, read_figures, read_settings, read_state
 from ceph.training import checkpoint
 
 
@@ -53,38 +53,45 @@ def test_a_run_leaves_everything_a_person_needs_in_its_folder(tiny, tmp_path):
     assert json.loads((result.folder / "environment.json").read_text())["plugins"]["weighted-loss"]["sha256"]
 
 
-def test_errors_in_mm_come_from_film_pixels_and_each_film_s_spacing(tiny, tmp_path):
+def test_errors_in_mm_come_from_film_pixels_and_each_film_s_spacing(tiny_run):
     from ceph.data.formats.find import read
 
-    result = ceph.train(tiny(), out=tmp_path / "run")
-    spacing = {s.id: s.mm_per_px for s in read(resolve(result.folder / "config.yaml").config.data.path).samples}
+    spacing = {s.id: s.mm_per_px for s in read(resolve(tiny_run / "config.yaml").config.data.path).samples}
     assert len(set(spacing.values())) > 1
-    for row in table(result.folder / "predictions-validation.csv"):
+    for row in table(tiny_run / "predictions-validation.csv"):
         dx, dy = (float(row[f"{a}_px"]) - float(row[f"true_{a}_px"]) for a in "xy")
         expected = (dx**2 + dy**2) ** 0.5 * spacing[row["image_id"]]
         assert float(row["error_mm"]) == pytest.approx(expected, abs=2e-3)
 
 
-def test_training_teaches(tiny, tmp_path):
+def test_training_teaches_and_the_best_checkpoint_is_the_one_with_the_best_validation(tiny, tmp_path):
     settings = {"epochs": 10, "lr": 3e-3}
-    result = ceph.train(tiny(train=settings, data={"augmentation": "none"}), out=tmp_path / "run")
-    lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    run = ceph.train(tiny(train=settings, data={"augmentation": "none"}), out=tmp_path / "run")
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     # The cross-entropy of these targets cannot fall below their own entropy, 3.65.
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
     assert lines[-1]["train_mre_mm"] < 0.5 * lines[0]["train_mre_mm"]
+    errors = [line["validation"]["mre_mm"] for line in lines]
+    assert run.best_epoch == errors.index(min(errors))
+    assert run.metrics["mre_mm"] == pytest.approx(min(errors), rel=1e-5)
 
 
-def test_the_same_command_twice_gives_the_same_weights_and_another_seed_does_not(tiny, tmp_path):
-    runs = [
-        ceph.train(tiny(plugins=ALL, train={"seed": seed}), out=tmp_path / str(i)) for i, seed in enumerate((1, 1, 2))
-    ]
-    one, again, other = (last_weights(run.folder) for run in runs)
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """A run with the four strategies."""
+    return ceph.train(tiny(plugins=ALL), out=tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_the_same_command_twice_gives_the_same_weights_and_another_seed_does_not(whole, tiny, tmp_path):
+    runs = [ceph.train(tiny(plugins=ALL, train={"seed": seed}), out=tmp_path / str(seed)) for seed in (0, 1)]
+    one, again, other = (last_weights(run.folder) for run in (whole, *runs))
     assert same_weights(one, again)
     assert not same_weights(one, other)
 
 
-def test_stopped_after_an_epoch_and_resumed_a_run_of_any_number_of_workers_ends_in_the_same_weights(tiny, tmp_path):
-    whole = ceph.train(tiny(plugins=ALL), out=tmp_path / "whole")
+def test_stopped_after_an_epoch_and_resumed_a_run_of_any_number_of_workers_ends_in_the_same_weights(
+    whole, tiny, tmp_path
+):
     half = ceph.train(tiny(plugins=ALL, train={"stop_after": 1}, data={"workers": 2}), out=tmp_path / "half")
     assert not same_weights(last_weights(whole.folder), last_weights(half.folder))
     config = half.folder / "config.yaml"
@@ -96,13 +103,14 @@ def test_stopped_after_an_epoch_and_resumed_a_run_of_any_number_of_workers_ends_
     assert (whole.folder / "metrics.jsonl").read_text() == (resumed.folder / "metrics.jsonl").read_text()
 
 
-def test_resuming_a_finished_run_changes_nothing(tiny, tmp_path):
-    result = ceph.train(tiny(), out=tmp_path / "run")
-    before = {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file()}
-    again = ceph.resume(result.folder)
-    assert (again.metrics, again.best_epoch) == (json.loads(json.dumps(result.metrics)), result.best_epoch)
+def test_resuming_a_finished_run_changes_nothing(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    again = ceph.resume(run)
+    best = checkpoint.load(run / "checkpoints", checkpoint.BEST)["epoch"]
+    assert (again.metrics, again.best_epoch) == (read_figures(run)["validation"], best)
     assert again.was_done
-    assert {p: p.read_bytes() for p in result.folder.rglob("*") if p.is_file()} == before
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
 class Cut(Silent):
@@ -140,13 +148,12 @@ def test_a_finished_run_trains_on_by_a_new_schedule_that_survives_an_interruptio
         ceph.train(whole.folder / "config.yaml", out=tmp_path / "new")
 
 
-def test_a_new_run_from_old_weights_uses_the_rate_that_was_asked_for(tiny, tmp_path):
-    first = ceph.train(tiny(), out=tmp_path / "first")
+def test_a_new_run_from_old_weights_uses_the_rate_that_was_asked_for(tiny_run, tiny, tmp_path):
     tiny_rate = tiny(train={"lr": 1e-9, "warmup_epochs": 0, "epochs": 1, "weight_decay": 0})
-    second = ceph.train(tiny_rate, out=tmp_path / "second", init_from=first.folder)
-    told = [json.loads((run.folder / "environment.json").read_text())["init_from"] for run in (first, second)]
-    assert told == [None, str(first.folder.resolve())]
-    best = checkpoint.load(first.folder / "checkpoints", checkpoint.BEST)["model"]
+    second = ceph.train(tiny_rate, out=tmp_path / "second", init_from=tiny_run)
+    told = [json.loads((run / "environment.json").read_text())["init_from"] for run in (tiny_run, second.folder)]
+    assert told == [None, str(tiny_run.resolve())]
+    best = checkpoint.load(tiny_run / "checkpoints", checkpoint.BEST)["model"]
     now = last_weights(second.folder)
     moved = max(
         (best[n] - now[n]).abs().max().item() for n in best if best[n].is_floating_point() and "running" not in n
@@ -154,11 +161,9 @@ def test_a_new_run_from_old_weights_uses_the_rate_that_was_asked_for(tiny, tmp_p
     assert 0 < moved < 1e-6
 
 
-def test_weights_of_another_kind_of_map_are_warned_of(tiny, tmp_path, caplog):
-    first = ceph.train(tiny(train={"epochs": 1}), out=tmp_path / "first")
-    ceph.train(
-        tiny(train={"epochs": 1}, loss={"name": "adaptive-wing"}), out=tmp_path / "second", init_from=first.folder
-    )
+def test_weights_of_another_kind_of_map_are_warned_of(tiny_run, tiny, tmp_path, caplog):
+    config = tiny(train={"epochs": 1}, loss={"name": "adaptive-wing"})
+    ceph.train(config, out=tmp_path / "second", init_from=tiny_run)
     (warning,) = [r.getMessage() for r in caplog.records if "fine-tuning" in r.getMessage()]
     assert "as a distribution, but the loss adaptive-wing trains a heatmap" in warning
 
@@ -204,33 +209,18 @@ def test_a_checkpoint_of_another_network_is_told_with_a_remedy(tiny, tmp_path):
         ceph.load(run.folder)
 
 
-def test_a_folder_holds_one_run(tiny, tmp_path):
-    run = ceph.train(tiny(train={"epochs": 1}), out=tmp_path / "run")
+def test_a_folder_holds_one_run(tiny_run, tiny, tmp_path):
     with pytest.raises(ConfigError, match=r"already holds a run(.|\n)*--resume"):
-        ceph.train(tiny(), out=run.folder)
+        ceph.train(tiny(), out=tiny_run)
     with pytest.raises(ConfigError, match="no run folder"):
         ceph.resume(tmp_path)
 
 
-def test_the_best_checkpoint_is_the_one_with_the_best_validation(tiny, tmp_path):
-    run = ceph.train(tiny(train={"epochs": 6, "lr": 3e-3}), out=tmp_path / "run")
-    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    errors = [line["validation"]["mre_mm"] for line in lines]
-    assert run.best_epoch == errors.index(min(errors))
-    assert run.metrics["mre_mm"] == pytest.approx(min(errors), rel=1e-5)
-
-
-def test_early_stopping_ends_a_run_that_no_longer_improves(tiny, tmp_path):
+def test_early_stopping_ends_a_run_that_no_longer_improves_and_survives_a_resume(tiny, tmp_path):
     stuck = tiny(train={"epochs": 30, "lr": 1e-12, "early_stopping": 2, "warmup_epochs": 0})
     run = ceph.train(stuck, out=tmp_path / "run")
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == run.best_epoch + 3 < 30
-
-
-def test_early_stopping_survives_a_resume(tiny, tmp_path):
-    run = ceph.train(
-        tiny(train={"epochs": 30, "lr": 1e-12, "early_stopping": 2, "warmup_epochs": 0}), out=tmp_path / "run"
-    )
     assert ceph.resume(run.folder).best_epoch == run.best_epoch
 
 
@@ -242,19 +232,18 @@ def test_accumulated_batches_step_once(tiny, tmp_path):
 
 @pytest.mark.parametrize("loss", ["adaptive-wing", "mse", "focal"])
 def test_every_loss_trains(tiny, tmp_path, loss):
-    run = ceph.train(tiny(loss={"name": loss}), out=tmp_path / "run")
+    run = ceph.train(tiny(loss={"name": loss}, train={"epochs": 1}), out=tmp_path / "run")
     assert run.metrics["mre_mm"] > 0
 
 
 def test_half_precision_trains(tiny, tmp_path):
-    run = ceph.train(tiny(train={"precision": "bf16"}), out=tmp_path / "run")
+    run = ceph.train(tiny(train={"precision": "bf16", "epochs": 1}), out=tmp_path / "run")
     assert all(t.dtype == torch.float32 for t in last_weights(run.folder).values() if t.is_floating_point())
 
 
 def test_a_subset_of_landmarks_trains_in_the_asked_order(tiny, tmp_path):
-    run = ceph.train(
-        tiny(data={"landmarks": ["Go", "Ar", "S"]}, train={"monitor": "per_landmark.Go.mre_mm"}), out=tmp_path / "run"
-    )
+    train = {"monitor": "per_landmark.Go.mre_mm", "epochs": 1}
+    run = ceph.train(tiny(data={"landmarks": ["Go", "Ar", "S"]}, train=train), out=tmp_path / "run")
     assert list(run.metrics["per_landmark"]) == ["Go", "Ar", "S"]
 
 
@@ -286,12 +275,9 @@ def test_a_figure_to_monitor_that_no_plugin_gives_ends_the_run_after_the_first_e
     assert checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.LAST)["progress"]["epoch"] == 0
 
 
-def test_a_warm_up_is_a_share_of_the_run_as_well_as_epochs(tiny, tmp_path):
-    runs = [
-        ceph.train(tiny(train={"epochs": 2, "warmup_epochs": warmup}), out=tmp_path / str(warmup)).folder
-        for warmup in ("50%", 1, 0.5)
-    ]
-    weights = [last_weights(run) for run in runs]
+def test_a_warm_up_is_a_share_of_the_run_as_well_as_epochs(tiny_run, tiny, tmp_path):
+    runs = [ceph.train(tiny(train={"warmup_epochs": w}), out=tmp_path / str(w)).folder for w in ("50%", 1)]
+    weights = [last_weights(run) for run in (*runs, tiny_run)]  # it warms up in half an epoch
     assert same_weights(weights[0], weights[1])
     assert not same_weights(weights[0], weights[2])
 
@@ -379,7 +365,7 @@ def test_a_loss_that_is_not_finite_names_its_films_and_leaves_the_good_checkpoin
 
 def test_an_observer_that_fails_does_not_stop_the_run(tiny, tmp_path):
     body = "    def step_end(self, step):\n        raise OSError('disk on fire')\n"
-    run = ceph.train(tiny(plugins=plugin_file(tmp_path, "watcher", body)), out=tmp_path / "run")
+    run = ceph.train(tiny(plugins=plugin_file(tmp_path, "watcher", body), train={"epochs": 1}), out=tmp_path / "run")
     assert "disk on fire" in (run.folder / "log.txt").read_text()
 
 
@@ -393,13 +379,11 @@ def test_hooks_see_batches_as_the_contract_says(tiny, tmp_path):
         "        assert not loss.requires_grad and (loss[~batch.valid] == 0).all()\n"
         "        assert batch.points[batch.valid].min() > -0.5 and batch.points.max() < 63.5\n"
     )
-    ceph.train(tiny(plugins=plugin_file(tmp_path, "look", body)), out=tmp_path / "run")
+    ceph.train(tiny(plugins=plugin_file(tmp_path, "look", body), train={"epochs": 1}), out=tmp_path / "run")
     assert Batch.__dataclass_params__.frozen
 
 
-def test_two_runs_cannot_share_a_folder(tiny, tmp_path):
-    from ceph.runfolder import locked
-
-    run = ceph.train(tiny(train={"stop_after": 1}), out=tmp_path / "run")
-    with locked(run.folder), pytest.raises(CephError, match="in use"):
-        ceph.resume(run.folder)
+def test_two_runs_cannot_share_a_folder(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    with locked(run), pytest.raises(CephError, match="in use"):
+        ceph.resume(run)

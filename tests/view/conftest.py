@@ -22,7 +22,7 @@ ARGUMENTS = (
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory, tiny_set):
+def run(once, tiny_set):
     """A run of two epochs on the tiny set, scored on all splits."""
     settings = {
         "data": {"path": str(tiny_set), "size": [96, 80], "workers": 0},
@@ -30,11 +30,13 @@ def run(tmp_path_factory, tiny_set):
         "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "device": "cpu"},
         "evaluate": {"scales": [1.0, 0.75]},
     }
-    folder = ceph.train(settings, out=tmp_path_factory.mktemp("runs") / "first").folder
-    trained = ceph.load(folder)
-    for split in ("train", "test"):
-        trained.evaluate(split)
-    return folder
+
+    def make(folder):
+        trained = ceph.load(ceph.train(settings, out=folder).folder)
+        for split in ("train", "test"):
+            trained.evaluate(split)
+
+    return once("first", make)
 
 
 @pytest.fixture(scope="session")
