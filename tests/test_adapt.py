@@ -15,7 +15,7 @@ import ceph
 from ceph.cli.app import main
 from ceph.data.formats.find import read
 from ceph.errors import ConfigError, DataError
-from ceph.runfolder import is_adapted, read_adapted, read_held_out, read_state
+from ceph.runfolder import is_adapted, read_adapted, read_fingerprint, read_held_out, read_state
 
 HABIT = {"Go": (0.06, -0.04), "Po": (-0.04, 0.03)}  # of the way from S to N
 STANDING = '''
@@ -150,6 +150,11 @@ def test_several_runs_that_predict_as_one_are_adapted_as_one(run, adapted, clini
     for trained in (several, *several.members):
         np.testing.assert_allclose(trained.predict([film])[0], alone, atol=1e-3)
     assert several.evaluate(data=clinic("again"))[0]["mre_mm"] == pytest.approx(made.gain.after_mm, abs=0.1)
+
+
+def test_a_folder_of_adapted_runs_knows_which_films_taught_them(adapted, tmp_path):
+    both = ceph.ensemble([adapted.folder, adapted.folder], out=tmp_path / "both").folder
+    assert len(read_fingerprint(both)["films"]["adapt"]) == 8
 
 
 def test_its_radii_are_taught_by_the_films_and_offsets_are_no_doubt(run, adapted, clinic):

@@ -66,9 +66,11 @@ class Moves:
 
 def test_the_second_looks_of_runs_see_the_same_points_and_their_mean_is_the_answer():
     points, scores = torch.zeros(2, 3, 2), torch.ones(2, 3)
-    found, score = MeanLook([(Moves(), 1.0), (Moves(), 3.0)]).refine(points, scores, None, None)
+    looks = [(Moves(), 1.0), (Moves(), 0.0), (Moves(), 3.0)]  # who moves nothing has not looked
+    found, score = MeanLook(looks).refine(points, scores, None, None)
     assert found.unique().tolist() == [2.0]
     assert score.unique().tolist() == [0.5]
+    assert MeanLook(looks[1:2]).refine(points, scores, None, None)[0].unique().tolist() == [0.0]
 
 
 def test_all_runs_of_a_folder_look_again(tiny, tmp_path):

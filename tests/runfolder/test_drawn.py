@@ -16,6 +16,7 @@ from ceph.data.synthetic.sets import LANDMARKS, draw
 from ceph.errors import CheckpointError, ConfigError
 from ceph.exporting.card import manifest
 from ceph.model.network import LandmarkNetwork
+from ceph.run.ensemble import describe_in
 from ceph.run.gate import Gate
 from ceph.run.predictions import find_films, predict_films
 from ceph.run.train import Run, check, transfer_from
@@ -40,6 +41,11 @@ def test_its_weights_are_small_and_those_of_its_card():
 def test_its_licence_goes_along_into_what_is_exported(drawn):
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
     assert [manifest(drawn, said, None, {})["licence"] for said in (None, "CC0")] == ["MIT", "CC0"]
+
+
+def test_a_folder_of_runs_keeps_the_licence_that_all_of_them_state(drawn, tmp_path):
+    describe_in(tmp_path, [drawn, drawn], ["a", "b"])
+    assert runfolder.read_environment(tmp_path)["licence"] == "MIT"
 
 
 def test_it_reads_films_that_it_has_not_seen(drawn):

@@ -79,10 +79,13 @@ class MeanLook:
         self.looks = looks
 
     def refine(self, points: torch.Tensor, scores: torch.Tensor, look: Look, _model: nn.Module) -> Found:
-        """As `Refiner.refine`; each run looks with its own model."""
+        """As `Refiner.refine`; each with its own model. Who leaves a film's points as they are did not look."""
         found = [refiner.refine(points.clone(), scores.clone(), look, model) for refiner, model in self.looks]
-        mean_points, mean_scores = (torch.stack(part).mean(0) for part in zip(*found, strict=True))
-        return mean_points, mean_scores
+        all_points, all_scores = (torch.stack(part) for part in zip(*found, strict=True))  # [R, B, K, 2], [R, B, K]
+        looked = (all_points != points).any(-1).any(-1)
+        looked |= ~looked.any(0)
+        share = (looked / looked.sum(0))[..., None]
+        return (share[..., None] * all_points).sum(0), (share * all_scores).sum(0)
 
 
 class Offsets(Protocol):

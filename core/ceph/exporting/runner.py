@@ -232,6 +232,7 @@ class Model:
         doubted = points  # before `adapt`, whose offsets are no doubt
         for name, parts in self.stations.items():
             found = [part(points, scores, seen) for part in parts]  # of several runs' second looks the mean
+            found = [one for one in found if (one[0] != points).any()] or found  # of those who looked
             points, scores = (np.mean(each, axis=0) for each in zip(*found, strict=True))
             doubted = doubted if name == "adapt" else points
         if self.stations:

@@ -43,7 +43,7 @@ from ceph.run import held_out
 from ceph.run.averaged import Averaged
 from ceph.run.films import films_of, plain_truth, read_data
 from ceph.run.report import report_if_possible
-from ceph.run.trained import ADAPT, HELD_OUT, TRAINING_SPLITS, Trained, load
+from ceph.run.trained import HELD_OUT, TRAINING_SPLITS, Trained, load
 from ceph.training import checkpoint
 
 log = logging.getLogger("ceph")
@@ -101,7 +101,7 @@ def adapt(
         raise ConfigError(f"{where} finds a single landmark: it takes two to say how a head lies")
     marked = _marked(trained, films, ids)
     shape, usual, heads = _known(where, trained.landmarks)
-    found = trained.found(ADAPT, marked)
+    found = trained.found(held_out.ADAPT, marked)
     mm = np.array([sample.mm_per_px for sample in marked.samples])[:, None, None]
     points, truth, valid = found.points_px * mm, np.where(found.valid[..., None], found.truth_px, 0) * mm, found.valid
     _refuse_mirrored(marked.samples, truth, valid, shape)
@@ -215,7 +215,7 @@ def _write(
     now |= {"licence": environment["licence"]} if "licence" in environment else {}
     known = runfolder.read_fingerprint(trained.folder)
     taught = runfolder.fingerprint(films.samples, films.digests, made.landmarks)
-    seen = {part: {**runfolder.mapping(known, part), ADAPT: _joined(taught[part])} for part in ("films", "groups")}
+    seen = {p: {**runfolder.mapping(known, p), held_out.ADAPT: _joined(taught[p])} for p in ("films", "groups")}
     with ExitStack() as stack:
         stack.enter_context(runfolder.created(target))
         runfolder.write_adapted(target, _told(made, trained.folder, resolved))
@@ -232,7 +232,7 @@ def _write(
         if made.radii is not None:
             gate = trained.known.usual or Usual(heads, math.nan, np.full(len(made.landmarks), math.nan))
             usual = replace(gate, shape=heads.moved(made.offsets.offsets_mm, shape))
-            held_out.write(target, ADAPT, made.landmarks, made.radii, usual)
+            held_out.write(target, held_out.ADAPT, made.landmarks, made.radii, usual)
         for place in [Path(runfolder.INSIDE, name) for name in names] or [Path()]:  # each run alone is adapted as well
             content = checkpoint.load(trained.folder / place / runfolder.CHECKPOINTS, checkpoint.BEST)
             content["stations"] = {**content["stations"], "adapt": station.state_dict()}

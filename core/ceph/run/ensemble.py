@@ -10,6 +10,7 @@ from ceph import runfolder
 from ceph.config.load import resolve_run
 from ceph.errors import CephError, ConfigError
 from ceph.evaluation.runs import short_names
+from ceph.run.held_out import ADAPT
 from ceph.run.report import report_if_possible
 from ceph.run.train import Result, describe, rewrite_config
 from ceph.run.trained import TRAINING_SPLITS, Trained, load
@@ -54,7 +55,7 @@ def ensemble(runs: Sequence[Path | str], *, out: Path | str) -> Result:
 
 
 def require_fitting(members: Sequence[Trained]) -> None:
-    """Raise ConfigError where a mean of the maps would mean nothing; warn of landmarks that the first does not know."""
+    """Raise ConfigError where a mean of the maps would mean nothing; warn of what is not used."""
     first = members[0]
     for other in members[1:]:
         if other.config.target_kind != first.config.target_kind:
@@ -65,11 +66,14 @@ def require_fitting(members: Sequence[Trained]) -> None:
         if more := [symbol for symbol in other.landmarks if symbol not in first.landmarks]:
             what = "%s also knows %s, which %s does not: name it first to have them found"
             log.warning(what, other.folder, ", ".join(more), first.folder)
+        if other.landmarks != first.landmarks and other.evaluator.stations.refiner is not None:
+            what = "the second look of %s is not used: its landmarks, or their order, are not those of %s"
+            log.warning(what, other.folder, first.folder)
 
 
 def describe_in(out: Path, members: Sequence[Trained], names: Sequence[str]) -> None:
     """Write the files that make the folder a run; the films seen are those of all members."""
-    first, films = members[0], {split: dict[str, str]() for split in TRAINING_SPLITS}
+    first, films = members[0], {split: dict[str, str]() for split in (*TRAINING_SPLITS, ADAPT)}
     for member, name in zip(members, names, strict=True):
         known = runfolder.read_fingerprint(member.folder)
         for split, seen in films.items():
@@ -78,7 +82,11 @@ def describe_in(out: Path, members: Sequence[Trained], names: Sequence[str]) -> 
     seen_films = {split: seen for split, seen in films.items() if seen}
     runfolder.write_fingerprint(out, {**runfolder.read_fingerprint(first.folder), "films": seen_films})
     about = runfolder.read_environment(first.folder).get("plugins", {})
-    runfolder.write_environment(out, runfolder.environment(about, describe(first.runtime), None))
+    made = runfolder.environment(about, describe(first.runtime), None)
+    licences = [runfolder.read_environment(member.folder).get("licence") for member in members]
+    if licences[0] and all(licence == licences[0] for licence in licences):
+        made["licence"] = licences[0]
+    runfolder.write_environment(out, made)
     runfolder.copy_config(first.folder, out)
     runfolder.write_members(out, names)
     if first.config.data.fold is not None:

@@ -23,6 +23,7 @@ log = logging.getLogger("ceph")
 
 Floats = NDArray[np.float64]
 
+ADAPT = "adapt"  # where the films of `ceph adapt` stand in the fingerprint
 TRAINED = 0.1  # of the films that are held out may be copies of some that trained
 
 
@@ -71,7 +72,7 @@ class Known:
     """
 
     def __init__(self, folder: Path, members: Sequence[Path], landmarks: Sequence[str]) -> None:
-        self.landmarks = tuple(landmarks)
+        self.landmarks, self.split = tuple(landmarks), ""
         self.radii: Radii | None = None
         self.shape: Shape | None = None
         self.usual: Usual | None = None
@@ -80,8 +81,12 @@ class Known:
         except DataError as error:
             log.warning("no radius and no gate: %s", error.problems[0].what)
             return
+        if said is None and (old := [f for f in (folder, *members) if (f / runfolder.HELD_OUT).exists()]):
+            told = "no radius and no gate: another version wrote %s; what this one knows writes: ceph evaluate %s"
+            log.warning(told, old[0] / runfolder.HELD_OUT, folder)
         if said is None or not set(landmarks) <= set(said.landmarks):
             return
+        self.split = said.split
         at = [said.landmarks.index(symbol) for symbol in landmarks]
         both = [2 * k + axis for k in at for axis in (0, 1)]
         self.radii = Radii(said.factors[at], said.films[at], said.levels)
@@ -109,11 +114,11 @@ class Known:
         """The radius [N, K] of each point in mm, NaN unknown; None where none is known.
 
         With `units` [N] the films are those from which radii are learned, equal ones one piece of evidence: each has
-        what the other ones teach, where these are enough.
+        what the other ones teach; where these are too few, what the films of `ceph adapt` have taught.
         """
         if units is not None:
             own = radius.held_out_radii(found.errors_mm, _held_out_difficulty(found, units), units)
-            if self.radii is None or not np.isnan(own).all():
+            if self.split != ADAPT or not np.isnan(own).all():
                 return own
         radii_px = self.radii_px(found)
         return None if radii_px is None else radii_px * found.mm_per_px[:, None]

@@ -38,7 +38,7 @@ from ceph.model.weights import put
 from ceph.run.assembly import make_hooks, make_model, make_stations
 from ceph.run.evaluator import Evaluator
 from ceph.run.films import also_films, loader_workers, make_films, read_data
-from ceph.run.held_out import Known, are_held_out, keep
+from ceph.run.held_out import ADAPT, Known, are_held_out, keep
 from ceph.training import checkpoint
 from ceph.training.memory import LOADED, explained, predicting
 from ceph.training.runtime import flushed_denormals, start
@@ -56,7 +56,6 @@ UNFIT = (
     "install the versions of ceph-trainer and of its plugins that {folder}/environment.json names, or start a new run "
     "from these weights: ceph run --init-from {folder}"
 )
-ADAPT = "adapt"  # where the films of `ceph adapt` stand in the fingerprint
 
 
 def timed(find: Callable[[], T], films: Films) -> tuple[T, float]:
