@@ -93,5 +93,5 @@ def difficulty(scores: Floats, spread_mm: Floats, off_mm: Floats) -> Floats:
 
     A point whose score is 0 is twice as hard as one whose score is 1.
     """
-    found: Floats = (2 - scores) * np.maximum(np.hypot(spread_mm, COUNTS * off_mm), LEAST_MM)
+    found: Floats = (2 - scores.clip(0, 1)) * np.maximum(np.hypot(spread_mm, COUNTS * off_mm), LEAST_MM)
     return found
