@@ -233,13 +233,15 @@ def test_of_a_folder_of_runs_all_second_looks_are_exported(tiny, tmp_path, tiny_
     assert np.linalg.norm(single - points, axis=-1).mean() > 0.05
 
 
-def test_stations_with_the_same_text_stand_once_in_the_runner():
-    from ceph.exporting.export import runner, unmoved
+def stay(points, scores, _film, _graph):
+    return points, scores
 
-    text = runner(
-        {"refiner": {"refiner": Twin(unmoved), "refiner_1": Twin(unmoved)}, "adapt": {"adapt": Twin(shifted)}}
-    )
-    assert text.count("def unmoved(") == 1
+
+def test_stations_with_the_same_text_stand_once_in_the_runner():
+    from ceph.exporting.export import runner
+
+    text = runner({"refiner": {"refiner": Twin(stay), "refiner_1": Twin(stay)}, "adapt": {"adapt": Twin(shifted)}})
+    assert text.count("def stay(") == 1
     module: dict = {"__name__": "runner"}
     exec(compile(text, "predict.py", "exec"), module)
     assert [list(parts) for parts in module["STATIONS"].values()] == [["refiner", "refiner_1"], ["adapt"]]

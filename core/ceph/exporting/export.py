@@ -117,14 +117,9 @@ def twins_of(trained: Trained) -> dict[str, dict[str, Twin]]:
                 hint="give it a method `twin` (docs/export.md), predict with `ceph predict`, or train without it",
             )
         found = [part.twin(**given, model=model) for part, model in parts]
-        if any(found):
-            twins[name] = {f"{name}_{n}" if n else name: twin or Twin(unmoved) for n, twin in enumerate(found)}
+        if moving := [twin for twin in found if twin is not None]:  # who moves nothing has no part in a mean
+            twins[name] = {f"{name}_{n}" if n else name: twin for n, twin in enumerate(moving)}
     return twins
-
-
-def unmoved(points: NDArray[Any], scores: NDArray[Any], _film: Any, _graph: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A second look that moves nothing, beside others that do."""
-    return points, scores
 
 
 def radii_of(trained: Trained) -> dict[str, NDArray[Any]]:
